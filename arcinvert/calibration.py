@@ -1,0 +1,264 @@
+"""What a recognizer says of synthetic faces: the knowledge an inversion starts from.
+
+Calibration shows a recognizer the faces of the face prior and keeps
+
+- the conditional prior p(face | embedding): ridge regression from the unit embedding to the
+  whitened coefficients of the face basis, and the variance each coefficient keeps around its
+  prediction, measured on faces the regression was not fitted to;
+- statistics of the input of each BatchNorm layer: mean and variance per channel, and, for the
+  first layers, per channel and position (kept on a grid of at most 28x28).
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
+
+from arcinvert.checkpoint import load_checkpoint, save_checkpoint
+from arcinvert.errors import CheckpointError, InputError
+from arcinvert.faceprior import FacePrior
+from arcinvert.progress import Progress, silent
+from arcinvert.recognizer import Recognizer
+
+GRID = 28
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """The result, on one device.
+
+    Attributes:
+        weight: (D, K) of the regression.
+        bias: (K,).
+        residual: (K,) standard deviation of the coefficients around their prediction.
+        channel_mean, channel_var: layer -> (C,).
+        location_mean, location_var: layer -> (C, h, w), at most 28x28.
+        prior_digest: of the face prior whose coefficients these are.
+        faces: how many were shown.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    residual: Tensor
+    channel_mean: dict[str, Tensor] = field(repr=False)
+    channel_var: dict[str, Tensor] = field(repr=False)
+    location_mean: dict[str, Tensor] = field(repr=False)
+    location_var: dict[str, Tensor] = field(repr=False)
+    prior_digest: str
+    faces: int
+
+    def predict(self, embeddings: Tensor) -> Tensor:
+        """(B, D) unit norm -> (B, K) whitened coefficients of the expected face."""
+        return embeddings @ self.weight + self.bias
+
+    def to_tensors(self) -> dict[str, Tensor]:
+        """As stored: float16, named ``regression.*``, ``channel.*`` and ``location.*``."""
+        tensors = {
+            "regression.weight": self.weight.half(),
+            "regression.bias": self.bias.float(),
+            "regression.residual": self.residual.float(),
+        }
+        for kind, maps in (
+            ("channel.mean", self.channel_mean),
+            ("channel.var", self.channel_var),
+            ("location.mean", self.location_mean),
+            ("location.var", self.location_var),
+        ):
+            for layer, value in maps.items():
+                # Half precision ends at 65504; a deviation reaches further than a variance.
+                stored = value.sqrt() if kind.endswith("var") else value
+                tensors[f"{kind}.{layer}"] = stored.half() if kind.startswith("location") else stored.float()
+        return tensors
+
+
+def calibration_of(recognizer: Recognizer) -> Calibration | None:
+    """The calibration that a recognizer's checkpoint carries, or None.
+
+    Raises:
+        CheckpointError: it is incomplete.
+    """
+    tensors = recognizer.calibration_tensors
+    if not tensors:
+        return None
+    header = recognizer.header.get("calibration", {})
+    device = recognizer.device
+
+    def maps(kind: str) -> dict[str, Tensor]:
+        prefix = kind + "."
+        found = {k[len(prefix) :]: v.float().to(device) for k, v in tensors.items() if k.startswith(prefix)}
+        return {layer: value.square() for layer, value in found.items()} if kind.endswith("var") else found
+
+    try:
+        return Calibration(
+            tensors["regression.weight"].float().to(device),
+            tensors["regression.bias"].float().to(device),
+            tensors["regression.residual"].float().to(device),
+            maps("channel.mean"),
+            maps("channel.var"),
+            maps("location.mean"),
+            maps("location.var"),
+            header["prior"],
+            int(header["faces"]),
+        )
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(f"the calibration of the checkpoint lacks {error}") from None
+
+
+def calibrate(
+    recognizer: Recognizer,
+    prior: FacePrior,
+    *,
+    images: Tensor | None = None,
+    ridge: float = 10.0,
+    location_layers: int = 12,
+    statistics_faces: int = 400,
+    batch_size: int = 32,
+    progress: Progress = silent,
+) -> Calibration:
+    """Show a recognizer aligned faces and keep what it says.
+
+    Args:
+        recognizer: on the device to work on.
+        prior: whose basis the regression predicts.
+        images: (N, 112, 112, 3) uint8 faces to show; by default the faces of the prior itself.
+        ridge: weight of the squared norm of the regression, in units of one face.
+        location_layers: for how many of the first BatchNorm layers to keep statistics per position.
+        statistics_faces: how many faces, spread over all, go into the statistics.
+        batch_size: faces at a time.
+        progress: told (done, all, text).
+
+    Raises:
+        InputError: fewer than 10 faces.
+    """
+    count = len(prior) if images is None else len(images)
+    if count < 10:
+        raise InputError(f"expected at least 10 faces to calibrate on, got {count}")
+    prior = prior.to(recognizer.device)
+    embeddings = torch.empty(count, recognizer.embedding_size)
+    coefficients = torch.empty(count, prior.size)
+    moments = _Moments(recognizer.layers, recognizer.layers[:location_layers])
+    every = max(1, count // statistics_faces)
+    with torch.no_grad():
+        for rows, faces, codes in _batches(prior, images, range(count), batch_size):
+            embeddings[rows.start : rows.stop] = recognizer.trace(faces).embedding.cpu()
+            coefficients[rows.start : rows.stop] = codes.cpu()
+            progress(rows.stop, count, "calibrating")
+        for _, faces, _ in _batches(prior, images, range(0, count, every), batch_size // 2 + 1):
+            # A face and its mirror image are equally likely.
+            moments.add(recognizer.trace(torch.cat([faces, faces.flip(-1)]), taps=recognizer.layers).activations)
+    weight, bias, residual = fit_regression(embeddings, coefficients, ridge=ridge)
+    device = recognizer.device
+    return Calibration(
+        weight.to(device),
+        bias.to(device),
+        residual.to(device),
+        *moments.result(),
+        prior.digest,
+        count,
+    )
+
+
+def fit_regression(embeddings: Tensor, coefficients: Tensor, *, ridge: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Ridge regression, and what it leaves over on faces it has not seen.
+
+    Args:
+        embeddings: (N, D), unit norm. Neighbouring rows may show one person: the fifth of the rows
+            that the residuals are measured on is one contiguous block.
+        coefficients: (N, K).
+        ridge: weight of the squared norm.
+
+    Returns:
+        weight (D, K), bias (K,), residual standard deviation (K,).
+    """
+    cut = len(embeddings) - len(embeddings) // 5
+    weight, bias = _ridge(embeddings[:cut], coefficients[:cut], ridge)
+    residual = (coefficients[cut:] - embeddings[cut:] @ weight - bias).square().mean(0).sqrt()
+    return *_ridge(embeddings, coefficients, ridge), residual.clamp_min(1e-3)
+
+
+def load_calibration(path: Path, recognizer: Recognizer) -> Recognizer:
+    """The recognizer with the calibration of another file, which must be of the same network.
+
+    Raises:
+        CheckpointError: no calibration in it, or one of another network.
+    """
+    stored = load_checkpoint(path)
+    tensors = stored.section("calibration")
+    if not tensors or tensors["regression.weight"].shape[0] != recognizer.embedding_size:
+        raise CheckpointError(f"{str(path)!r} holds no calibration of this network")
+    return recognizer.with_calibration(stored.header.get("calibration", {}), tensors)
+
+
+def save_calibrated(source: Path, out: Path, calibration: Calibration) -> str:
+    """Write a copy of the checkpoint ``source`` that carries ``calibration``; returns its digest."""
+    stored = load_checkpoint(source)
+    tensors = {key: value for key, value in stored.tensors.items() if not key.startswith("calibration.")}
+    tensors |= {f"calibration.{key}": value for key, value in calibration.to_tensors().items()}
+    header: dict[str, Any] = {
+        **stored.header,
+        "calibration": {"faces": calibration.faces, "prior": calibration.prior_digest},
+    }
+    return save_checkpoint(out, header, tensors)
+
+
+def _ridge(x: Tensor, y: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
+    x, y = x.double(), y.double()
+    x_mean, y_mean = x.mean(0), y.mean(0)
+    x = x - x_mean
+    gram = x.T @ x + ridge * torch.eye(x.shape[1], dtype=x.dtype)
+    weight = torch.linalg.solve(gram, x.T @ (y - y_mean))
+    return weight.float(), (y_mean - x_mean @ weight).float()
+
+
+def _batches(
+    prior: FacePrior, images: Tensor | None, rows: range, size: int
+) -> Iterator[tuple[range, Tensor, Tensor]]:
+    """The faces of ``rows``, ``size`` at a time: their rows, (B, 3, 112, 112) in [0, 1], (B, K)."""
+    for start in range(0, len(rows), size):
+        chosen = rows[start : start + size]
+        if images is None:
+            codes = prior.coefficients(chosen)
+            faces = prior.decode(codes).clamp(0, 1)
+        else:
+            faces = images[chosen.start : chosen.stop : chosen.step].to(prior.mean.device).permute(0, 3, 1, 2).float() / 255
+            codes = prior.encode(faces)
+        yield chosen, faces, codes
+
+
+class _Moments:
+    """Running sums per channel, and per channel and position."""
+
+    def __init__(self, layers: Iterable[str], located: Iterable[str]) -> None:
+        self.layers, self.located = tuple(layers), set(located)
+        self.sums: dict[str, tuple[Tensor, Tensor]] = {}
+        self.count = 0
+
+    def add(self, activations: Mapping[str, Tensor]) -> None:
+        """One batch; (B, C, H, W) per layer."""
+        for number, layer in enumerate(self.layers):
+            x = activations[layer]
+            self.count += len(x) if number == 0 else 0
+            first, second = x.sum(0).double(), x.square().sum(0).double()
+            if layer in self.sums:
+                first, second = first + self.sums[layer][0], second + self.sums[layer][1]
+            self.sums[layer] = first, second
+
+    def result(self) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
+        """Channel mean and variance, location mean and variance."""
+        found: tuple[dict[str, Tensor], ...] = ({}, {}, {}, {})
+        for layer, (first, second) in self.sums.items():
+            mean, square = first / self.count, second / self.count
+            channel = mean.mean((1, 2))
+            found[0][layer] = channel.float()
+            found[1][layer] = (square.mean((1, 2)) - channel.square()).clamp_min(0).float()
+            if layer in self.located:
+                side = min(GRID, mean.shape[-1])
+                mean, square = (adaptive_avg_pool2d(m[None], (side, side))[0] for m in (mean, square))
+                var = (square - mean.square()).clamp_min(0)
+                found[2][layer] = mean.float()
+                found[3][layer] = torch.maximum(var, 1e-3 * var.mean((1, 2), keepdim=True) + 1e-8).float()
+        return found[0], found[1], found[2], found[3]

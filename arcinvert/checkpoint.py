@@ -1,0 +1,139 @@
+"""The only reader and writer of our weights: safetensors with a JSON header.
+
+The tensors of the network are named ``network.*``, those of a calibration ``calibration.*``,
+class centres, where they are kept, ``head.centres``. The header says what the network is and how
+an image is put before it.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from arcinvert.errors import CheckpointError, EnvironmentProblem
+
+HEADER_KEY = "arcinvert"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a weight file holds.
+
+    Attributes:
+        header: the JSON header.
+        tensors: every tensor by its full name, as stored.
+        digest: SHA-256 of the file, hexadecimal.
+    """
+
+    header: dict[str, Any]
+    tensors: dict[str, Tensor] = field(repr=False)
+    digest: str
+
+    def section(self, name: str) -> dict[str, Tensor]:
+        """The tensors named ``name.*``, without the prefix."""
+        prefix = name + "."
+        return {key[len(prefix) :]: value for key, value in self.tensors.items() if key.startswith(prefix)}
+
+
+@contextlib.contextmanager
+def atomic_write(path: Path) -> Iterator[Path]:
+    """A temporary path beside ``path`` that takes its place when the block ends without an error.
+
+    Raises:
+        EnvironmentProblem: the disk is full, or the folder cannot be written.
+    """
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
+        os.close(handle)
+        temporary = Path(name)
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        os.replace(temporary, path)
+        temporary = None
+    except OSError as error:
+        raise EnvironmentProblem(f"cannot write {str(path)!r}: {error.strerror or error}") from None
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def save_checkpoint(path: Path, header: dict[str, Any], tensors: dict[str, Tensor]) -> str:
+    """Write a checkpoint; the old file stays whole until the new one is complete.
+
+    Returns:
+        The SHA-256 digest of the new file.
+    """
+    ready = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+    with atomic_write(path) as temporary:
+        metadata = {HEADER_KEY: json.dumps({"format": FORMAT, **header}, sort_keys=True)}
+        temporary.write_bytes(save(ready, metadata))  # safetensors' own writer hides a full disk in its error
+        return file_digest(temporary)
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint that :func:`save_checkpoint` wrote.
+
+    Raises:
+        CheckpointError: no such file, not safetensors, damaged, or without our header.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"expected a checkpoint file, found none at {str(path)!r}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{str(path)!r} is not a whole safetensors file: {error}") from None
+    if HEADER_KEY not in metadata:
+        raise CheckpointError(f"{str(path)!r} is a safetensors file, but carries no arcinvert header")
+    try:
+        header = json.loads(metadata[HEADER_KEY])
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"the header of {str(path)!r} is not JSON: {error}") from None
+    if not isinstance(header, dict) or header.get("format") != FORMAT:
+        raise CheckpointError(f"{str(path)!r} has header format {_format_of(header)!r}, this version reads {FORMAT}")
+    return Checkpoint(header, tensors, file_digest(path))
+
+
+def load_strictly(module: torch.nn.Module, tensors: dict[str, Tensor], source: str) -> None:
+    """Fill ``module`` from ``tensors`` (float16 is widened); every name and shape must agree.
+
+    Raises:
+        CheckpointError: lists the first five disagreements.
+    """
+    expected = module.state_dict()
+    wrong = [f"{key} is missing" for key in expected if key not in tensors]
+    wrong += [f"{key} is not part of the network" for key in tensors if key not in expected]
+    wrong += [
+        f"{key} is {tuple(tensors[key].shape)}, expected {tuple(value.shape)}"
+        for key, value in expected.items()
+        if key in tensors and tensors[key].shape != value.shape
+    ]
+    if wrong:
+        raise CheckpointError(f"{source} does not fit its network ({len(wrong)} mismatches): {'; '.join(wrong[:5])}")
+    module.load_state_dict({key: value.to(expected[key].dtype) for key, value in tensors.items()})
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _format_of(header: object) -> object:
+    return header.get("format") if isinstance(header, dict) else header

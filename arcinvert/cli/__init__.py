@@ -1,0 +1,92 @@
+"""The Typer skin: one file per command; each parses, calls one library function and prints."""
+
+import os
+import signal
+import sys
+import traceback
+from typing import Annotated, NoReturn
+
+import typer
+
+from arcinvert import __version__
+from arcinvert.cli import calibrate, embed, synth, train
+from arcinvert.cli.common import state
+from arcinvert.errors import ArcInvertError
+
+# Typer's parser is click or a copy of it, depending on its version; this is the parser's own error.
+_USAGE = typer.BadParameter.__mro__[2]
+
+app = typer.Typer(
+    name="arcinvert",
+    help="Turn a face embedding back into a face; train and calibrate the recognizers that make it possible.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (synth, embed, train, calibrate):
+    app.command(command.NAME)(command.main)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"arcinvert {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no remarks on stderr.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+) -> None:
+    """Options of every command; they stand before its name."""
+    state.quiet, state.debug = quiet, debug
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run one command; returns its exit code. An error becomes one line on stderr."""
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        code = typer.main.get_command(app).main(arguments, prog_name="arcinvert", standalone_mode=False)
+        sys.stdout.flush()
+        return int(code or 0)
+    except ArcInvertError as error:
+        return _failed(error, error.exit_code)
+    except typer.Exit as stop:
+        return int(stop.exit_code)
+    except (typer.Abort, KeyboardInterrupt):
+        return _failed(KeyboardInterrupt(), 130, "interrupted")
+    except BrokenPipeError:
+        # Whoever read our output has gone; what is left in the buffer must not raise again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except MemoryError as error:
+        return _failed(error, 6, "out of memory; try a smaller --batch-size")
+    except Exception as error:
+        if isinstance(error, _USAGE):
+            return _failed(error, 2, error.format_message())  # type: ignore[attr-defined]
+        if type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error):
+            return _failed(error, 6, "out of memory; try a smaller --batch-size")
+        text = f"{type(error).__name__}: {error}"
+        return _failed(error, 1, f"this is a bug in arcinvert ({text}); --debug shows where")
+
+
+def _failed(error: BaseException, code: int, message: str | None = None) -> int:
+    if state.debug:
+        traceback.print_exception(error)
+    line = " ".join((message or str(error)).split())
+    print(f"arcinvert: {_printable(line)}", file=sys.stderr)
+    return code
+
+
+def _printable(line: str) -> str:
+    """Control characters of file names and headers are shown, never sent to the terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+
+
+def _terminated(number: int, frame: object) -> NoReturn:
+    raise SystemExit(128 + number)
+
+
+__all__ = ["app", "run"]

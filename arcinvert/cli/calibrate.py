@@ -1,0 +1,37 @@
+"""``arcinvert calibrate``: a checkpoint learns what its network says of synthetic faces."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from arcinvert.cli.common import Checkpoint, Device, Json, ProgressLine, device
+
+NAME = "calibrate"
+
+
+def main(
+    out: Annotated[Path, typer.Option("--out", "-o", help="The calibrated copy; may be the checkpoint itself.")],
+    faces: Annotated[
+        Path | None, typer.Option("--faces", help="DIR/<identity>/<picture>, aligned; default: the shipped faces.")
+    ] = None,
+    checkpoint: Checkpoint = None,
+    device_name: Device = "auto",
+    json_out: Json = False,
+) -> None:
+    """Show a recognizer synthetic faces, and keep p(face | embedding) and its statistics."""
+    from arcinvert.calibration import calibrate, save_calibrated
+    from arcinvert.faceprior import default_face_prior
+    from arcinvert.recognizer import Recognizer, default_checkpoint
+    from arcinvert.training.data import identity_folders, load_faces
+
+    source = checkpoint or default_checkpoint()
+    recognizer = Recognizer.load(source, device=device(device_name))
+    images = None if faces is None else load_faces(faces, identity_folders(faces)).images
+    found = calibrate(recognizer, default_face_prior(), images=images, progress=ProgressLine("face"))
+    digest = save_calibrated(source, out, found)
+    if json_out:
+        typer.echo(json.dumps({"out": str(out), "digest": digest, "faces": found.faces}))
+    else:
+        typer.echo(f"{out}: calibrated on {found.faces} faces")

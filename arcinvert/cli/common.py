@@ -1,0 +1,103 @@
+"""What the commands share: the quiet and debug flags, the device, the progress line."""
+
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from arcinvert.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+Checkpoint = Annotated[
+    Path | None, typer.Option("--checkpoint", envvar="ARCINVERT_CHECKPOINT", help="A recognizer; default: our own.")
+]
+Device = Annotated[str, typer.Option("--device", envvar="ARCINVERT_DEVICE", help="auto, cpu, cuda:0 or mps.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the summary as JSON on stdout.")]
+
+
+@dataclass
+class State:
+    """Options that stand before the command."""
+
+    quiet: bool = False
+    debug: bool = False
+
+
+state = State()
+
+
+def device(name: str) -> "torch.device":
+    """``auto`` takes a GPU where there is one.
+
+    Raises:
+        UsageError: not a device, or not one of this machine.
+    """
+    import torch
+
+    torch.set_flush_denormal(True)
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        chosen = torch.device(name)
+    except RuntimeError:
+        raise UsageError(f"expected a device such as auto, cpu, cuda:0 or mps, got {name!r}") from None
+    there = {"cpu": True, "mps": torch.backends.mps.is_available()}
+    if chosen.type == "cuda":
+        there["cuda"] = (chosen.index or 0) < torch.cuda.device_count()
+    if not there.get(chosen.type, False):
+        raise UsageError(f"this machine has no device {name!r}")
+    return chosen
+
+
+def say(line: str) -> None:
+    """A remark on stderr, unless ``--quiet``."""
+    if not state.quiet:
+        print(line, file=sys.stderr)
+
+
+class ProgressLine:
+    """Draws ``(done, total, text)`` on stderr with rate and ETA: a bar on a terminal, else a line now and then."""
+
+    def __init__(self, unit: str, *, every: float = 10.0) -> None:
+        self.unit, self.every = unit, every
+        self.bar: Any = None
+        self.started = self.last = time.monotonic()
+        self.first = 0
+
+    def __call__(self, done: int, total: int, text: str) -> None:
+        if state.quiet:
+            return
+        if sys.stderr.isatty():
+            self._draw(done, total, text)
+            return
+        now = time.monotonic()
+        if done >= total or now - self.last >= self.every:
+            self.last = now
+            rate = (done - self.first) / max(now - self.started, 1e-9)
+            left = (total - done) / rate if rate > 0 else 0.0
+            line = f"{done}/{total} {self.unit}, {rate:.2f}/s, {left:.0f} s left, {text}"
+            print(line, file=sys.stderr, flush=True)
+
+    def _draw(self, done: int, total: int, text: str) -> None:
+        from tqdm import tqdm
+
+        if self.bar is None or self.bar.total != total:
+            self.close()
+            self.bar = tqdm(total=total, initial=done - 1, unit=self.unit, file=sys.stderr, dynamic_ncols=True)
+        self.bar.set_postfix_str(text, refresh=False)
+        self.bar.update(done - self.bar.n)
+        if done >= total:
+            self.close()
+
+    def close(self) -> None:
+        """Leave the bar as it is."""
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None

@@ -1,0 +1,40 @@
+"""``arcinvert embed``: photos become embeddings."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from arcinvert.cli.common import Checkpoint, Device, Json, ProgressLine, device, say
+
+NAME = "embed"
+
+
+def main(
+    photos: Annotated[list[Path], typer.Argument(help="Photos, or folders of photos (taken in sorted order).")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The .npy to write: (N, D) float32, unit norm.")],
+    aligned: Annotated[bool, typer.Option("--aligned", help="The photos are aligned 112x112 crops.")] = False,
+    checkpoint: Checkpoint = None,
+    device_name: Device = "auto",
+    json_out: Json = False,
+) -> None:
+    """Detect, align and embed the largest face of each photo, in the order of the arguments."""
+    from arcinvert.photos import embed_photos, save_embeddings
+    from arcinvert.recognizer import Recognizer
+
+    recognizer = Recognizer.load(checkpoint, device=device(device_name))
+    found = embed_photos(recognizer, photos, aligned=aligned, progress=ProgressLine("photo"))
+    for remark in found.remarks:
+        say(remark)
+    if found.files:
+        save_embeddings(out, found.rows)
+    if json_out:
+        skipped = [{"file": str(path), "reason": reason} for path, reason in found.skipped]
+        typer.echo(json.dumps({"out": str(out), "rows": [str(f) for f in found.files], "skipped": skipped}))
+    else:
+        typer.echo(f"{len(found.files)} embeddings in {out}" if found.files else "no embeddings, nothing written")
+    for path, reason in found.skipped:
+        say(f"arcinvert: skipped {str(path)!r}: {reason}")
+    if found.skipped:
+        raise typer.Exit(4)

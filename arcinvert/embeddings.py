@@ -1,0 +1,169 @@
+"""Reading embeddings from files that may lie, and making unit vectors of them.
+
+``.npy`` and ``.npz`` only; nothing is unpickled, and nothing is allocated before the header has been
+held against the size of the file.
+"""
+
+import io
+import math
+import sys
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from arcinvert.errors import InputError
+
+LIMIT = 4 << 30
+"""Bytes: an array, or standard input, larger than this is refused."""
+
+
+@dataclass(frozen=True, eq=False)
+class Embeddings:
+    """Targets ready to invert.
+
+    Attributes:
+        rows: (N, D) float32, unit norm.
+        norms: (N,) float64, before they were made unit.
+    """
+
+    rows: NDArray[np.float32]
+    norms: NDArray[np.float64]
+
+    def note(self) -> str | None:
+        """What should be said once of their norms; None if they were unit norm."""
+        if np.allclose(self.norms, 1, atol=1e-2):
+            return None
+        low, high = self.norms.min(), self.norms.max()
+        return f"{len(self.norms)} embeddings had norms {low:.3g} to {high:.3g}; they were normalised"
+
+
+def read_embeddings(source: str, *, size: int, key: str | None = None, model: str = "the recognizer") -> Embeddings:
+    """Read (D,), (1, D), (N, D) or (N, 1, D) from a ``.npy`` or ``.npz`` file, or ``-`` for standard input.
+
+    Args:
+        source: a path, or ``-``.
+        size: D that is expected.
+        key: which array of an ``.npz``.
+        model: how to call what expects D.
+
+    Raises:
+        InputError: not such a file, a header that does not fit it, another shape or dimension,
+            rows that are NaN, infinite or zero. Nothing is allocated or run before that is known.
+    """
+    if source == "-":
+        content = sys.stdin.buffer.read(LIMIT + 1)
+        return check_embeddings(_from_stream(io.BytesIO(content), len(content), "standard input", key), size, model)
+    path = Path(source)
+    try:
+        with open(path, "rb") as file:
+            return check_embeddings(_from_stream(file, path.stat().st_size, repr(source), key), size, model)
+    except OSError as error:
+        raise InputError(f"cannot read the embeddings {source!r}: {error.strerror or error}") from None
+
+
+def check_embeddings(array: NDArray[np.generic], size: int, model: str = "the recognizer") -> Embeddings:
+    """Squeeze, cast and normalise an array of embeddings.
+
+    Args:
+        array: (D,), (1, D), (N, D) or (N, 1, D); floating or integer, of any byte order.
+        size: D that is expected.
+        model: how to call what expects D.
+
+    Raises:
+        InputError: another kind, shape or dimension; a row that is NaN, infinite or zero.
+    """
+    if array.dtype.kind not in "fiu":
+        raise InputError(f"expected numbers, got an array of {array.dtype}")
+    if array.size == 0:
+        raise InputError(f"expected embeddings, got an empty array of shape {array.shape}")
+    shaped = array[:, 0] if array.ndim == 3 and array.shape[1] == 1 else array
+    shaped = shaped[None] if shaped.ndim == 1 else shaped
+    if shaped.ndim != 2:
+        raise InputError(f"expected embeddings (N, {size}), got shape {array.shape}")
+    if shaped.shape[1] != size:
+        if shaped.shape[0] == size:
+            raise InputError(f"expected embeddings (N, {size}), got {array.shape}: transposed? (save the array's .T)")
+        hint = _likely_model(shaped.shape[1])
+        raise InputError(f"the embeddings are {shaped.shape[1]}-d{hint}, {model} is {size}-d")
+    with np.errstate(over="ignore", invalid="ignore"):
+        wide = shaped.astype(np.float64)
+    finite = np.isfinite(wide).all(1)
+    if not finite.all():
+        raise InputError(f"expected finite numbers, got NaN or infinity in {_rows(~finite)}")
+    largest = np.abs(wide).max(1)
+    if (largest == 0).any():
+        raise InputError(f"expected embeddings with a direction, got zeros in {_rows(largest == 0)}")
+    # Scaled by the largest entry first: the square of 1e200 is not a number.
+    scaled = wide / largest[:, None]
+    lengths = np.sqrt((scaled * scaled).sum(1))
+    return Embeddings((scaled / lengths[:, None]).astype(np.float32), lengths * largest)
+
+
+def _from_stream(file: BinaryIO, size: int, name: str, key: str | None) -> NDArray[np.generic]:
+    if size > LIMIT:
+        raise InputError(f"{name} is larger than {LIMIT >> 30} GiB")
+    magic = file.read(6)
+    file.seek(0)
+    if magic.startswith(b"PK"):
+        return _from_archive(file, name, key)
+    if magic != b"\x93NUMPY":
+        kind = "a pickle; pickles run code and are not read" if magic[:1] == b"\x80" else "neither .npy nor .npz"
+        raise InputError(f"{name} is {kind}; save it with numpy.save")
+    return _read_array(file, lambda start: size - start, name)
+
+
+def _from_archive(file: BinaryIO, name: str, key: str | None) -> NDArray[np.generic]:
+    try:
+        with zipfile.ZipFile(file) as archive:
+            members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+            if key is None and len(members) != 1:
+                listed = ", ".join(list(members)[:10])
+                raise InputError(f"{name} holds {len(members)} arrays ({listed}); choose one with --key")
+            if key is not None and key not in members:
+                raise InputError(f"{name} holds no array {key!r}, but {', '.join(list(members)[:10])}")
+            member = members[key] if key is not None else next(iter(members.values()))
+            if member.file_size > LIMIT:
+                raise InputError(f"an array of {name} is larger than {LIMIT >> 30} GiB")
+            with archive.open(member) as stream:
+                # An array that says less than it unpacks to, or more, is refused by its header.
+                return _read_array(stream, lambda start: member.file_size - start, name)  # type: ignore[arg-type]
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+        raise InputError(f"{name} is not a whole .npz file: {error}") from None
+
+
+def _read_array(stream: BinaryIO, remaining: Callable[[int], int], name: str) -> NDArray[np.generic]:
+    try:
+        version = npy.read_magic(stream)
+        if version not in ((1, 0), (2, 0), (3, 0)):
+            raise ValueError(f"format version {version}")
+        read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+        shape, fortran, dtype = read_header(stream)
+        start = stream.tell()
+    except (ValueError, EOFError, UnicodeDecodeError) as error:
+        raise InputError(f"{name} has a damaged .npy header: {str(error).splitlines()[0]}") from None
+    if dtype.hasobject:
+        raise InputError(f"{name} holds pickled objects; pickles run code and are not read")
+    expected = math.prod(shape) * dtype.itemsize
+    if expected != remaining(start):
+        raise InputError(f"{name} says shape {shape} of {dtype}, {expected} bytes, but holds {remaining(start)}")
+    content = stream.read(expected)
+    if len(content) != expected:
+        raise InputError(f"{name} ends early: {len(content)} of {expected} bytes")
+    return np.frombuffer(content, dtype).reshape(shape, order="F" if fortran else "C")
+
+
+def _rows(mask: NDArray[np.bool_]) -> str:
+    numbers = np.flatnonzero(mask)
+    more = f" and {len(numbers) - 5} more" if len(numbers) > 5 else ""
+    return f"row{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers[:5]))}{more}"
+
+
+def _likely_model(size: int) -> str:
+    known = {128: " (dlib, FaceNet or MobileFaceNet y1?)", 256: " (MobileFace?)", 512: " (ArcFace?)", 2048: " (ResNet?)"}
+    return known.get(size, "")

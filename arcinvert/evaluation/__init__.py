@@ -1,0 +1,1 @@
+"""How well a recognizer tells people apart: verification figures."""

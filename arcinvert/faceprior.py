@@ -1,0 +1,119 @@
+"""What belongs to no recognizer: where the pixels of an aligned face may go.
+
+A face is the mean face plus a weighted sum of components (eigenfaces of synthetic faces); its
+*coefficients* are whitened, so that over the faces behind the basis each has mean 0 and standard
+deviation 1. The file also carries the coefficients of those faces themselves, 8 bits each, which
+is what calibration shows a recognizer. ``scripts/make_face_prior.py`` makes the file.
+
+Turk and Pentland 1991, "Eigenfaces for recognition".
+"""
+
+import functools
+import importlib.resources
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from arcinvert.checkpoint import load_checkpoint
+from arcinvert.errors import CheckpointError
+
+SIZE = 112
+
+
+@dataclass(frozen=True, eq=False)
+class FacePrior:
+    """Mean face, basis, starting faces, and the coefficients of synthetic faces.
+
+    Attributes:
+        mean: (3, 112, 112), in [0, 1].
+        components: (K, 3, h, w), each scaled by its standard deviation; decoded at h x w and
+            enlarged to 112x112.
+        codes: (N, K) int8; times :attr:`code_scale` they are whitened coefficients.
+        code_scale: (K,) the size of one unit of each column of ``codes``.
+        starts: name -> (K,) coefficients of a starting face (``frontal``, ``left``, ``smile``, ...).
+        digest: of the file.
+    """
+
+    mean: Tensor
+    components: Tensor
+    codes: Tensor
+    code_scale: Tensor
+    starts: dict[str, Tensor]
+    digest: str
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    @property
+    def size(self) -> int:
+        """K, the number of coefficients."""
+        return len(self.components)
+
+    def coefficients(self, rows: slice | range = slice(None)) -> Tensor:
+        """Whitened coefficients (M, K) of the synthetic faces ``rows``."""
+        chosen = slice(rows.start, rows.stop, rows.step) if isinstance(rows, range) else rows
+        return self.codes[chosen].to(self.code_scale.device, self.code_scale.dtype) * self.code_scale
+
+    def decode(self, coefficients: Tensor) -> Tensor:
+        """(B, K) whitened coefficients -> (B, 3, 112, 112), not clamped to [0, 1]."""
+        _, _, height, width = self.components.shape
+        detail = (coefficients @ self.components.flatten(1)).view(-1, 3, height, width)
+        if (height, width) != (SIZE, SIZE):
+            detail = interpolate(detail, size=(SIZE, SIZE), mode="bilinear", align_corners=False)
+        return self.mean + detail
+
+    def encode(self, images: Tensor) -> Tensor:
+        """(B, 3, 112, 112) in [0, 1] -> (B, K) whitened coefficients: the projection on the basis."""
+        height, width = self.components.shape[-2:]
+        detail = interpolate(images - self.mean, size=(height, width), mode="area").flatten(1)
+        flat = self.components.flatten(1)
+        return detail @ flat.T / flat.square().sum(1)
+
+    def to(self, device: torch.device | str) -> "FacePrior":
+        """The same on another device."""
+        return FacePrior(
+            self.mean.to(device),
+            self.components.to(device),
+            self.codes.to(device),
+            self.code_scale.to(device),
+            {name: start.to(device) for name, start in self.starts.items()},
+            self.digest,
+        )
+
+
+def load_face_prior(path: Path) -> FacePrior:
+    """Read a face prior.
+
+    Raises:
+        CheckpointError: not a face prior, or damaged.
+    """
+    stored = load_checkpoint(path)
+    if stored.header.get("kind") != "face prior":
+        raise CheckpointError(f"{str(path)!r} is not a face prior")
+    try:
+        tensors = stored.tensors
+        components = tensors["components"].float() * tensors["component_scale"].float().view(-1, 1, 1, 1)
+        prior = FacePrior(
+            tensors["mean"].float() / 255.0,
+            components,
+            tensors["codes"],
+            tensors["code_scale"].float(),
+            {key: value.float() for key, value in stored.section("start").items()},
+            stored.digest,
+        )
+    except KeyError as error:
+        raise CheckpointError(f"the face prior {str(path)!r} lacks {error}") from None
+    sizes = {len(components), prior.codes.shape[-1], len(prior.code_scale), *(len(s) for s in prior.starts.values())}
+    if len(sizes) != 1 or prior.mean.shape != (3, SIZE, SIZE):
+        raise CheckpointError(f"the parts of the face prior {str(path)!r} do not fit each other")
+    return prior
+
+
+@functools.cache
+def default_face_prior() -> FacePrior:
+    """The face prior that ships with the package."""
+    with importlib.resources.as_file(importlib.resources.files("arcinvert") / "data" / "face_prior.safetensors") as path:
+        return load_face_prior(path)

@@ -1,0 +1,160 @@
+"""The only optimisation loop: image -> view -> trace -> terms -> step.
+
+The sum over images is what is differentiated, and Adam works element by element, so the path of
+one image does not depend on the others in its batch.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from arcinvert.inversion.parameterization import Parameterization
+from arcinvert.inversion.terms import Terms, all_taps
+from arcinvert.progress import Progress, silent
+from arcinvert.recognizer import Recognizer
+
+Transform = Callable[[Tensor, Sequence[torch.Generator]], Tensor]
+
+PATIENCE = 4
+"""How often an image is rolled back, at half its rate each time, before it counts as diverged."""
+
+
+@dataclass(frozen=True, eq=False)
+class Recipe:
+    """What an inversion is made of.
+
+    Attributes:
+        parameterization: B images.
+        terms: name -> (weight, term); a weight of 0 leaves a term out.
+        steps: how many.
+        lr: learning rate of Adam at the start.
+        betas: of Adam.
+        decay: whether the rate falls to 0 along half a cosine.
+        transform: draws the view of each step; None shows the image itself.
+    """
+
+    parameterization: Parameterization
+    terms: Terms
+    steps: int
+    lr: float
+    betas: tuple[float, float] = (0.9, 0.999)
+    decay: bool = True
+    transform: Transform | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Inversion:
+    """What came out, image by image.
+
+    Attributes:
+        images: (B, 112, 112, 3) uint8 RGB.
+        cosine: (B,) of the 8-bit image's own embedding to the target.
+        diverged: (B,) images for which no finite step was found.
+        history: name of a term (unweighted), or ``cosine`` to the target under the view -> (steps, B).
+    """
+
+    images: Tensor
+    cosine: Tensor
+    diverged: Tensor
+    history: dict[str, Tensor] = field(repr=False)
+
+
+def invert(
+    recognizer: Recognizer,
+    recipe: Recipe,
+    *,
+    target: Tensor,
+    generators: Sequence[torch.Generator],
+    progress: Progress = silent,
+) -> Inversion:
+    """Run a recipe.
+
+    A step that makes an image's cost or gradient NaN or infinite is taken back, and its rate halved;
+    after four such steps the image stays where it was and counts as diverged. Its neighbours go on.
+
+    Args:
+        recognizer: the network that is inverted.
+        recipe: its parameterization is left at the result.
+        target: (B, D) unit norm, what ``cosine`` is measured to.
+        generators: one per image, for the views.
+        progress: told (step, steps, text).
+    """
+    parameters = list(recipe.parameterization.parameters())
+    optimiser = torch.optim.Adam(parameters, lr=recipe.lr, betas=recipe.betas, foreach=False)
+    taps = all_taps(recipe.terms)
+    active = {name: (weight, term) for name, (weight, term) in recipe.terms.items() if weight}
+    count = len(target)
+    rate = torch.ones(count, device=target.device)
+    failures = torch.zeros(count, dtype=torch.int64, device=target.device)
+    history: dict[str, list[Tensor]] = {name: [] for name in (*active, "cosine")}
+    before = [p.detach().clone() for p in parameters]
+    for step in range(recipe.steps):
+        image = recipe.parameterization()
+        view = image if recipe.transform is None else recipe.transform(image, generators)
+        trace = recognizer.trace(view, taps=taps, latent=recipe.parameterization.latent())
+        total = view.new_zeros(count)
+        for name, (weight, term) in active.items():
+            cost = term(trace)
+            history[name].append(cost.detach())
+            total = total + weight * cost
+        history["cosine"].append((trace.embedding.detach() * target).sum(1))
+        optimiser.zero_grad(set_to_none=True)
+        total.sum().backward()
+        bad = _not_finite(total.detach(), parameters)
+        if bool(bad.any()):
+            failures += bad
+            rate[bad] /= 2
+            _roll_back(bad, parameters, before, optimiser)
+        for saved, parameter in zip(before, parameters, strict=True):
+            saved.copy_(parameter.detach())
+        decay = 0.5 * (1 + math.cos(math.pi * step / recipe.steps)) if recipe.decay else 1.0
+        for group in optimiser.param_groups:
+            group["lr"] = recipe.lr * decay
+        optimiser.step()
+        if bool((failures > 0).any()):
+            _slow_down(torch.where(failures >= PATIENCE, 0.0, rate), parameters, before)
+        progress(step + 1, recipe.steps, f"cosine {float(history['cosine'][-1].mean()):.3f}")
+    with torch.no_grad():
+        images = to_bytes(recipe.parameterization())
+    embedding = recognizer.embed(images.permute(0, 3, 1, 2))
+    return Inversion(
+        images.cpu(),
+        (embedding * target).sum(1).cpu(),
+        (failures >= PATIENCE).cpu(),
+        {name: torch.stack(values).cpu() for name, values in history.items() if values},
+    )
+
+
+def to_bytes(images: Tensor) -> Tensor:
+    """(B, 3, H, W) about [0, 1] -> (B, H, W, 3) uint8, rounded and clamped."""
+    return (images.nan_to_num(0.5) * 255).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+
+
+def _not_finite(total: Tensor, parameters: list[Tensor]) -> Tensor:
+    bad = ~torch.isfinite(total)
+    for parameter in parameters:
+        if parameter.grad is not None:
+            bad |= ~torch.isfinite(parameter.grad.flatten(1).sum(1))
+    return bad
+
+
+@torch.no_grad()
+def _roll_back(bad: Tensor, parameters: list[Tensor], before: list[Tensor], optimiser: torch.optim.Optimizer) -> None:
+    """Put the rows ``bad`` back where they were, with no gradient and no momentum."""
+    for parameter, saved in zip(parameters, before, strict=True):
+        parameter[bad] = saved[bad]
+        if parameter.grad is not None:
+            parameter.grad[bad] = 0
+        for value in optimiser.state[parameter].values():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                value[bad] = 0
+
+
+@torch.no_grad()
+def _slow_down(rate: Tensor, parameters: list[Tensor], before: list[Tensor]) -> None:
+    """Shorten the step just taken to ``rate`` (B,) of its length."""
+    for parameter, saved in zip(parameters, before, strict=True):
+        parameter.copy_(saved + rate.view(-1, *[1] * (parameter.ndim - 1)) * (parameter - saved))

@@ -1,0 +1,115 @@
+"""Where an image may go: modules whose no-argument forward *is* the image.
+
+Every parameterization holds one row of parameters per image, so images never influence each
+other, and offers ``latent()``: the whitened coordinates a Gaussian prior may be put on, or None.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from arcinvert.errors import InputError
+from arcinvert.faceprior import SIZE, FacePrior
+
+
+class Parameterization(nn.Module):
+    """Base: B images, each of its own row of every parameter."""
+
+    def forward(self) -> Tensor:
+        """(B, 3, 112, 112) RGB; may leave [0, 1] a little."""
+        raise NotImplementedError
+
+    def latent(self) -> Tensor | None:
+        """(B, K) whitened coordinates, or None."""
+        return None
+
+
+class Pixels(Parameterization):
+    """Free pixels, clamped to [0, 1] with a gradient that passes the clamp.
+
+    Args:
+        start: (B, 3, 112, 112) in [0, 1]; see :func:`noise_start`.
+    """
+
+    def __init__(self, start: Tensor) -> None:
+        super().__init__()
+        self.normalised = nn.Parameter(_checked(start) * 2 - 1)
+
+    def forward(self) -> Tensor:
+        image = (self.normalised + 1) / 2
+        return image + (image.clamp(0, 1) - image).detach()
+
+
+class Fourier(Parameterization):
+    """The logit of the image as a Fourier spectrum whose coefficients shrink with frequency.
+
+    Coefficient f is scaled by ``1 / max(|f|, 1/112)`` (cycles per pixel), so that one learning rate
+    serves all sizes of structure; a sigmoid keeps the image inside [0, 1].
+
+    Args:
+        start: (B, 3, 112, 112) in [0, 1]; the spectrum itself starts at 0.
+    """
+
+    def __init__(self, start: Tensor) -> None:
+        super().__init__()
+        start = _checked(start)
+        height, width = start.shape[-2:]
+        across = torch.fft.rfftfreq(width, device=start.device)
+        down = torch.fft.fftfreq(height, device=start.device)[:, None]
+        frequency = (across**2 + down**2).sqrt().clamp_min(1 / max(height, width))
+        self.scale: Tensor
+        self.start: Tensor
+        self.register_buffer("scale", (1 / frequency)[..., None] / math.sqrt(height * width))
+        self.register_buffer("start", torch.logit(start.clamp(0.01, 0.99)))
+        self.spectrum = nn.Parameter(torch.zeros(*start.shape[:2], *frequency.shape, 2, device=start.device))
+
+    def forward(self) -> Tensor:
+        spectrum = torch.view_as_complex((self.spectrum * self.scale).contiguous())
+        detail = torch.fft.irfft2(spectrum, s=self.start.shape[-2:], norm="ortho")
+        return torch.sigmoid(self.start + detail)
+
+
+class FaceBasis(Parameterization):
+    """Mean face plus components: ``decode(centre + spread * latent)``.
+
+    Args:
+        prior: the face prior.
+        centre: (B, K) coefficients to start from; zeros give the mean face.
+        spread: (K,) standard deviation of each coefficient around the centre; ones for the basis
+            alone, the residual deviations for p(face | embedding).
+    """
+
+    def __init__(self, prior: FacePrior, centre: Tensor, spread: Tensor | None = None) -> None:
+        super().__init__()
+        if centre.ndim != 2 or centre.shape[1] != prior.size:
+            raise InputError(f"expected centres (B, {prior.size}), got {tuple(centre.shape)}")
+        self.prior = prior
+        self.centre: Tensor
+        self.spread: Tensor
+        self.register_buffer("centre", centre)
+        self.register_buffer("spread", torch.ones_like(centre[0]) if spread is None else spread)
+        self.coordinates = nn.Parameter(torch.zeros_like(centre))
+
+    def coefficients(self) -> Tensor:
+        """(B, K) whitened coefficients of the face prior."""
+        return self.centre + self.spread * self.coordinates
+
+    def forward(self) -> Tensor:
+        return self.prior.decode(self.coefficients())
+
+    def latent(self) -> Tensor:
+        return self.coordinates
+
+
+def noise_start(generators: Sequence[torch.Generator], device: torch.device | str = "cpu") -> Tensor:
+    """(B, 3, 112, 112): Gaussian noise of mean 0 and deviation 1 in normalised pixels, one generator each."""
+    noise = torch.stack([torch.randn(3, SIZE, SIZE, generator=generator) for generator in generators])
+    return ((noise + 1) / 2).to(device)
+
+
+def _checked(start: Tensor) -> Tensor:
+    if start.ndim != 4 or start.shape[1:] != (3, SIZE, SIZE) or not bool(torch.isfinite(start).all()):
+        raise InputError(f"expected finite starting images (B, 3, {SIZE}, {SIZE}), got {tuple(start.shape)}")
+    return start.detach().clone()

@@ -1,0 +1,145 @@
+"""Recipes by name: each a short function from what is known to the pieces of an inversion.
+
+``fast`` is the default. ``paper`` is Algorithm 1 of the ArcFace paper (Deng et al. 2021, section
+3.3), with the statistics of the batch. ``fourier`` needs no face prior beyond the mean face.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from arcinvert.calibration import Calibration
+from arcinvert.errors import UsageError
+from arcinvert.faceprior import FacePrior
+from arcinvert.inversion.invert import Recipe
+from arcinvert.inversion.objectives import CosineMatch, L2Match
+from arcinvert.inversion.parameterization import FaceBasis, Fourier, Pixels, noise_start
+from arcinvert.inversion.priors import (
+    BatchNormMatch,
+    ImageL2,
+    LatentGaussian,
+    LocationMatch,
+    PaperBatchNormMatch,
+    TotalVariation,
+    stored_statistics,
+)
+from arcinvert.inversion.transforms import Jitter
+from arcinvert.recognizer import Recognizer
+
+
+@dataclass(frozen=True, eq=False)
+class Attack:
+    """What a preset is given: who attacks what, and which image each row is.
+
+    Attributes:
+        recognizer: the network that is inverted.
+        prior: the face prior.
+        calibration: of the recognizer.
+        target: (B, D) unit norm.
+        variation: (B,) 0 for the first image of a target, 1.. for its variations.
+        generators: one per image.
+    """
+
+    recognizer: Recognizer
+    prior: FacePrior
+    calibration: Calibration
+    target: Tensor
+    variation: Tensor
+    generators: Sequence[torch.Generator]
+
+
+def fast(attack: Attack, steps: int | None = None) -> Recipe:
+    """Face basis around p(face | embedding), cosine match, scale-free BatchNorm statistics, jitter.
+
+    Variation 0 starts at the expected face; the others at a draw from the conditional prior, which
+    then also holds them, so they differ in pose, expression and light.
+    """
+    centre, spread = conditional(attack)
+    return Recipe(
+        FaceBasis(attack.prior, centre, spread),
+        {
+            "match": (1.0, CosineMatch(attack.target)),
+            "batchnorm": (0.03, BatchNormMatch(stored_statistics(attack.recognizer))),
+            "face": (0.006, LatentGaussian()),
+        },
+        steps=40 if steps is None else steps,
+        lr=0.1,
+        transform=Jitter(),
+    )
+
+
+def fourier(attack: Attack, steps: int | None = None) -> Recipe:
+    """Free pixels in the Fourier domain from the mean face, held by statistics alone."""
+    start = attack.prior.decode(attack.prior.starts["frontal"].expand(len(attack.target), -1))
+    return Recipe(
+        Fourier(start.clamp(0, 1)),
+        {
+            "match": (1.0, CosineMatch(attack.target)),
+            "batchnorm": (0.3, BatchNormMatch(stored_statistics(attack.recognizer))),
+            "location": (0.3, location_match(attack.recognizer, attack.calibration)),
+        },
+        steps=100 if steps is None else steps,
+        lr=0.02,
+        transform=Jitter(),
+    )
+
+
+def paper(attack: Attack, steps: int | None = None) -> Recipe:
+    """Deng et al. 2021, Algorithm 1, open set: noise, l2 match, Eq. 8, TV and l2, Adam at 0.25."""
+    return Recipe(
+        Pixels(noise_start(attack.generators, attack.target.device)),
+        {
+            "match": (1.0, L2Match(attack.target)),
+            "batchnorm": (0.05, PaperBatchNormMatch(stored_statistics(attack.recognizer))),
+            "tv": (1e-3, TotalVariation()),
+            "l2": (1e-4, ImageL2()),
+        },
+        steps=20_000 if steps is None else steps,
+        lr=0.25,
+        decay=False,
+    )
+
+
+Preset = Callable[[Attack, int | None], Recipe]
+PRESETS: dict[str, Preset] = {"fast": fast, "fourier": fourier, "paper": paper}
+
+
+def preset(name: str) -> Preset:
+    """A preset by name.
+
+    Raises:
+        UsageError: no such preset.
+    """
+    if name not in PRESETS:
+        raise UsageError(f"expected a preset out of {', '.join(PRESETS)}, got {name!r}")
+    return PRESETS[name]
+
+
+def conditional(attack: Attack, temperature: float = 0.6) -> tuple[Tensor, Tensor]:
+    """Centre (B, K) and spread (K,) of p(face | embedding) for every image.
+
+    Variations above 0 get a centre drawn from it, at ``temperature`` of its standard deviation.
+    """
+    spread = attack.calibration.residual
+    centre = attack.calibration.predict(attack.target)
+    drawn = torch.stack([torch.randn(len(spread), generator=g) for g in attack.generators]).to(centre.device)
+    moved = (attack.variation > 0)[:, None].to(centre.dtype)
+    return centre + moved * temperature * spread * drawn, spread
+
+
+def location_match(recognizer: Recognizer, calibration: Calibration) -> LocationMatch:
+    """The per-location term of a calibration, its maps enlarged to each layer's size."""
+    blank = torch.zeros(1, 3, *recognizer.preprocessing.size, device=recognizer.device)
+    with torch.no_grad():
+        activations = recognizer.trace(blank, taps=calibration.location_mean).activations
+
+    def enlarged(maps: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {
+            layer: interpolate(value[None], size=activations[layer].shape[-2:], mode="bilinear")[0]
+            for layer, value in maps.items()
+        }
+
+    return LocationMatch(enlarged(calibration.location_mean), enlarged(calibration.location_var))

@@ -1,0 +1,105 @@
+"""From photos to embeddings, and embeddings to a file."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from arcinvert.alignment import Detector, align_photo, read_photo
+from arcinvert.checkpoint import atomic_write
+from arcinvert.errors import InputError
+from arcinvert.progress import Progress, silent
+from arcinvert.recognizer import Recognizer
+from arcinvert.training.data import SUFFIXES
+
+
+@dataclass(frozen=True, eq=False)
+class Embedded:
+    """Embeddings and what became of every photo.
+
+    Attributes:
+        rows: (N, D) float32, unit norm.
+        files: the N photos behind the rows, in order.
+        skipped: photos without a face or that cannot be read, with the reason.
+        remarks: what should be said, such as several faces in one photo.
+    """
+
+    rows: NDArray[np.float32]
+    files: tuple[Path, ...]
+    skipped: tuple[tuple[Path, str], ...]
+    remarks: tuple[str, ...]
+
+
+def list_photos(paths: Sequence[Path]) -> list[Path]:
+    """Files as they are, folders replaced by their pictures in sorted order.
+
+    Raises:
+        InputError: no such file or folder, or a folder without pictures.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+            if not inside:
+                raise InputError(f"expected pictures in the folder {str(path)!r}, found none")
+            found += inside
+        elif path.is_file():
+            found.append(path)
+        else:
+            raise InputError(f"expected a photo or a folder, found nothing at {str(path)!r}")
+    return found
+
+
+def embed_photos(
+    recognizer: Recognizer, paths: Sequence[Path], *, aligned: bool = False, progress: Progress = silent
+) -> Embedded:
+    """Detect, align and embed the largest face of each photo.
+
+    Args:
+        recognizer: gives the embeddings.
+        paths: photos and folders.
+        aligned: the photos are aligned 112x112 crops and are taken as they are.
+        progress: told (done, all, text).
+
+    Raises:
+        InputError: see :func:`list_photos`. A photo that cannot be used is skipped, not raised.
+        EnvironmentProblem: the detector cannot be loaded.
+    """
+    photos = list_photos(paths)
+    detector = None if aligned else Detector()
+    rows, files, skipped, remarks = [], [], [], []
+    for number, path in enumerate(photos, start=1):
+        try:
+            if detector is None:
+                crop, faces = _aligned_crop(path), 1
+            else:
+                crop, faces = align_photo(path, detector)
+        except InputError as error:
+            skipped.append((path, str(error)))
+            continue
+        if crop is None:
+            skipped.append((path, "no face found"))
+            continue
+        if faces > 1:
+            remarks.append(f"{str(path)!r} shows {faces} faces; the largest is taken")
+        rows.append(recognizer.embed(torch.from_numpy(crop.copy()).permute(2, 0, 1)[None])[0].cpu().numpy())
+        files.append(path)
+        progress(number, len(photos), "embedding")
+    stacked = np.stack(rows) if rows else np.empty((0, recognizer.embedding_size), np.float32)
+    return Embedded(stacked.astype(np.float32), tuple(files), tuple(skipped), tuple(remarks))
+
+
+def save_embeddings(path: Path, rows: NDArray[np.float32]) -> None:
+    """Write (N, D) float32 as ``.npy``; the old file stays until the new one is complete."""
+    with atomic_write(path) as temporary, open(temporary, "wb") as file:
+        np.save(file, rows)
+
+
+def _aligned_crop(path: Path) -> NDArray[np.uint8]:
+    crop = read_photo(path)
+    if crop.shape != (112, 112, 3):
+        raise InputError(f"expected a 112x112 crop, got {crop.shape[1]}x{crop.shape[0]}")
+    return crop

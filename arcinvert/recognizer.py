@@ -1,0 +1,294 @@
+"""A frozen recognizer: a network and the contract of the images it is shown.
+
+Outside this module an image is RGB float in [0, 1], (B, 3, 112, 112). Range, mean, standard
+deviation and channel order, eval mode and frozen weights are settled here, and so are the hooks:
+they live during one forward pass and are gone after it.
+"""
+
+import copy
+import importlib.resources
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from arcinvert.backbones import build_backbone
+from arcinvert.checkpoint import load_checkpoint, load_strictly
+from arcinvert.errors import CheckpointError, InputError
+
+DEFAULT_CHECKPOINT = "default.safetensors"
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How an image in [0, 1] RGB is put before a network: ``(x - mean) / std`` per channel.
+
+    Attributes:
+        mean, std: of the network's channel order, in units of [0, 1].
+        colour: ``RGB`` or ``BGR``.
+        size: height and width.
+    """
+
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    colour: str = "RGB"
+    size: tuple[int, int] = (112, 112)
+
+    @classmethod
+    def from_header(cls, header: Mapping[str, Any]) -> "Preprocessing":
+        """From the ``preprocessing`` part of a checkpoint's header.
+
+        Raises:
+            CheckpointError: a part is missing or of the wrong kind.
+        """
+        try:
+            mean, std = (tuple(float(x) for x in header[name]) for name in ("mean", "std"))
+            size = tuple(int(x) for x in header["size"])
+            colour = header["colour"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"the checkpoint's preprocessing is incomplete: {error!r}") from None
+        if len(mean) != 3 or len(std) != 3 or len(size) != 2 or min(std) <= 0 or colour not in ("RGB", "BGR"):
+            raise CheckpointError(f"the checkpoint's preprocessing does not fit: {dict(header)}")
+        return cls(mean, std, colour, size)  # type: ignore[arg-type]
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) RGB in [0, 1] -> what the network expects."""
+        if images.ndim != 4 or images.shape[1:] != (3, *self.size):
+            raise InputError(f"expected images (B, 3, {self.size[0]}, {self.size[1]}), got {tuple(images.shape)}")
+        if self.colour == "BGR":
+            images = images.flip(1)
+        if len({*self.mean, *self.std}) == 1 or (len(set(self.mean)), len(set(self.std))) == (1, 1):
+            return (images - self.mean[0]) / self.std[0]
+        shape = (1, 3, 1, 1)
+        return (images - images.new_tensor(self.mean).view(shape)) / images.new_tensor(self.std).view(shape)
+
+
+@dataclass(frozen=True, eq=False)
+class ChannelStatistics:
+    """What a BatchNorm layer stores about its input: mean and (unbiased) variance, each (C,).
+
+    Channels whose stored variance is not positive, or whose statistics are not finite, say
+    nothing; ``usable`` (C,) is False for them.
+    """
+
+    mean: Tensor
+    var: Tensor
+    usable: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """What one forward pass left behind.
+
+    Attributes:
+        image: (B, 3, 112, 112), as it was shown (transformed).
+        embedding: (B, D), unit norm.
+        activations: layer name -> (B, C, H, W), the input of a tapped BatchNorm layer.
+        latent: (B, K), the whitened coordinates behind the image, if its parameterization has any.
+    """
+
+    image: Tensor
+    embedding: Tensor
+    activations: Mapping[str, Tensor] = field(default_factory=dict)
+    latent: Tensor | None = None
+
+
+class FrozenBatchNorm(nn.Module):
+    """BatchNorm2d in eval mode as one multiplication and one addition, without gradients of its own."""
+
+    def __init__(self, norm: nn.BatchNorm2d) -> None:
+        super().__init__()
+        if norm.running_mean is None or norm.running_var is None:
+            raise CheckpointError("a BatchNorm layer stores no statistics, so the network has no eval mode")
+        mean, var = norm.running_mean.detach().clone(), norm.running_var.detach().clone()
+        self.usable = torch.isfinite(mean) & torch.isfinite(var) & (var > 0)
+        scale = torch.rsqrt(var.clamp_min(0) + norm.eps)
+        shift = -mean * scale
+        if norm.affine:
+            scale = scale * norm.weight.detach()
+            shift = shift * norm.weight.detach() + norm.bias.detach()
+        self.mean: Tensor
+        self.var: Tensor
+        self.scale: Tensor
+        self.shift: Tensor
+        self.register_buffer("mean", mean)
+        self.register_buffer("var", var)
+        self.register_buffer("scale", scale.view(1, -1, 1, 1))
+        self.register_buffer("shift", shift.view(1, -1, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.addcmul(self.shift, x, self.scale)
+
+
+class Recognizer:
+    """A frozen network with its image contract.
+
+    Args:
+        network: maps what ``preprocessing`` returns to (B, D) features. It is put into eval mode,
+            its parameters stop asking for gradients, and its BatchNorm2d layers are replaced by
+            :class:`FrozenBatchNorm`.
+        preprocessing: the image contract.
+        embedding_size: D.
+        header: what the checkpoint says of itself.
+        calibration: the tensors of a calibration (see :mod:`arcinvert.calibration`), if there is one.
+        digest: SHA-256 of the file behind it.
+
+    Raises:
+        CheckpointError: BatchNorm layers without a single usable statistic, or weights that are not finite.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        preprocessing: Preprocessing,
+        *,
+        embedding_size: int,
+        header: Mapping[str, Any] | None = None,
+        calibration: Mapping[str, Tensor] | None = None,
+        digest: str = "",
+    ) -> None:
+        self.preprocessing = preprocessing
+        self.embedding_size = embedding_size
+        self.header: Mapping[str, Any] = header or {}
+        self.calibration_tensors: Mapping[str, Tensor] = calibration or {}
+        self.digest = digest
+        self.network = _freeze(network)
+        self._norms = {n: m for n, m in self.network.named_modules() if isinstance(m, FrozenBatchNorm)}
+        if any(not bool(torch.isfinite(p).all()) for p in self.network.parameters()):
+            raise CheckpointError("the network has weights that are not finite")
+        if self._norms and not any(bool(norm.usable.any()) for norm in self._norms.values()):
+            raise CheckpointError("not one BatchNorm channel has a positive, finite variance")
+
+    def __repr__(self) -> str:
+        name = self.header.get("backbone", type(self.network).__name__)
+        return f"Recognizer({name}, D={self.embedding_size}, {len(self._norms)} BatchNorm layers, {self.digest[:12]})"
+
+    @classmethod
+    def load(cls, path: Path | str | None = None, *, device: torch.device | str = "cpu") -> "Recognizer":
+        """Read a checkpoint; without a path, the one that ships with arcinvert.
+
+        Raises:
+            CheckpointError: see :func:`arcinvert.checkpoint.load_checkpoint`.
+        """
+        path = default_checkpoint() if path is None else Path(path)
+        stored = load_checkpoint(path)
+        header = stored.header
+        for key in ("backbone", "backbone_settings", "embedding_size", "preprocessing"):
+            if key not in header:
+                raise CheckpointError(f"the header of {str(path)!r} does not say its {key}")
+        network = build_backbone(header["backbone"], **header["backbone_settings"])
+        load_strictly(network, stored.section("network"), str(path))
+        recognizer = cls(
+            network,
+            Preprocessing.from_header(header["preprocessing"]),
+            embedding_size=int(header["embedding_size"]),
+            header=header,
+            calibration=stored.section("calibration"),
+            digest=stored.digest,
+        )
+        return recognizer.to(device)
+
+    def to(self, device: torch.device | str) -> "Recognizer":
+        """Move the network; returns itself."""
+        self.network.to(device)
+        for norm in self._norms.values():
+            norm.usable = norm.usable.to(device)
+        return self
+
+    def with_calibration(self, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> "Recognizer":
+        """The same network with another calibration."""
+        other = copy.copy(self)
+        other.header = {**self.header, "calibration": dict(header)}
+        other.calibration_tensors = tensors
+        return other
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        tensors = [*self.network.parameters(), *self.network.buffers()]
+        return tensors[0].device if tensors else torch.device("cpu")
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of the BatchNorm2d layers, in the order of the network."""
+        return tuple(self._norms)
+
+    def statistics(self, layer: str) -> ChannelStatistics:
+        """What a BatchNorm layer stores about its input."""
+        norm = self._norms[layer]
+        return ChannelStatistics(norm.mean, norm.var, norm.usable)
+
+    def dropped_channels(self) -> int:
+        """How many BatchNorm channels carry no usable statistic."""
+        return sum(int((~norm.usable).sum()) for norm in self._norms.values())
+
+    def trace(self, images: Tensor, *, taps: Collection[str] = (), latent: Tensor | None = None) -> Trace:
+        """One forward pass, with gradients to the images.
+
+        Args:
+            images: (B, 3, 112, 112) RGB in [0, 1].
+            taps: layers whose input is kept.
+            latent: passed on to the trace.
+
+        Raises:
+            InputError: an image of another shape, or an unknown layer.
+        """
+        unknown = set(taps) - set(self._norms)
+        if unknown:
+            raise InputError(f"expected layers of the network, got {', '.join(sorted(unknown)[:5])}")
+        activations: dict[str, Tensor] = {}
+        handles = []
+        try:
+            for name in taps:
+                handles.append(self._norms[name].register_forward_pre_hook(_keep(activations, name)))
+            shown = self.preprocessing(images)
+            if shown.device.type != "mps":
+                shown = shown.contiguous(memory_format=torch.channels_last)
+            features = self.network(shown)
+        finally:
+            for handle in handles:
+                handle.remove()
+        return Trace(images, normalize(features.float()), activations, latent)
+
+    @torch.no_grad()
+    def embed(self, images: Tensor, *, batch_size: int = 32) -> Tensor:
+        """(B, 3, 112, 112) RGB in [0, 1], or uint8 in 0..255 -> (B, D), unit norm."""
+        parts = []
+        for start in range(0, len(images), batch_size):
+            part = images[start : start + batch_size].to(self.device)
+            part = part.float() / 255 if part.dtype == torch.uint8 else part
+            parts.append(self.trace(part).embedding)
+        return torch.cat(parts) if parts else torch.empty(0, self.embedding_size, device=self.device)
+
+
+def default_checkpoint() -> Path:
+    """Where the checkpoint that ships with arcinvert lies: in the wheel, or in the source tree.
+
+    Raises:
+        CheckpointError: it is in neither place.
+    """
+    package = Path(str(importlib.resources.files("arcinvert")))
+    for path in (package / "data" / DEFAULT_CHECKPOINT, package.parent / "checkpoints" / DEFAULT_CHECKPOINT):
+        if path.is_file():
+            return path
+    raise CheckpointError("the default checkpoint is missing from this installation; name one with --checkpoint")
+
+
+def _freeze(network: nn.Module) -> nn.Module:
+    network.eval().requires_grad_(False)
+    for name, module in list(network.named_modules()):
+        if isinstance(module, nn.BatchNorm2d):
+            parent, _, child = name.rpartition(".")
+            setattr(network.get_submodule(parent), child, FrozenBatchNorm(module))
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def _keep(into: dict[str, Tensor], name: str) -> Any:
+    def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        into[name] = inputs[0]
+
+    return hook

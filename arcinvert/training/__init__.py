@@ -1,0 +1,1 @@
+"""Training: margin functions, the head, aligned faces, the trainer."""

@@ -1,0 +1,169 @@
+"""Aligned faces from a folder of identities, held in memory as bytes; augmentation in batches.
+
+Layout: ``DIR/<identity>/<picture>.(jpg|jpeg|png|webp|bmp)``. Identities are labelled 0.. in sorted order.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn.functional import affine_grid, grid_sample
+
+from arcinvert.errors import InputError
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
+SIZE = 112
+
+
+@dataclass(frozen=True)
+class Faces:
+    """Aligned faces and who they show.
+
+    Attributes:
+        files: (N,) paths, relative to the folder.
+        images: (N, 112, 112, 3) uint8 RGB.
+        labels: (N,) int64, positions in ``identities``.
+        identities: the names, sorted.
+        digest: SHA-256 over the names and bytes of the files, in order.
+    """
+
+    files: tuple[str, ...]
+    images: Tensor
+    labels: Tensor
+    identities: tuple[str, ...]
+    digest: str
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+
+def identity_folders(folder: Path) -> list[str]:
+    """Names of the identity folders, sorted.
+
+    Raises:
+        InputError: no such folder, or nothing in it.
+    """
+    if not folder.is_dir():
+        raise InputError(f"expected a folder of identities, got {str(folder)!r}")
+    names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    if not names:
+        raise InputError(f"expected one sub-folder per identity in {str(folder)!r}, found none")
+    return names
+
+
+def split_identities(names: list[str], held_out: int) -> tuple[list[str], list[str]]:
+    """Training identities, and the last ``held_out`` ones, which training never sees.
+
+    Raises:
+        InputError: fewer than two identities would be left on either side.
+    """
+    if held_out < 0 or len(names) - held_out < 2 or held_out == 1:
+        raise InputError(
+            f"expected to hold out 0, or at least 2 and leave 2, got {held_out} of {len(names)} identities"
+        )
+    cut = len(names) - held_out
+    return names[:cut], names[cut:]
+
+
+def load_faces(folder: Path, identities: list[str]) -> Faces:
+    """Read the pictures of these identities.
+
+    Raises:
+        InputError: a picture that cannot be read, or that is not 112x112 with 8 bits a channel.
+    """
+    files: list[str] = []
+    labels: list[int] = []
+    images: list[np.ndarray] = []
+    digest = hashlib.sha256()
+    for label, name in enumerate(identities):
+        pictures = sorted(p for p in (folder / name).iterdir() if p.suffix.lower() in SUFFIXES)
+        for path in pictures:
+            relative = f"{name}/{path.name}"
+            try:
+                content = path.read_bytes()
+                digest.update(relative.encode(errors="surrogatepass") + b"\0" + hashlib.sha256(content).digest())
+                with Image.open(path) as picture:
+                    if picture.size != (SIZE, SIZE):
+                        raise InputError(f"expected {SIZE}x{SIZE} aligned faces, got {picture.size} in {str(path)!r}")
+                    if picture.mode[0] in "IF":  # Pillow would clip it to white
+                        raise InputError(f"expected 8 bits a channel, got mode {picture.mode} in {str(path)!r}")
+                    images.append(np.asarray(picture.convert("RGB")))
+            except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+                raise InputError(f"cannot read the picture {str(path)!r}: {error}") from None
+            files.append(relative)
+            labels.append(label)
+    if not files:
+        raise InputError(f"expected pictures ({', '.join(sorted(SUFFIXES))}) in {str(folder)!r}, found none")
+    return Faces(
+        tuple(files),
+        torch.from_numpy(np.stack(images)),
+        torch.tensor(labels),
+        tuple(identities),
+        digest.hexdigest(),
+    )
+
+
+def to_float(images: Tensor) -> Tensor:
+    """(B, H, W, 3) uint8 -> (B, 3, H, W) float32 in [0, 1]."""
+    return images.permute(0, 3, 1, 2).float().div_(255.0)
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Random changes to a training image, all drawn per image; 0 switches one off.
+
+    Attributes:
+        flip: probability of a mirror image.
+        shift: largest shift as a share of the width.
+        scale: largest relative change of size.
+        rotate: largest rotation, radians.
+        light: largest relative change of brightness and of contrast.
+        colour: largest relative change of one channel.
+        grey: probability of a grey image.
+        cutout: probability of a grey square of a quarter to a half of the width.
+    """
+
+    flip: float = 0.5
+    shift: float = 0.04
+    scale: float = 0.05
+    rotate: float = 0.06
+    light: float = 0.25
+    colour: float = 0.08
+    grey: float = 0.1
+    cutout: float = 0.2
+
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """(B, 3, H, W) in [0, 1] -> the same, drawn from ``generator`` (a CPU generator)."""
+        count, device = len(images), images.device
+
+        def draw(*shape: int) -> Tensor:
+            return (torch.rand(count, *shape, generator=generator) * 2 - 1).to(device)
+
+        def chance(probability: float) -> Tensor:
+            return (torch.rand(count, 1, 1, 1, generator=generator) < probability).to(device)
+
+        angle, size = self.rotate * draw(), 1 + self.scale * draw()
+        mirror = 1 - 2 * chance(self.flip).flatten().float()
+        matrix = torch.stack(
+            [
+                torch.stack([mirror * size * angle.cos(), -size * angle.sin(), 2 * self.shift * draw()], 1),
+                torch.stack([mirror * size * angle.sin(), size * angle.cos(), 2 * self.shift * draw()], 1),
+            ],
+            1,
+        )
+        grid = affine_grid(matrix, list(images.shape), align_corners=False)
+        images = grid_sample(images, grid, padding_mode="border", align_corners=False)
+        middle = images.mean((1, 2, 3), keepdim=True)
+        contrast = 1 + self.light * draw(1, 1, 1)
+        brightness = 1 + self.light * draw(1, 1, 1)
+        images = ((images - middle) * contrast + middle) * brightness * (1 + self.colour * draw(3, 1, 1))
+        images = torch.where(chance(self.grey), images.mean(1, keepdim=True), images).clamp(0, 1)
+        half = (0.125 + 0.125 * torch.rand(count, 1, 1, generator=generator)).to(device) * images.shape[-1]
+        place = torch.arange(images.shape[-1], device=device).view(1, 1, -1)
+        centre = torch.rand(count, 2, 1, 1, generator=generator).to(device) * images.shape[-1]
+        inside = ((place.mT - centre[:, 0]).abs() < half) & ((place - centre[:, 1]).abs() < half)
+        return images.masked_fill(inside[:, None] & chance(self.cutout), 0.5)

@@ -1,0 +1,200 @@
+"""How well does an inversion hold before networks that were never optimised against?
+
+    python scripts/bench_inversion.py --data FACES --judge JUDGE.onnx [--ablate] [--json OUT.json] [--sheet OUT.png]
+
+Enrols picture 00 of N held-out identities, inverts its embedding with a checkpoint, and lets each
+judge compare the reconstruction with the enrolled picture (type I) and with the identity's other
+pictures (type II). A judge is an ONNX embedder that takes RGB in 0..255. Thresholds are fixed
+beforehand, on impostor pairs of the other held-out identities. Controls: the mean face, the
+reconstruction of another target (shuffled), and a real second photo. ``--ablate`` repeats the run
+with each term of the preset left out, from the mean face in place of the predicted one, and with
+free pixels.
+"""
+
+import argparse
+import dataclasses
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import torch
+from torch import Tensor
+
+from arcinvert.calibration import calibration_of
+from arcinvert.evaluation.metrics import auc, score_pairs, threshold_at_fmr, wilson_interval
+from arcinvert.faceprior import default_face_prior
+from arcinvert.inversion.invert import Recipe, invert
+from arcinvert.inversion.parameterization import FaceBasis
+from arcinvert.inversion.presets import PRESETS, Attack
+from arcinvert.inversion.synthesis import contact_sheet, generator_for, write_png
+from arcinvert.recognizer import Recognizer
+from arcinvert.training.data import identity_folders, load_faces, split_identities
+
+FMRS = (1e-2, 1e-3)
+Vary = Callable[[Recipe, Attack], Recipe]
+
+
+class Judge:
+    """An ONNX embedder under onnxruntime: (N, 112, 112, 3) uint8 -> (N, D), unit norm."""
+
+    def __init__(self, path: Path) -> None:
+        self.name = path.stem
+        self.session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        self.input = self.session.get_inputs()[0].name
+        self.thresholds: dict[float, float] = {}
+
+    def __call__(self, images: Tensor) -> np.ndarray:
+        parts = []
+        for start in range(0, len(images), 32):
+            batch = images[start : start + 32].permute(0, 3, 1, 2).float().numpy()
+            parts.append(self.session.run(None, {self.input: batch})[0])
+        rows = np.concatenate(parts)
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def rate(scores: np.ndarray, threshold: float) -> dict[str, Any]:
+    accepted = int((scores >= threshold).sum())
+    return {"rate": accepted / len(scores), "n": len(scores), "wilson95": wilson_interval(accepted, len(scores))}
+
+
+def judged(judge: Judge, images: Tensor, enrolled: np.ndarray, others: list[np.ndarray]) -> dict[str, Any]:
+    rows = judge(images)
+    first = (rows * enrolled).sum(1)
+    second = np.concatenate([row @ other.T for row, other in zip(rows, others, strict=True)])
+    found: dict[str, Any] = {"cosine": float(first.mean()), "cosine_type2": float(second.mean())}
+    for fmr in FMRS:
+        found[f"type1@{fmr:g}"] = rate(first, judge.thresholds[fmr])
+        found[f"type2@{fmr:g}"] = rate(second, judge.thresholds[fmr])
+    return found
+
+
+def variants(name: str, ablate: bool) -> dict[str, Vary]:
+    def without(term: str) -> Vary:
+        return lambda recipe, attack: dataclasses.replace(
+            recipe, terms={k: v for k, v in recipe.terms.items() if k != term}
+        )
+
+    def weighted(term: str, weight: float) -> Vary:
+        return lambda recipe, attack: dataclasses.replace(
+            recipe, terms={**recipe.terms, term: (weight, recipe.terms[term][1])}
+        )
+
+    def mean_start(recipe: Recipe, attack: Attack) -> Recipe:
+        basis = FaceBasis(attack.prior, torch.zeros(len(attack.target), attack.prior.size, device=attack.target.device))
+        return dataclasses.replace(recipe, parameterization=basis)
+
+    found: dict[str, Vary] = {name: lambda recipe, attack: recipe}
+    if ablate:
+        found |= {f"{name}, no {term}": without(term) for term in ("batchnorm", "face")}
+        found |= {f"{name}, batchnorm {w:g}": weighted("batchnorm", w) for w in (0.1, 0.3)}
+        found[f"{name}, no jitter"] = lambda recipe, attack: dataclasses.replace(recipe, transform=None)
+        found[f"{name}, from the mean face"] = mean_start
+        found[f"{name}, no descent"] = lambda recipe, attack: dataclasses.replace(recipe, steps=0)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="DIR/<identity>/<picture>, aligned")
+    parser.add_argument("--judge", type=Path, action="append", required=True)
+    parser.add_argument("--checkpoint", type=Path)
+    parser.add_argument("--preset", action="append", choices=list(PRESETS), help="default: fast; may be repeated")
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--held-out", type=int, default=60, help="identities that training left out")
+    parser.add_argument("--targets", type=int, default=20, help="of those, how many are inverted")
+    parser.add_argument("--ablate", action="store_true")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--sheet", type=Path, help="enrolled pictures above reconstructions")
+    options = parser.parse_args()
+
+    torch.set_flush_denormal(True)
+    _, held_out = split_identities(identity_folders(options.data), options.held_out)
+    attacked, reference = held_out[: options.targets], held_out[options.targets :]
+    faces, impostors = load_faces(options.data, attacked), load_faces(options.data, reference)
+    enrolled_rows = [int((faces.labels == i).nonzero()[0]) for i in range(len(attacked))]
+    enrolled = faces.images[enrolled_rows]
+    recognizer = Recognizer.load(options.checkpoint)
+    calibration = calibration_of(recognizer)
+    if calibration is None:
+        raise SystemExit("the checkpoint is not calibrated; run `arcinvert calibrate` on it first")
+    prior = default_face_prior()
+    target = recognizer.embed(enrolled.permute(0, 3, 1, 2))
+
+    judges = [Judge(path) for path in options.judge]
+    report: dict[str, Any] = {"checkpoint": recognizer.digest, "targets": len(attacked), "judges": {}, "runs": {}}
+    templates, others = {}, {}
+    for judge in judges:
+        scored = score_pairs(judge(impostors.images), impostors.labels.numpy())
+        for fmr in FMRS:
+            threshold = threshold_at_fmr(fmr, impostor=scored.impostor)
+            assert threshold is not None, "too few impostor pairs for this false match rate"
+            judge.thresholds[fmr] = threshold
+        rows = judge(faces.images)
+        templates[judge.name] = rows[enrolled_rows]
+        others[judge.name] = [
+            rows[[r for r in range(len(faces)) if int(faces.labels[r]) == i and r != enrolled_rows[i]]]
+            for i in range(len(attacked))
+        ]
+        report["judges"][judge.name] = {
+            "auc": auc(genuine=scored.genuine, impostor=scored.impostor),
+            "impostor_pairs": len(scored.impostor),
+            "thresholds": {f"{fmr:g}": t for fmr, t in judge.thresholds.items()},
+        }
+
+    def record(name: str, images: Tensor, **extra: Any) -> None:
+        report["runs"][name] = extra | {
+            judge.name: judged(judge, images, templates[judge.name], others[judge.name]) for judge in judges
+        }
+        print_row(name, report["runs"][name], judges)
+
+    print(f"{len(attacked)} targets; {len(reference)} other held-out identities fix the thresholds")
+    print("| run | steps | s/face | own cosine | " + " | ".join(f"{j.name}: cosine, type I at FMR 1e-2, 1e-3, type II at 1e-2" for j in judges) + " |")
+    print("|---|---|---|---|" + "---|" * len(judges))
+    first: Tensor | None = None
+    for name in options.preset or ["fast"]:
+        for label, vary in variants(name, options.ablate).items():
+            parts, cosines, steps, started = [], [], 0, time.perf_counter()
+            for start in range(0, len(target), 8):
+                rows = target[start : start + 8]
+                generators = [generator_for(options.seed, start + i, 0) for i in range(len(rows))]
+                variation = torch.zeros(len(rows), dtype=torch.int64)
+                attack = Attack(recognizer, prior, calibration, rows, variation, generators)
+                recipe = vary(PRESETS[name](attack, options.steps), attack)
+                found = invert(recognizer, recipe, target=rows, generators=generators)
+                parts.append(found.images)
+                cosines.append(found.cosine)
+                steps = recipe.steps
+            images = torch.cat(parts)
+            first = images if first is None else first
+            seconds = (time.perf_counter() - started) / len(target)
+            record(label, images, steps=steps, seconds=seconds, own_cosine=float(torch.cat(cosines).mean()))
+    assert first is not None
+    mean = prior.decode(torch.zeros(1, prior.size)).clamp(0, 1)
+    record("control: mean face", (mean * 255).round().to(torch.uint8).permute(0, 2, 3, 1).expand(len(target), -1, -1, -1))
+    record("control: shuffled targets", first.roll(1, 0))
+    record("control: a real second photo", faces.images[[row + 1 for row in enrolled_rows]])
+    if options.json:
+        options.json.write_text(json.dumps(report, indent=2) + "\n")
+    if options.sheet:
+        write_png(options.sheet, contact_sheet([*enrolled, *first], len(enrolled)))
+
+
+def print_row(name: str, run: dict[str, Any], judges: list[Judge]) -> None:
+    cells = [name, str(run.get("steps", "")), f"{run['seconds']:.2f}" if "seconds" in run else ""]
+    cells.append(f"{run['own_cosine']:.3f}" if "own_cosine" in run else "")
+    for judge in judges:
+        found = run[judge.name]
+        cells.append(
+            f"{found['cosine']:.3f}, {found['type1@0.01']['rate']:.2f}, {found['type1@0.001']['rate']:.2f}, "
+            f"{found['type2@0.01']['rate']:.2f}"
+        )
+    print("| " + " | ".join(cells) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

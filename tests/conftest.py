@@ -1,0 +1,70 @@
+"""What several test files share. No fixture reaches for the network."""
+
+import os
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+FACES_IDENTITIES = 12
+TINY_IDENTITIES = 6
+TINY_PICTURES = 6
+
+# The networks here are tiny: a second thread gains nothing, and waits for the first on a busy machine.
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Path:
+    """The folder of faces and foreign networks that lies outside the repository."""
+    named = os.environ.get("ARCINVERT_TEST_DATA")
+    folder = Path(named) if named else REPOSITORY.parent / "shared"
+    if not folder.is_dir():
+        pytest.skip(f"no test data at {folder}; set ARCINVERT_TEST_DATA to the folder that holds faces/ and models/")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def faces_dir(test_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of the first twelve identities: ``NNNNN/KK.jpg``, aligned."""
+    archive = test_data / "faces" / "images.tar"
+    if not archive.is_file():
+        pytest.skip(f"no faces at {archive}")
+    folder = tmp_path_factory.mktemp("faces")
+    wanted = {f"{number:05d}" for number in range(FACES_IDENTITIES)}
+    with tarfile.open(archive) as tar:
+        for member in tar:  # in order, so the rest of the archive need not be read
+            parts = Path(member.name).parts
+            if len(parts) == 2 and parts[0] not in wanted:
+                break
+            if len(parts) == 2:
+                tar.extract(member, folder, filter="data")
+    assert {path.name for path in folder.iterdir()} == wanted
+    return folder
+
+
+def draw_identity(identity: int, picture: int) -> np.ndarray:
+    """A made-up "person" (112, 112, 3) uint8: background colour, disc colour and place; noise differs by picture."""
+    person = np.random.default_rng([identity, 0])
+    background, disc = person.uniform(40, 215, (2, 3))
+    centre = person.uniform(35, 77, 2)
+    noise = np.random.default_rng([identity, 1, picture])
+    row, column = np.mgrid[:112, :112]
+    inside = np.hypot(row - centre[0] - noise.uniform(-3, 3), column - centre[1] - noise.uniform(-3, 3)) < 25
+    image = np.where(inside[..., None], disc, background) + noise.normal(0, 6, (112, 112, 3)) + noise.uniform(-10, 10)
+    return image.clip(0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def tiny_faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six made-up identities of six pictures each, ``idN/K.png``. Do not write into it."""
+    folder = tmp_path_factory.mktemp("tiny_faces")
+    for identity in range(TINY_IDENTITIES):
+        (folder / f"id{identity}").mkdir()
+        for picture in range(TINY_PICTURES):
+            Image.fromarray(draw_identity(identity, picture)).save(folder / f"id{identity}" / f"{picture}.png")
+    return folder

@@ -1,0 +1,182 @@
+import math
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from arcinvert.errors import InputError
+from arcinvert.evaluation.metrics import (
+    OperatingPoint,
+    acceptance_rate,
+    auc,
+    operating_point,
+    score_pairs,
+    threshold_at_fmr,
+    wilson_interval,
+)
+
+
+def scores(seed: int, size: int, *, decimals: int | None = None, shift: float = 0.0) -> np.ndarray:
+    """Unsorted; ``decimals`` makes ties."""
+    values = np.random.default_rng(seed).normal(shift, 1, size)
+    return values if decimals is None else values.round(decimals)
+
+
+@pytest.mark.parametrize("decimals", [None, 1, 0])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_auc_agrees_with_scikit_learn(decimals: int | None, dtype: type) -> None:
+    genuine = scores(0, 137, decimals=decimals, shift=1.0).astype(dtype)
+    impostor = scores(1, 411, decimals=decimals).astype(dtype)
+    truth = np.repeat([1, 0], [len(genuine), len(impostor)])
+    expected = roc_auc_score(truth, np.concatenate([genuine, impostor]))
+    assert auc(genuine=genuine, impostor=impostor) == pytest.approx(expected, abs=1e-12)
+
+
+def test_auc_at_its_ends_and_at_a_tie() -> None:
+    low, high = np.array([0.1, 0.2]), np.array([0.3, 0.9])
+    assert auc(genuine=high, impostor=low) == 1.0
+    assert auc(genuine=low, impostor=high) == 0.0
+    assert auc(genuine=low, impostor=low) == 0.5
+    assert auc(genuine=np.array([0.2]), impostor=low) == 0.75
+
+
+def brute_force_threshold(fmr: float, impostor: np.ndarray) -> float:
+    """The lowest of all thresholds worth trying: just above each score, and below them all."""
+    candidates = [-np.inf, *np.nextafter(np.unique(impostor), np.inf)]
+    return min(t for t in candidates if np.count_nonzero(impostor >= t) <= fmr * len(impostor) + 1e-9)
+
+
+@pytest.mark.parametrize("fmr", [0.001, 0.004, 0.01, 0.1, 0.37, 0.9])
+@pytest.mark.parametrize("decimals", [None, 2, 1, 0])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_threshold_against_a_scan_of_all_thresholds(fmr: float, decimals: int | None, dtype: type) -> None:
+    impostor = scores(2, 3000, decimals=decimals).astype(dtype)
+    threshold = threshold_at_fmr(fmr, impostor=impostor)
+    assert threshold == brute_force_threshold(fmr, impostor)
+    assert acceptance_rate(threshold, impostor) <= fmr
+    at_most_one_less = np.nextafter(dtype(threshold), dtype(-np.inf))
+    assert acceptance_rate(at_most_one_less, impostor) > fmr
+
+
+def test_threshold_by_hand() -> None:
+    impostor = np.array([9.0, 1, 2, 3, 4, 5, 6, 7, 8, 10])
+    threshold = threshold_at_fmr(0.3, impostor=impostor)
+    assert threshold == np.nextafter(7.0, 8.0)  # accepts 8, 9 and 10
+    tied = np.array([9.0, 1, 2, 3, 4, 5, 8, 8, 8, 10])
+    assert threshold_at_fmr(0.3, impostor=tied) == np.nextafter(8.0, 9.0)  # three of them would make five
+    assert threshold_at_fmr(0.5, impostor=tied) == np.nextafter(5.0, 6.0)
+
+
+@pytest.mark.parametrize(("fmr", "pairs"), [(1e-2, 299), (1e-3, 2999), (0.1, 29), (0.9, 3)])
+def test_no_threshold_below_three_false_matches(fmr: float, pairs: int) -> None:
+    assert threshold_at_fmr(fmr, impostor=scores(3, pairs)) is None
+    assert threshold_at_fmr(fmr, impostor=scores(3, pairs + 1)) is not None
+
+
+def test_exactly_three_false_matches_suffice_whatever_the_rounding() -> None:
+    """3 / 47 * 47 is a little less than 3 in binary."""
+    assert 3 / 47 * 47 < 3
+    assert threshold_at_fmr(3 / 47, impostor=np.arange(47.0)) == np.nextafter(43.0, 44.0)
+
+
+@pytest.mark.parametrize("fmr", [0.0, 1.0, -0.1, 2.0, math.nan])
+def test_a_rate_outside_0_to_1_is_refused(fmr: float) -> None:
+    with pytest.raises(InputError, match="between 0 and 1"):
+        threshold_at_fmr(fmr, impostor=np.arange(100.0))
+
+
+def test_a_tie_with_the_threshold_is_accepted() -> None:
+    assert acceptance_rate(0.5, np.array([0.5, 0.49, 0.51, 0.5])) == 0.75
+
+
+@pytest.mark.parametrize(
+    ("accepted", "trials", "low", "high"),
+    [
+        (0, 10, 0.0, 0.2775),
+        (10, 10, 0.7225, 1.0),
+        (5, 10, 0.2366, 0.7634),
+        (81, 263, 0.2553, 0.3662),  # Newcombe 1998, Table I
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ],
+)
+def test_wilson_interval_against_published_values(accepted: int, trials: int, low: float, high: float) -> None:
+    assert wilson_interval(accepted, trials) == pytest.approx((low, high), abs=6e-5)
+
+
+@pytest.mark.parametrize(("accepted", "trials"), [(3, 8), (40, 41), (500, 100_000)])
+@pytest.mark.parametrize("z", [1.0, 1.96, 3.0])
+def test_wilson_ends_solve_the_equation_that_defines_them(accepted: int, trials: int, z: float) -> None:
+    """An end p is where the observed rate lies z standard errors, taken at p, from p."""
+    for p in wilson_interval(accepted, trials, z):
+        assert abs(accepted / trials - p) == pytest.approx(z * math.sqrt(p * (1 - p) / trials), rel=1e-9)
+
+
+@pytest.mark.parametrize(("accepted", "trials"), [(-1, 5), (6, 5), (0, 0)])
+def test_wilson_refuses_impossible_counts(accepted: int, trials: int) -> None:
+    with pytest.raises(InputError, match=f"got {accepted} of {trials}"):
+        wilson_interval(accepted, trials)
+
+
+def test_score_pairs_against_a_double_loop() -> None:
+    embeddings = np.random.default_rng(4).normal(size=(23, 8))
+    embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
+    labels = np.random.default_rng(5).integers(0, 5, 23)
+    genuine, impostor = [], []
+    for i in range(23):
+        for j in range(i):
+            kind = genuine if labels[i] == labels[j] else impostor
+            kind.append(sum(a * b for a, b in zip(embeddings[i], embeddings[j], strict=True)))
+    scored = score_pairs(embeddings, labels)
+    assert len(genuine) + len(impostor) == 23 * 22 / 2
+    np.testing.assert_allclose(scored.genuine, sorted(genuine), atol=1e-12)
+    np.testing.assert_allclose(scored.impostor, sorted(impostor), atol=1e-12)
+
+
+@pytest.mark.parametrize("labels", [[0, 0, 0], [0, 1, 2], [0], []])
+def test_score_pairs_needs_both_kinds(labels: list[int]) -> None:
+    with pytest.raises(InputError, match="genuine and impostor pairs"):
+        score_pairs(np.ones((len(labels), 2)), np.array(labels, dtype=np.int64))
+
+
+def test_operating_point_by_hand() -> None:
+    impostor = np.arange(1.0, 11.0)
+    genuine = np.array([7.0, 7.5, 8.0, 20.0, 2.0])
+    point = operating_point(0.3, genuine=genuine, impostor=impostor)
+    assert point == OperatingPoint(0.3, np.nextafter(7.0, 8.0), 0.6, impostor_pairs=10, genuine_pairs=5)
+
+
+def test_operating_point_without_enough_impostors_claims_nothing() -> None:
+    point = operating_point(0.01, genuine=np.ones(5), impostor=scores(6, 299))
+    assert point == OperatingPoint(0.01, None, None, impostor_pairs=299, genuine_pairs=5)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_scores_that_are_not_finite_are_refused(bad: float) -> None:
+    good, spoilt = np.arange(100.0), np.append(np.arange(100.0), bad)
+    for call in (
+        lambda: auc(genuine=spoilt, impostor=good),
+        lambda: auc(genuine=good, impostor=spoilt),
+        lambda: threshold_at_fmr(0.1, impostor=spoilt),
+        lambda: acceptance_rate(0.5, spoilt),
+        lambda: operating_point(0.1, genuine=spoilt, impostor=good),
+        lambda: operating_point(0.1, genuine=good, impostor=spoilt),
+    ):
+        with pytest.raises(InputError, match="finite scores"):
+            call()
+
+
+@pytest.mark.parametrize("wrong", [np.array([]), np.ones((3, 3)), np.array(1.0)])
+def test_scores_of_another_shape_are_refused(wrong: np.ndarray) -> None:
+    with pytest.raises(InputError, match="non-empty row"):
+        auc(genuine=wrong, impostor=np.arange(3.0))
+
+
+def test_the_scores_given_are_left_as_they_were() -> None:
+    genuine, impostor = scores(7, 50), scores(8, 50)
+    before = genuine.copy(), impostor.copy()
+    operating_point(0.1, genuine=genuine, impostor=impostor)
+    auc(genuine=genuine, impostor=impostor)
+    assert np.array_equal(genuine, before[0])
+    assert np.array_equal(impostor, before[1])

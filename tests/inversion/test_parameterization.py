@@ -1,0 +1,83 @@
+import pytest
+import torch
+
+from arcinvert.errors import InputError
+from arcinvert.faceprior import default_face_prior
+from arcinvert.inversion.parameterization import FaceBasis, Fourier, Pixels, noise_start
+
+
+def parameterizations():
+    start = torch.rand(2, 3, 112, 112, generator=torch.Generator().manual_seed(0)) * 0.8 + 0.1
+    prior = default_face_prior()
+    return {
+        "pixels": (Pixels(start), start),
+        "fourier": (Fourier(start), start),
+        "basis": (FaceBasis(prior, torch.zeros(2, prior.size)), prior.mean.expand(2, -1, -1, -1)),
+    }
+
+
+@pytest.mark.parametrize("name", ["pixels", "fourier", "basis"])
+def test_starts_where_it_was_told_to(name):
+    parameterization, start = parameterizations()[name]
+    torch.testing.assert_close(parameterization().detach(), start, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["pixels", "fourier", "basis"])
+def test_reaches_a_darker_image_in_five_adam_steps(name):
+    parameterization, _ = parameterizations()[name]
+    optimiser = torch.optim.Adam(parameterization.parameters(), lr=0.05)
+    before = float(parameterization().detach().mean())
+    for _ in range(5):
+        optimiser.zero_grad()
+        parameterization().square().mean().backward()
+        optimiser.step()
+    assert float(parameterization().detach().mean()) < before - 1e-3
+
+
+@pytest.mark.parametrize("name", ["pixels", "fourier", "basis"])
+def test_rows_do_not_touch_each_other(name):
+    parameterization, _ = parameterizations()[name]
+    parameterization()[0].square().sum().backward()
+    for parameter in parameterization.parameters():
+        assert parameter.grad[0].abs().sum() > 0
+        assert parameter.grad[1].abs().sum() == 0
+
+
+def test_pixels_stay_in_range_and_keep_their_gradient_outside():
+    pixels = Pixels(torch.ones(1, 3, 112, 112))
+    with torch.no_grad():
+        pixels.normalised.add_(1.0)
+    image = pixels()
+    assert float(image.detach().max()) == 1.0
+    image.sum().backward()
+    assert bool((pixels.normalised.grad != 0).all())
+
+
+def test_fourier_stays_inside_and_a_single_coefficient_is_a_wave():
+    fourier = Fourier(torch.full((1, 3, 112, 112), 0.5))
+    with torch.no_grad():
+        fourier.spectrum[0, 0, 0, 2, 0] = 30.0
+    image = fourier().detach()
+    assert 0 < float(image.min()) < float(image.max()) < 1
+    assert float(image[0, 1].std()) == 0.0
+    wave = torch.logit(image[0, 0, 5])
+    expected = torch.cos(2 * torch.pi * 2 * torch.arange(112) / 112)
+    assert float(torch.corrcoef(torch.stack([wave, expected]))[0, 1]) > 0.9999
+
+
+def test_bad_starts_are_refused():
+    with pytest.raises(InputError, match="starting images"):
+        Pixels(torch.rand(1, 3, 64, 64))
+    with pytest.raises(InputError, match="finite"):
+        Fourier(torch.full((1, 3, 112, 112), float("nan")))
+    with pytest.raises(InputError, match="expected centres"):
+        FaceBasis(default_face_prior(), torch.zeros(1, 7))
+
+
+def test_noise_is_the_generators_own():
+    first = noise_start([torch.Generator().manual_seed(1), torch.Generator().manual_seed(2)])
+    second = noise_start([torch.Generator().manual_seed(2)])
+    assert torch.equal(first[1], second[0])
+    normalised = 2 * first - 1
+    assert abs(float(normalised.mean())) < 0.02
+    assert abs(float(normalised.std()) - 1) < 0.02

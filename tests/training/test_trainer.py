@@ -1,0 +1,531 @@
+import math
+import pickle
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from arcinvert.backbones import build_backbone
+from arcinvert.checkpoint import load_checkpoint, load_strictly
+from arcinvert.errors import CheckpointError, EnvironmentProblem, InputError, UsageError
+from arcinvert.training.data import Augmentation, Faces, load_faces
+from arcinvert.training.margins import MARGINS, Margin
+from arcinvert.training.trainer import Run, TrainConfig, train, validate
+
+CPU = torch.device("cpu")
+# 4 identities of 6 pictures to learn from, 2 held out: 3 steps an epoch, 12 in all.
+TINY = TrainConfig(
+    backbone="iresnet18",
+    width=0.05,
+    embedding_size=16,
+    dropout=0.1,
+    scale=16.0,
+    epochs=4,
+    batch_size=8,
+    lr=0.05,
+    held_out=2,
+    keep_head=True,
+)
+
+
+class KilledError(Exception):
+    pass
+
+
+def kill_at(step: int) -> Callable[[int, int, str], None]:
+    def progress(done: int, total: int, message: str) -> None:
+        if done == step:
+            raise KilledError
+
+    return progress
+
+
+@pytest.fixture(scope="module")
+def whole(tiny_faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The checkpoint of an undisturbed run of TINY. Do not write beside it."""
+    out = tmp_path_factory.mktemp("whole") / "net.safetensors"
+    train(tiny_faces, out, config=TINY)
+    return out
+
+
+@pytest.fixture
+def killed(tiny_faces: Path, tmp_path: Path) -> Path:
+    """Where the checkpoint of a run that was killed at step 2 would be; its state lies beside it."""
+    out = tmp_path / "net.safetensors"
+    with pytest.raises(KilledError):
+        train(tiny_faces, out, config=TINY, save_every=0, progress=kill_at(2))
+    return out
+
+
+def state_of(out: Path) -> Path:
+    return out.with_name(out.name + ".state")
+
+
+def made_up_faces(identities: int = 4, each: int = 6) -> Faces:
+    images = torch.randint(0, 256, (identities * each, 112, 112, 3), generator=torch.Generator().manual_seed(0))
+    return Faces(
+        tuple(f"{i}/{k}.png" for i in range(identities) for k in range(each)),
+        images.to(torch.uint8),
+        torch.arange(identities).repeat_interleave(each),
+        tuple(str(i) for i in range(identities)),
+        "digest",
+    )
+
+
+class TestLearning:
+    def test_loss_falls_and_the_identities_are_told_apart(self, tiny_faces: Path, tmp_path: Path) -> None:
+        config = replace(
+            TINY, margin="softmax", epochs=10, dropout=0.0, held_out=0, augmentation=Augmentation(cutout=0)
+        )
+        losses: list[float] = []
+        out = tmp_path / "net.safetensors"
+        train(tiny_faces, out, config=config, progress=lambda _, __, text: losses.append(float(text.split()[3])))
+        assert len(losses) == 4 * 10
+        assert losses[-1] < 0.7 * losses[0]  # a running average, so the last value still remembers the first
+        checkpoint = load_checkpoint(out)
+        network = build_backbone(config.backbone, **checkpoint.header["backbone_settings"])
+        load_strictly(network, checkpoint.section("network"), "it")
+        faces = load_faces(tiny_faces, [f"id{number}" for number in range(6)])
+        assert validate(network, faces, CPU)["auc"] > 0.95
+
+    @pytest.mark.parametrize(("name", "width"), [("iresnet18", 0.05), ("iresnet18", 0.25), ("mobilefacenet", 0.25)])
+    def test_one_step_moves_every_parameter(self, name: str, width: float) -> None:
+        run = Run(made_up_faces(), replace(TINY, backbone=name, width=width, dropout=0.0, warmup=0.0), CPU)
+        parameters = {**dict(run.network.named_parameters()), **dict(run.head.named_parameters())}
+        before = {key: value.detach().clone() for key, value in parameters.items()}
+        run.advance(*next(run.batches()))
+        still = {key for key, value in parameters.items() if torch.equal(value, before[key])}
+        assert still == {key for key, value in parameters.items() if not value.requires_grad}
+
+    def test_only_the_backbone_is_clipped(self) -> None:
+        run = Run(made_up_faces(), replace(TINY, clip=1e-9, weight_decay=0.0, warmup=0.0, lr=1.0), CPU)
+        weight, centres = run.network.conv1.weight.detach().clone(), run.head.centres.detach().clone()
+        run.advance(*next(run.batches()))
+        assert (run.network.conv1.weight - weight).abs().max() < 1e-8
+        assert (run.head.centres - centres).abs().max() > 1e-3
+
+
+class TestBatches:
+    def test_an_epoch_sees_every_picture_once_in_another_order(self) -> None:
+        config = replace(TINY, augmentation=Augmentation(0, 0, 0, 0, 0, 0, 0, 0))
+        run = Run(made_up_faces(), config, CPU)
+        originals = run.faces.images.permute(0, 3, 1, 2).float().div(127.5).sub(1)
+        seen: list[list[int]] = []
+        for images, labels in run.batches():
+            assert images.shape == (8, 3, 112, 112)
+            rows = torch.cdist(images.flatten(1), originals.flatten(1)).argmin(1)
+            torch.testing.assert_close(images, originals[rows], atol=1e-3, rtol=0)
+            assert torch.equal(labels, run.faces.labels[rows])
+            seen.append(rows.tolist())
+            run.step += 1
+        epochs = [[row for batch in seen[start : start + 3] for row in batch] for start in range(0, 12, 3)]
+        assert len(seen) == 12
+        assert all(sorted(epoch) == list(range(24)) for epoch in epochs)
+        assert len({tuple(epoch) for epoch in epochs}) == 4
+
+    def test_batches_depend_on_seed_and_step_alone(self) -> None:
+        faces = made_up_faces()
+
+        def batch(step: int, seed: int = 0) -> Tensor:
+            run = Run(faces, replace(TINY, seed=seed), CPU)
+            run.step = step
+            torch.manual_seed(step + 100)
+            return next(run.batches())[0]
+
+        run = Run(faces, TINY, CPU)
+        for step, (images, _) in enumerate(run.batches()):
+            if step in (0, 2, 3, 7):
+                assert torch.equal(images, batch(step))
+            run.step += 1
+        assert not torch.equal(batch(1), batch(1, seed=1))
+
+    def test_range_is_minus_1_to_1(self) -> None:
+        images, _ = next(Run(made_up_faces(), TINY, CPU).batches())
+        assert -1 <= images.min() < -0.5
+        assert 0.5 < images.max() <= 1
+
+
+class TestLearningRate:
+    @staticmethod
+    def rates(**settings: Any) -> list[float]:
+        run = Run(made_up_faces(), replace(TINY, **settings), CPU)
+        rates = []
+        for step in range(run.total_steps):
+            run.step = step
+            rates.append(run.learning_rate())
+        return rates
+
+    def test_warm_up_is_linear_and_the_rest_half_a_cosine(self) -> None:
+        rates = self.rates(lr=0.6, warmup=2.0, epochs=6)
+        assert rates[:6] == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
+        assert rates[6] == pytest.approx(0.6)
+        assert rates[12] == pytest.approx(0.3)  # half way
+        assert rates[10] - rates[14] == pytest.approx(0.6 * math.sin(math.pi / 6))
+        assert all(later < earlier for earlier, later in pairwise(rates[6:]))
+        assert 0 < rates[-1] < 0.02
+
+    def test_without_warm_up_it_starts_at_the_top(self) -> None:
+        rates = self.rates(lr=0.6, warmup=0.0)
+        assert rates[0] == pytest.approx(0.6)
+        assert rates[6] == pytest.approx(0.3)
+
+    def test_a_warm_up_longer_than_the_run(self) -> None:
+        rates = self.rates(lr=0.6, warmup=10.0, epochs=2)
+        assert rates == pytest.approx([0.02 * step for step in range(1, 7)])
+
+    def test_the_optimiser_is_given_the_rate_of_the_step(self) -> None:
+        run = Run(made_up_faces(), replace(TINY, lr=0.6, warmup=2.0), CPU)
+        batches = run.batches()
+        for expected in (0.1, 0.2):
+            run.advance(*next(batches))
+            assert [group["lr"] for group in run.optimiser.param_groups] == pytest.approx([expected])
+
+
+class TestResume:
+    @pytest.mark.parametrize("step", [3, 7])
+    def test_a_killed_run_ends_with_the_very_same_weights(
+        self, tiny_faces: Path, tmp_path: Path, whole: Path, step: int
+    ) -> None:
+        """Killed at the end of an epoch, and in the middle of one, after a state was saved."""
+        out = tmp_path / "net.safetensors"
+        with pytest.raises(KilledError):
+            train(tiny_faces, out, config=TINY, save_every=0, progress=kill_at(step))
+        assert not out.exists()
+        torch.manual_seed(12345)  # the other process's random numbers have nothing to do with ours
+        steps: list[int] = []
+        header = train(tiny_faces, out, config=TINY, progress=lambda done, _, __: steps.append(done))
+        assert steps == list(range(step + 1, 13))
+        expected, found = load_checkpoint(whole), load_checkpoint(out)
+        assert set(found.tensors) == set(expected.tensors)
+        for key, value in expected.tensors.items():
+            assert torch.equal(found.tensors[key], value), key
+        assert header["validation"] == expected.header["validation"]
+        assert [entry["epoch"] for entry in header["history"]] == [1, 2, 3, 4]
+
+    def test_killed_in_an_epoch_it_goes_back_to_the_last_state(
+        self, tiny_faces: Path, tmp_path: Path, whole: Path
+    ) -> None:
+        """Without a state since the end of the epoch, the steps after it are done again."""
+        out = tmp_path / "net.safetensors"
+        with pytest.raises(KilledError):
+            train(tiny_faces, out, config=TINY, save_every=3600, progress=kill_at(5))
+        steps: list[int] = []
+        train(tiny_faces, out, config=TINY, progress=lambda done, _, __: steps.append(done))
+        assert steps == list(range(4, 13))
+        expected = load_checkpoint(whole).tensors
+        assert all(torch.equal(value, expected[key]) for key, value in load_checkpoint(out).tensors.items())
+
+    def test_a_run_that_has_ended_only_writes_its_checkpoint_again(
+        self, tiny_faces: Path, tmp_path: Path, whole: Path
+    ) -> None:
+        out = tmp_path / "net.safetensors"
+        shutil.copy(state_of(whole), state_of(out))
+        steps: list[int] = []
+        train(tiny_faces, out, config=TINY, progress=lambda done, _, __: steps.append(done))
+        assert steps == []
+        assert out.read_bytes() == whole.read_bytes()
+
+    def test_force_starts_anew(self, tiny_faces: Path, killed: Path) -> None:
+        steps: list[int] = []
+        config = replace(TINY, epochs=1, lr=0.01)
+        train(tiny_faces, killed, config=config, force=True, progress=lambda done, _, __: steps.append(done))
+        assert steps == [1, 2, 3]
+        assert load_checkpoint(killed).header["training"]["lr"] == 0.01
+
+    @pytest.mark.parametrize(
+        ("change", "named"),
+        [
+            ({"lr": 0.06}, "lr"),
+            ({"seed": 1, "epochs": 5}, "epochs, seed"),
+            ({"margin": (1.0, 0.5, 0.0)}, "margin"),
+            ({"augmentation": Augmentation(cutout=0.3)}, "augmentation"),
+        ],
+        ids=str,
+    )
+    def test_the_state_of_another_configuration_is_refused(
+        self, tiny_faces: Path, killed: Path, change: dict[str, Any], named: str
+    ) -> None:
+        before = state_of(killed).read_bytes()
+        with pytest.raises(CheckpointError, match=f"belongs to another run: {named} differs"):
+            train(tiny_faces, killed, config=replace(TINY, **change))
+        assert state_of(killed).read_bytes() == before
+        assert not killed.exists()
+
+    def test_a_margin_of_three_numbers_is_the_same_after_json(self) -> None:
+        """JSON turns the tuple into a list."""
+        config = replace(TINY, margin=(1.0, 0.3, 0.2))
+        run = Run(made_up_faces(), config, CPU)
+        again = TrainConfig.from_mapping(asdict(config) | {"margin": [1.0, 0.3, 0.2]})
+        assert again == config
+        assert run.head.margin == MARGINS["cm1"]
+
+    def test_the_state_of_other_data_is_refused(self, tiny_faces: Path, tmp_path: Path, killed: Path) -> None:
+        other = tmp_path / "faces"
+        shutil.copytree(tiny_faces, other)
+        Image.new("RGB", (112, 112)).save(other / "id0" / "0.png")
+        with pytest.raises(CheckpointError, match="belongs to another run: the data differs"):
+            train(other, killed, config=TINY)
+
+    @pytest.mark.parametrize("keep", [0.0, 0.01, 0.5, 0.999])
+    def test_a_truncated_state_is_refused(self, tiny_faces: Path, killed: Path, keep: float) -> None:
+        content = state_of(killed).read_bytes()
+        state_of(killed).write_bytes(content[: int(len(content) * keep)])
+        with pytest.raises(CheckpointError, match="cannot resume from"):
+            train(tiny_faces, killed, config=TINY)
+
+    def test_a_state_with_one_wrong_bit_in_a_weight_is_refused(self, tiny_faces: Path, killed: Path) -> None:
+        """torch.load would take it."""
+        content = bytearray(state_of(killed).read_bytes())
+        weight = torch.load(state_of(killed), weights_only=True)["network"]["layer4.1.conv2.weight"]
+        place = content.find(weight.flatten()[:64].numpy().tobytes())
+        assert place > 0
+        content[place + 2] ^= 1
+        state_of(killed).write_bytes(content)
+        torch.load(state_of(killed), weights_only=True)
+        with pytest.raises(CheckpointError, match=r"cannot resume from .* is damaged"):
+            train(tiny_faces, killed, config=TINY)
+
+    def test_what_is_no_state_is_refused(self, tiny_faces: Path, killed: Path) -> None:
+        state_of(killed).write_text("not a state")
+        with pytest.raises(CheckpointError, match="cannot resume from"):
+            train(tiny_faces, killed, config=TINY)
+        torch.save({"weights": torch.ones(3)}, state_of(killed))
+        with pytest.raises(CheckpointError, match="is not a training state"):
+            train(tiny_faces, killed, config=TINY)
+
+    @pytest.mark.parametrize("part", ["network", "head", "optimiser", "rng", "step"])
+    def test_a_state_with_a_part_missing_is_refused(self, tiny_faces: Path, killed: Path, part: str) -> None:
+        state = torch.load(state_of(killed), weights_only=True)
+        del state[part]
+        torch.save(state, state_of(killed))
+        with pytest.raises(CheckpointError, match=f"does not fit this run: '{part}'"):
+            train(tiny_faces, killed, config=TINY)
+
+    def test_a_hostile_state_never_runs(self, tiny_faces: Path, tmp_path: Path) -> None:
+        out, mark = tmp_path / "net.safetensors", tmp_path / "ran"
+
+        class Payload:
+            def __reduce__(self) -> tuple[Any, ...]:
+                return (Path.touch, (mark,))
+
+        for write in (lambda: state_of(out).write_bytes(pickle.dumps(Payload())), self.saved(Payload(), state_of(out))):
+            write()
+            with pytest.raises(CheckpointError, match="cannot resume from"):
+                train(tiny_faces, out, config=TINY)
+            assert not mark.exists()
+
+    @staticmethod
+    def saved(value: object, path: Path) -> Callable[[], None]:
+        return lambda: torch.save({"config": value}, path)
+
+    def test_a_full_disk_keeps_the_old_state(self, killed: Path, tmp_path: Path) -> None:
+        resource = pytest.importorskip("resource")
+        before, names = state_of(killed).read_bytes(), sorted(tmp_path.iterdir())
+        run = Run(made_up_faces(), TINY, CPU)
+        old = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, old[1]))
+        try:
+            with pytest.raises(EnvironmentProblem, match="cannot write"):
+                run.save(state_of(killed))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, old)
+        assert state_of(killed).read_bytes() == before
+        assert sorted(tmp_path.iterdir()) == names
+
+
+class TestCheckpoint:
+    def test_header(self, tiny_faces: Path, whole: Path) -> None:
+        header = load_checkpoint(whole).header
+        assert header["backbone"] == "iresnet18"
+        assert header["backbone_settings"] == {"width": 0.05, "embedding_size": 16}
+        assert header["embedding_size"] == 16
+        assert header["preprocessing"] == {
+            "size": [112, 112],
+            "colour": "RGB",
+            "mean": [0.5, 0.5, 0.5],
+            "std": [0.5, 0.5, 0.5],
+        }
+        assert TrainConfig.from_mapping(header["training"]) == TINY
+        assert header["data"] == {
+            "digest": load_faces(tiny_faces, ["id0", "id1", "id2", "id3"]).digest,
+            "identities": 4,
+            "images": 24,
+            "held_out": ["id4", "id5"],
+        }
+
+    def test_thresholds_that_36_impostor_pairs_cannot_support_are_null(self, whole: Path) -> None:
+        header = load_checkpoint(whole).header
+        validation = header["validation"]
+        assert 0 <= validation["auc"] <= 1
+        assert (validation["identities"], validation["images"]) == (2, 12)
+        assert validation["thresholds"] == [
+            {"fmr": fmr, "threshold": None, "tar": None, "impostor_pairs": 36, "genuine_pairs": 30}
+            for fmr in (1e-2, 1e-3)
+        ]
+        assert [entry["tar"] for entry in header["history"]] == [None] * 4
+        assert header["history"][-1]["auc"] == validation["auc"]
+
+    def test_train_returns_the_header(self, tiny_faces: Path, tmp_path: Path) -> None:
+        out = tmp_path / "net.safetensors"
+        config = replace(TINY, epochs=1, keep_head=False, held_out=0)
+        header = train(tiny_faces, out, config=config)
+        checkpoint = load_checkpoint(out)
+        assert checkpoint.header == {"format": 1, **header}
+        assert header["validation"] == {}
+        assert header["data"]["held_out"] == []
+        assert checkpoint.section("head") == {}
+
+    def test_weights_are_float16_and_counters_whole(self, whole: Path) -> None:
+        tensors = load_checkpoint(whole).tensors
+        for key, value in tensors.items():
+            assert value.dtype == (torch.int64 if key.endswith("num_batches_tracked") else torch.float16), key
+            assert value.float().isfinite().all()
+        assert tensors["network.bn1.num_batches_tracked"] == 12
+
+    def test_centres_are_kept_on_request_with_unit_norm(self, whole: Path) -> None:
+        centres = load_checkpoint(whole).tensors["head.centres"]
+        assert centres.shape == (4, 16)
+        torch.testing.assert_close(centres.float().norm(dim=1), torch.ones(4), atol=2e-3, rtol=0)
+
+    def test_it_fits_a_fresh_backbone_and_gives_the_stated_figures(self, tiny_faces: Path, whole: Path) -> None:
+        checkpoint = load_checkpoint(whole)
+        network = build_backbone(checkpoint.header["backbone"], **checkpoint.header["backbone_settings"])
+        load_strictly(network, checkpoint.section("network"), "it")
+        figures = validate(network, load_faces(tiny_faces, ["id4", "id5"]), CPU)
+        assert figures["auc"] == pytest.approx(checkpoint.header["validation"]["auc"], abs=0.02)
+
+    def test_held_out_identities_never_reach_the_weights(self, tiny_faces: Path, tmp_path: Path, whole: Path) -> None:
+        """Other pictures in their folders change the validation and nothing else."""
+        other, out = tmp_path / "faces", tmp_path / "net.safetensors"
+        shutil.copytree(tiny_faces, other)
+        for number, path in enumerate(sorted(other.glob("id[45]/*.png"))):
+            noise = np.random.default_rng(number).integers(0, 256, (112, 112, 3), dtype=np.uint8)
+            Image.fromarray(noise).save(path)
+        header = train(other, out, config=TINY)
+        expected, found = load_checkpoint(whole), load_checkpoint(out)
+        assert all(torch.equal(found.tensors[key], value) for key, value in expected.tensors.items())
+        assert header["validation"] != expected.header["validation"]
+        assert header["data"] == expected.header["data"]
+
+    def test_progress_tells_every_step(self, tiny_faces: Path, tmp_path: Path) -> None:
+        told: list[tuple[int, int, str]] = []
+        config = replace(TINY, epochs=2, validate_every=2)
+        header = train(tiny_faces, tmp_path / "a", config=config, progress=lambda *what: told.append(what))
+        assert [(done, total) for done, total, _ in told] == [(step, 6) for step in range(1, 7)]
+        assert told[3][2].startswith("epoch 2/2 loss ")
+        assert "AUC" not in told[2][2]
+        assert "AUC" in told[5][2]
+        assert [entry["epoch"] for entry in header["history"]] == [2]
+
+
+class TestValidate:
+    def test_threshold_and_rates_against_all_pairs_by_hand(self) -> None:
+        """A stand-in network: the mean colour of the picture, so all cosines can be counted."""
+
+        class MeanColour(nn.Module):
+            def forward(self, x: Tensor) -> Tensor:
+                return x.mean((2, 3))
+
+        rng = np.random.default_rng(0)
+        colours = rng.uniform(20, 235, (8, 1, 3)) + rng.normal(0, 20, (8, 15, 3))
+        colours = colours.clip(0, 255).astype(np.uint8).reshape(120, 3)
+        faces = replace(
+            made_up_faces(8, 15), images=torch.tensor(colours)[:, None, None].expand(120, 112, 112, 3).contiguous()
+        )
+        figures = validate(MeanColour(), faces, CPU)
+        vectors = colours.astype(np.float64) / 127.5 - 1
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        pairs = [(i, j) for i in range(120) for j in range(i)]
+        genuine = np.array([vectors[i] @ vectors[j] for i, j in pairs if i // 15 == j // 15])
+        impostor = np.sort([vectors[i] @ vectors[j] for i, j in pairs if i // 15 != j // 15])
+        assert figures["auc"] == pytest.approx((genuine[:, None] > impostor).mean(), abs=1e-4)
+        assert (figures["identities"], figures["images"]) == (8, 120)
+        assert [point["impostor_pairs"] for point in figures["thresholds"]] == [6300, 6300]
+        assert [point["genuine_pairs"] for point in figures["thresholds"]] == [840, 840]
+        for point, allowed in zip(figures["thresholds"], (63, 6), strict=True):
+            assert impostor[-allowed - 1] - 1e-6 <= point["threshold"] <= impostor[-allowed] + 1e-6
+            assert point["tar"] == pytest.approx((genuine >= point["threshold"]).mean(), abs=0.01)
+
+    def test_the_network_is_judged_in_eval_mode_and_not_changed(self) -> None:
+        network = build_backbone("iresnet18", width=0.02, embedding_size=8, dropout=0.5).train()
+        before = {key: value.clone() for key, value in network.state_dict().items()}
+        first = validate(network, made_up_faces(), CPU)
+        assert first == validate(network.train(), made_up_faces(), CPU)
+        assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+
+
+class TestConfig:
+    def test_from_a_document(self) -> None:
+        document = {"backbone": "mobilefacenet", "lr": 1, "margin": [1.0, 0.3, 0.2], "augmentation": {"flip": 0}}
+        config = TrainConfig.from_mapping(document)
+        assert (config.backbone, config.lr, config.epochs) == ("mobilefacenet", 1, TrainConfig().epochs)
+        assert config.augmentation == replace(Augmentation(), flip=0)
+        assert config.resolve_margin() == Margin(1.0, 0.3, 0.2)
+        assert set(document) == {"backbone", "lr", "margin", "augmentation"}  # not eaten up
+
+    def test_an_empty_document_gives_the_defaults(self) -> None:
+        assert TrainConfig.from_mapping({}) == TrainConfig()
+
+    @pytest.mark.parametrize("name", sorted(MARGINS))
+    def test_margin_by_name(self, name: str) -> None:
+        assert TrainConfig.from_mapping({"margin": name}).resolve_margin() == MARGINS[name]
+
+    @pytest.mark.parametrize("document", [{"learning_rate": 0.1}, {"augmentation": {"blur": 1}}], ids=str)
+    def test_unknown_settings_are_refused_by_name(self, document: dict[str, Any]) -> None:
+        with pytest.raises(UsageError, match=r"do not fit: .*(learning_rate|blur)"):
+            TrainConfig.from_mapping(document)
+
+    @pytest.mark.parametrize(
+        "document",
+        [
+            {"epochs": 0},
+            {"epochs": "3"},
+            {"epochs": 2.5},
+            {"epochs": True},
+            {"batch_size": 1},
+            {"validate_every": 0},
+            {"lr": "0.1"},
+            {"lr": -0.1},
+            {"lr": math.nan},
+            {"clip": math.inf},
+            {"momentum": None},
+            {"seed": -1},
+            {"backbone": ["iresnet18"]},
+            {"compile": "yes"},
+            {"margin": "arcfaces"},
+            {"margin": [1.0, -0.5, 0.0]},
+            {"margin": [1.0, 0.5, 0.0, 0.0]},
+            {"margin": ["a", "b", "c"]},
+            {"margin": 0.5},
+            {"augmentation": 3},
+            {"augmentation": {"flip": "often"}},
+            {"augmentation": {"shift": -1}},
+        ],
+        ids=str,
+    )
+    def test_values_that_do_not_fit_are_refused(self, document: dict[str, Any]) -> None:
+        with pytest.raises(UsageError):
+            TrainConfig.from_mapping(document)
+
+
+class TestRefusals:
+    def test_fewer_pictures_than_a_batch(self, tiny_faces: Path, tmp_path: Path) -> None:
+        with pytest.raises(UsageError, match="at least one batch of 25 pictures, got 24"):
+            train(tiny_faces, tmp_path / "a", config=replace(TINY, batch_size=25))
+
+    def test_too_few_identities(self, tiny_faces: Path, tmp_path: Path) -> None:
+        with pytest.raises(InputError, match="got 5 of 6 identities"):
+            train(tiny_faces, tmp_path / "a", config=replace(TINY, held_out=5))
+        assert list(tmp_path.iterdir()) == []
+
+    def test_unknown_backbone(self, tiny_faces: Path, tmp_path: Path) -> None:
+        with pytest.raises(InputError, match="got 'resnet'"):
+            train(tiny_faces, tmp_path / "a", config=replace(TINY, backbone="resnet"))

@@ -18,8 +18,13 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from arcinvert.errors import EnvironmentProblem, InputError
 
 SIZE = 112
-TEMPLATE = np.array([[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]])
-"""(5, 2) where ArcFace wants eyes, nose and mouth corners in 112x112, the left of the picture first."""
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
+"""File names that count as pictures where a folder is searched, in lower case."""
+TEMPLATE = np.array(
+    [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
+)
+"""(5, 2) where ArcFace wants eyes, nose and mouth corners in 112x112, the left of the picture first; read-only."""
+TEMPLATE.setflags(write=False)
 MAX_PIXELS = 64_000_000
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF", "JPEG2000", "PPM")
 # What Pillow's readers raise on damaged files; MemoryError from a length in a JPEG 2000 header, before decoding.
@@ -101,6 +106,7 @@ class Detector:
 
     The network is small. A face of more than about 600 pixels falls into pieces, one of less than
     16 is missed, and the points depend on size and rotation; hence the views and the second look.
+    The second look gives the points, and drops what it does not take for a face.
 
     Attributes:
         threshold: least score of a face, in (0, 1).
@@ -135,7 +141,8 @@ class Detector:
             shift = (np.array([width, height]) - 1 - scale * (length - 1)) / 2
             found = _look(picture, np.column_stack([scale * np.eye(2), shift]), width, height, self.threshold)
             faces += [face for face in found if not any(face.inside(other) for other in faces)]
-        return sorted((_look_again(picture, face) for face in faces), key=lambda face: -face.area)
+        confirmed = [face for found in faces if (face := _look_again(picture, found))]
+        return sorted(confirmed, key=lambda face: -face.area)
 
 
 def _retinaface() -> Callable[..., Any]:
@@ -168,19 +175,19 @@ def _look(picture: Image.Image, matrix: np.ndarray, width: int, height: int, thr
     return faces
 
 
-def _look_again(picture: Image.Image, face: Face) -> Face:
-    """The same face with the points of a second look; a face lost on the way keeps its first ones."""
+def _look_again(picture: Image.Image, face: Face) -> Face | None:
+    """The same face with the points of a second look; None if it is no face at that look."""
     # 160 pixels for the template in a view of 320: of 112 to 384, the size with the steadiest points.
     view = (TEMPLATE + 0.5) * (160 / SIZE) + 80 - 0.5
     try:
         matrix = similarity(face.landmarks, view)
     except InputError:
-        return face
+        return None
     middle, eyes = face.landmarks.mean(axis=0), np.linalg.norm(face.landmarks[1] - face.landmarks[0])
     found = _look(picture, matrix, 320, 320, 0.5)
     away = [float(np.linalg.norm(other.landmarks.mean(axis=0) - middle)) for other in found]
     if not found or min(away) > eyes:
-        return face
+        return None
     return replace(face, landmarks=found[int(np.argmin(away))].landmarks)
 
 

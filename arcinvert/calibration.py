@@ -93,7 +93,7 @@ def calibration_of(recognizer: Recognizer) -> Calibration | None:
         return {layer: value.square() for layer, value in found.items()} if kind.endswith("var") else found
 
     try:
-        return Calibration(
+        found = Calibration(
             tensors["regression.weight"].float().to(device),
             tensors["regression.bias"].float().to(device),
             tensors["regression.residual"].float().to(device),
@@ -104,8 +104,16 @@ def calibration_of(recognizer: Recognizer) -> Calibration | None:
             header["prior"],
             int(header["faces"]),
         )
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"the calibration of the checkpoint lacks {error}") from None
+    size = found.residual.shape
+    if len(size) != 1 or found.bias.shape != size or found.weight.shape != (recognizer.embedding_size, *size):
+        raise CheckpointError("the parts of the checkpoint's calibration do not fit each other")
+    foreign = {*found.channel_mean, *found.location_mean} - set(recognizer.layers)
+    if foreign or found.location_mean.keys() != found.location_var.keys():
+        named = ", ".join(sorted(foreign)[:5]) or "other layers for means than for variances"
+        raise CheckpointError(f"the checkpoint's calibration is of another network: it names {named}")
+    return found
 
 
 def calibrate(
@@ -180,19 +188,6 @@ def fit_regression(embeddings: Tensor, coefficients: Tensor, *, ridge: float) ->
     return *_ridge(embeddings, coefficients, ridge), residual.clamp_min(1e-3)
 
 
-def load_calibration(path: Path, recognizer: Recognizer) -> Recognizer:
-    """The recognizer with the calibration of another file, which must be of the same network.
-
-    Raises:
-        CheckpointError: no calibration in it, or one of another network.
-    """
-    stored = load_checkpoint(path)
-    tensors = stored.section("calibration")
-    if not tensors or tensors["regression.weight"].shape[0] != recognizer.embedding_size:
-        raise CheckpointError(f"{str(path)!r} holds no calibration of this network")
-    return recognizer.with_calibration(stored.header.get("calibration", {}), tensors)
-
-
 def save_calibrated(source: Path, out: Path, calibration: Calibration) -> str:
     """Write a copy of the checkpoint ``source`` that carries ``calibration``; returns its digest."""
     stored = load_checkpoint(source)
@@ -214,9 +209,7 @@ def _ridge(x: Tensor, y: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
     return weight.float(), (y_mean - x_mean @ weight).float()
 
 
-def _batches(
-    prior: FacePrior, images: Tensor | None, rows: range, size: int
-) -> Iterator[tuple[range, Tensor, Tensor]]:
+def _batches(prior: FacePrior, images: Tensor | None, rows: range, size: int) -> Iterator[tuple[range, Tensor, Tensor]]:
     """The faces of ``rows``, ``size`` at a time: their rows, (B, 3, 112, 112) in [0, 1], (B, K)."""
     for start in range(0, len(rows), size):
         chosen = rows[start : start + size]
@@ -224,7 +217,9 @@ def _batches(
             codes = prior.coefficients(chosen)
             faces = prior.decode(codes).clamp(0, 1)
         else:
-            faces = images[chosen.start : chosen.stop : chosen.step].to(prior.mean.device).permute(0, 3, 1, 2).float() / 255
+            faces = (
+                images[chosen.start : chosen.stop : chosen.step].to(prior.mean.device).permute(0, 3, 1, 2).float() / 255
+            )
             codes = prior.encode(faces)
         yield chosen, faces, codes
 

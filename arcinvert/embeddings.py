@@ -7,7 +7,10 @@ held against the size of the file.
 import io
 import math
 import sys
+import tokenize
+import warnings
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +24,18 @@ from arcinvert.errors import InputError
 
 LIMIT = 4 << 30
 """Bytes: an array, or standard input, larger than this is refused."""
+MAX_AXES = 8
+# What numpy's reader raises on a damaged header, which it hands to Python's own parser.
+DAMAGED = (
+    ValueError,
+    TypeError,
+    SyntaxError,
+    EOFError,
+    OverflowError,
+    RecursionError,
+    MemoryError,
+    tokenize.TokenError,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +117,9 @@ def check_embeddings(array: NDArray[np.generic], size: int, model: str = "the re
     # Scaled by the largest entry first: the square of 1e200 is not a number.
     scaled = wide / largest[:, None]
     lengths = np.sqrt((scaled * scaled).sum(1))
-    return Embeddings((scaled / lengths[:, None]).astype(np.float32), lengths * largest)
+    with np.errstate(over="ignore"):
+        norms = lengths * largest
+    return Embeddings((scaled / lengths[:, None]).astype(np.float32), norms)
 
 
 def _from_stream(file: BinaryIO, size: int, name: str, key: str | None) -> NDArray[np.generic]:
@@ -128,12 +145,14 @@ def _from_archive(file: BinaryIO, name: str, key: str | None) -> NDArray[np.gene
             if key is not None and key not in members:
                 raise InputError(f"{name} holds no array {key!r}, but {', '.join(list(members)[:10])}")
             member = members[key] if key is not None else next(iter(members.values()))
+            if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise InputError(f"{name} is compressed in a way that numpy does not write")
             if member.file_size > LIMIT:
                 raise InputError(f"an array of {name} is larger than {LIMIT >> 30} GiB")
             with archive.open(member) as stream:
                 # An array that says less than it unpacks to, or more, is refused by its header.
                 return _read_array(stream, lambda start: member.file_size - start, name)  # type: ignore[arg-type]
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
         raise InputError(f"{name} is not a whole .npz file: {error}") from None
 
 
@@ -143,10 +162,15 @@ def _read_array(stream: BinaryIO, remaining: Callable[[int], int], name: str) ->
         if version not in ((1, 0), (2, 0), (3, 0)):
             raise ValueError(f"format version {version}")
         read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-        shape, fortran, dtype = read_header(stream)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a header of Python 2 is read, and warned of
+            shape, fortran, dtype = read_header(stream)
+        if not all(type(side) is int and 0 <= side <= sys.maxsize for side in shape) or len(shape) > MAX_AXES:
+            raise ValueError("the shape is not one")
         start = stream.tell()
-    except (ValueError, EOFError, UnicodeDecodeError) as error:
-        raise InputError(f"{name} has a damaged .npy header: {str(error).splitlines()[0]}") from None
+    except DAMAGED as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise InputError(f"{name} has a damaged .npy header: {reason[:200]}") from None
     if dtype.hasobject:
         raise InputError(f"{name} holds pickled objects; pickles run code and are not read")
     expected = math.prod(shape) * dtype.itemsize
@@ -165,5 +189,10 @@ def _rows(mask: NDArray[np.bool_]) -> str:
 
 
 def _likely_model(size: int) -> str:
-    known = {128: " (dlib, FaceNet or MobileFaceNet y1?)", 256: " (MobileFace?)", 512: " (ArcFace?)", 2048: " (ResNet?)"}
+    known = {
+        128: " (dlib, FaceNet or MobileFaceNet y1?)",
+        256: " (MobileFace?)",
+        512: " (ArcFace?)",
+        2048: " (ResNet?)",
+    }
     return known.get(size, "")

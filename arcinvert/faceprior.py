@@ -95,7 +95,10 @@ def load_face_prior(path: Path) -> FacePrior:
         raise CheckpointError(f"{str(path)!r} is not a face prior")
     try:
         tensors = stored.tensors
-        components = tensors["components"].float() * tensors["component_scale"].float().view(-1, 1, 1, 1)
+        components, scale = tensors["components"].float(), tensors["component_scale"].float()
+        if components.ndim != 4 or components.shape[1] != 3 or scale.shape != components.shape[:1]:
+            raise CheckpointError(f"the basis of the face prior {str(path)!r} is not one of images")
+        components = components * scale.view(-1, 1, 1, 1)
         prior = FacePrior(
             tensors["mean"].float() / 255.0,
             components,
@@ -106,8 +109,10 @@ def load_face_prior(path: Path) -> FacePrior:
         )
     except KeyError as error:
         raise CheckpointError(f"the face prior {str(path)!r} lacks {error}") from None
-    sizes = {len(components), prior.codes.shape[-1], len(prior.code_scale), *(len(s) for s in prior.starts.values())}
-    if len(sizes) != 1 or prior.mean.shape != (3, SIZE, SIZE):
+    vectors = [prior.codes[0] if prior.codes.ndim == 2 and len(prior.codes) else prior.codes]
+    vectors += [prior.code_scale, *prior.starts.values()]
+    fit = all(vector.shape == (prior.size,) for vector in vectors) and "frontal" in prior.starts
+    if not fit or prior.mean.shape != (3, SIZE, SIZE):
         raise CheckpointError(f"the parts of the face prior {str(path)!r} do not fit each other")
     return prior
 
@@ -115,5 +120,7 @@ def load_face_prior(path: Path) -> FacePrior:
 @functools.cache
 def default_face_prior() -> FacePrior:
     """The face prior that ships with the package."""
-    with importlib.resources.as_file(importlib.resources.files("arcinvert") / "data" / "face_prior.safetensors") as path:
+    with importlib.resources.as_file(
+        importlib.resources.files("arcinvert") / "data" / "face_prior.safetensors"
+    ) as path:
         return load_face_prior(path)

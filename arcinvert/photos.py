@@ -8,12 +8,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from arcinvert.alignment import Detector, align_photo, read_photo
+from arcinvert.alignment import SIZE, SUFFIXES, Detector, align_photo, read_photo
 from arcinvert.checkpoint import atomic_write
 from arcinvert.errors import InputError
 from arcinvert.progress import Progress, silent
 from arcinvert.recognizer import Recognizer
-from arcinvert.training.data import SUFFIXES
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +99,6 @@ def save_embeddings(path: Path, rows: NDArray[np.float32]) -> None:
 
 def _aligned_crop(path: Path) -> NDArray[np.uint8]:
     crop = read_photo(path)
-    if crop.shape != (112, 112, 3):
-        raise InputError(f"expected a 112x112 crop, got {crop.shape[1]}x{crop.shape[0]}")
+    if crop.shape != (SIZE, SIZE, 3):
+        raise InputError(f"expected a {SIZE}x{SIZE} crop, got {crop.shape[1]}x{crop.shape[0]}")
     return crop

@@ -5,16 +5,17 @@ deviation and channel order, eval mode and frozen weights are settled here, and 
 they live during one forward pass and are gone after it.
 """
 
-import copy
+import functools
 import importlib.resources
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import normalize
+from torch.nn.functional import normalize, prelu
 
 from arcinvert.backbones import build_backbone
 from arcinvert.checkpoint import load_checkpoint, load_strictly
@@ -51,7 +52,14 @@ class Preprocessing:
             colour = header["colour"]
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"the checkpoint's preprocessing is incomplete: {error!r}") from None
-        if len(mean) != 3 or len(std) != 3 or len(size) != 2 or min(std) <= 0 or colour not in ("RGB", "BGR"):
+        if (
+            not all(map(math.isfinite, (*mean, *std)))
+            or len(mean) != 3
+            or len(std) != 3
+            or len(size) != 2
+            or min(std) <= 0
+            or colour not in ("RGB", "BGR")
+        ):
             raise CheckpointError(f"the checkpoint's preprocessing does not fit: {dict(header)}")
         return cls(mean, std, colour, size)  # type: ignore[arg-type]
 
@@ -98,7 +106,10 @@ class Trace:
 
 
 class FrozenBatchNorm(nn.Module):
-    """BatchNorm2d in eval mode as one multiplication and one addition, without gradients of its own."""
+    """BatchNorm2d in eval mode as one multiplication and one addition, without gradients of its own.
+
+    A channel whose statistics are not finite gives its bias, whatever its input.
+    """
 
     def __init__(self, norm: nn.BatchNorm2d) -> None:
         super().__init__()
@@ -106,8 +117,9 @@ class FrozenBatchNorm(nn.Module):
             raise CheckpointError("a BatchNorm layer stores no statistics, so the network has no eval mode")
         mean, var = norm.running_mean.detach().clone(), norm.running_var.detach().clone()
         self.usable = torch.isfinite(mean) & torch.isfinite(var) & (var > 0)
-        scale = torch.rsqrt(var.clamp_min(0) + norm.eps)
-        shift = -mean * scale
+        finite = torch.isfinite(mean) & torch.isfinite(var)
+        scale = torch.where(finite, torch.rsqrt(var.clamp_min(0) + norm.eps), 0)
+        shift = torch.where(finite, -mean * scale, 0)
         if norm.affine:
             scale = scale * norm.weight.detach()
             shift = shift * norm.weight.detach() + norm.bias.detach()
@@ -122,6 +134,35 @@ class FrozenBatchNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.addcmul(self.shift, x, self.scale)
+
+
+class _FrozenPReLU(torch.autograd.Function):
+    """PReLU whose backward pass leaves out the slope's gradient, which is most of its cost on a CPU."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, slope: Tensor) -> Tensor:  # type: ignore[no-untyped-def, override]
+        ctx.save_for_backward(x, slope)
+        return prelu(x, slope)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[no-untyped-def, override]
+        x, slope = ctx.saved_tensors
+        slope = slope.view(1, -1, *[1] * (x.ndim - 2))
+        # slope * grad, and the rest of grad where x is positive: three passes that vectorise.
+        positive = torch.ops.aten.threshold_backward(grad, x, 0)
+        return positive.mul_(1 - slope).addcmul_(grad, slope), None
+
+
+class FrozenPReLU(nn.Module):
+    """PReLU with a slope that is not trained."""
+
+    def __init__(self, active: nn.PReLU) -> None:
+        super().__init__()
+        self.slope: Tensor
+        self.register_buffer("slope", active.weight.detach().clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return cast(Tensor, _FrozenPReLU.apply(x, self.slope))
 
 
 class Recognizer:
@@ -158,7 +199,9 @@ class Recognizer:
         self.digest = digest
         self.network = _freeze(network)
         self._norms = {n: m for n, m in self.network.named_modules() if isinstance(m, FrozenBatchNorm)}
-        if any(not bool(torch.isfinite(p).all()) for p in self.network.parameters()):
+        weights = [*self.network.named_parameters(), *self.network.named_buffers()]
+        # The mean and var of a FrozenBatchNorm may be anything: its scale and shift are what acts.
+        if any(not bool(torch.isfinite(w).all()) for name, w in weights if not name.endswith((".mean", ".var"))):
             raise CheckpointError("the network has weights that are not finite")
         if self._norms and not any(bool(norm.usable.any()) for norm in self._norms.values()):
             raise CheckpointError("not one BatchNorm channel has a positive, finite variance")
@@ -180,12 +223,17 @@ class Recognizer:
         for key in ("backbone", "backbone_settings", "embedding_size", "preprocessing"):
             if key not in header:
                 raise CheckpointError(f"the header of {str(path)!r} does not say its {key}")
-        network = build_backbone(header["backbone"], **header["backbone_settings"])
+        settings, size = header["backbone_settings"], header["embedding_size"]
+        if not isinstance(header["backbone"], str) or not isinstance(settings, dict) or type(size) is not int:
+            raise CheckpointError(f"the header of {str(path)!r} does not describe a network")
+        if settings.get("embedding_size", size) != size:
+            raise CheckpointError(f"{str(path)!r} says {size}-d, but its network is {settings['embedding_size']}-d")
+        network = build_backbone(header["backbone"], **settings)
         load_strictly(network, stored.section("network"), str(path))
         recognizer = cls(
             network,
             Preprocessing.from_header(header["preprocessing"]),
-            embedding_size=int(header["embedding_size"]),
+            embedding_size=size,
             header=header,
             calibration=stored.section("calibration"),
             digest=stored.digest,
@@ -199,13 +247,6 @@ class Recognizer:
             norm.usable = norm.usable.to(device)
         return self
 
-    def with_calibration(self, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> "Recognizer":
-        """The same network with another calibration."""
-        other = copy.copy(self)
-        other.header = {**self.header, "calibration": dict(header)}
-        other.calibration_tensors = tensors
-        return other
-
     @property
     def device(self) -> torch.device:
         """Where the network is."""
@@ -216,6 +257,13 @@ class Recognizer:
     def layers(self) -> tuple[str, ...]:
         """Names of the BatchNorm2d layers, in the order of the network."""
         return tuple(self._norms)
+
+    @functools.cached_property
+    def layer_sizes(self) -> Mapping[str, tuple[int, int, int]]:
+        """Layer -> (C, H, W) of its input, as one forward pass of a black image shows."""
+        with torch.no_grad():
+            trace = self.trace(torch.zeros(1, 3, *self.preprocessing.size, device=self.device), taps=self.layers)
+        return {layer: tuple(value.shape[1:]) for layer, value in trace.activations.items()}  # type: ignore[misc]
 
     def statistics(self, layer: str) -> ChannelStatistics:
         """What a BatchNorm layer stores about its input."""
@@ -281,9 +329,11 @@ def default_checkpoint() -> Path:
 def _freeze(network: nn.Module) -> nn.Module:
     network.eval().requires_grad_(False)
     for name, module in list(network.named_modules()):
+        parent, _, child = name.rpartition(".")
         if isinstance(module, nn.BatchNorm2d):
-            parent, _, child = name.rpartition(".")
             setattr(network.get_submodule(parent), child, FrozenBatchNorm(module))
+        elif isinstance(module, nn.PReLU):
+            setattr(network.get_submodule(parent), child, FrozenPReLU(module))
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 

@@ -1,5 +1,6 @@
 """What several test files share. No fixture reaches for the network."""
 
+import dataclasses
 import os
 import tarfile
 from pathlib import Path
@@ -8,6 +9,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+
+from arcinvert.backbones import build_backbone
+from arcinvert.calibration import Calibration, calibrate
+from arcinvert.checkpoint import save_checkpoint
+from arcinvert.faceprior import FacePrior, default_face_prior
+from arcinvert.recognizer import Recognizer
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 FACES_IDENTITIES = 12
@@ -68,3 +75,52 @@ def tiny_faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for picture in range(TINY_PICTURES):
             Image.fromarray(draw_identity(identity, picture)).save(folder / f"id{identity}" / f"{picture}.png")
     return folder
+
+
+TINY_SIZE = 16
+TINY_HEADER = {
+    "backbone": "iresnet18",
+    "backbone_settings": {"width": 0.25, "embedding_size": TINY_SIZE},
+    "embedding_size": TINY_SIZE,
+    "preprocessing": {"size": [112, 112], "colour": "RGB", "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]},
+}
+
+
+@pytest.fixture(scope="session")
+def small_prior() -> FacePrior:
+    """Of the shipped face prior, the first 32 components and 64 faces."""
+    prior = default_face_prior()
+    return dataclasses.replace(
+        prior,
+        components=prior.components[:32].clone(),
+        codes=prior.codes[:64, :32].clone(),
+        code_scale=prior.code_scale[:32].clone(),
+        starts={name: start[:32].clone() for name, start in prior.starts.items()},
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(small_prior: FacePrior, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network that has seen faces (its BatchNorm knows them), but learnt nothing. Do not write to it."""
+    torch.manual_seed(7)
+    network = build_backbone(TINY_HEADER["backbone"], **TINY_HEADER["backbone_settings"])
+    for module in network.modules():
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            module.momentum = 1.0
+    with torch.no_grad():
+        network(small_prior.decode(small_prior.coefficients(slice(0, 32))) * 2 - 1)
+    path = tmp_path_factory.mktemp("tiny") / "tiny.safetensors"
+    save_checkpoint(path, TINY_HEADER, {f"network.{key}": value for key, value in network.state_dict().items()})
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_recognizer(tiny_checkpoint: Path) -> Recognizer:
+    """The tiny checkpoint, loaded."""
+    return Recognizer.load(tiny_checkpoint)
+
+
+@pytest.fixture(scope="session")
+def tiny_calibration(tiny_recognizer: Recognizer, small_prior: FacePrior) -> Calibration:
+    """What the tiny recognizer says of the small prior's faces."""
+    return calibrate(tiny_recognizer, small_prior)

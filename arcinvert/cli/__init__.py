@@ -10,7 +10,7 @@ import typer
 
 from arcinvert import __version__
 from arcinvert.cli import calibrate, embed, synth, train
-from arcinvert.cli.common import state
+from arcinvert.cli.common import printable, state
 from arcinvert.errors import ArcInvertError
 
 # Typer's parser is click or a copy of it, depending on its version; this is the parser's own error.
@@ -47,10 +47,13 @@ def options(
 def run(arguments: list[str] | None = None) -> int:
     """Run one command; returns its exit code. An error becomes one line on stderr."""
     signal.signal(signal.SIGTERM, _terminated)
+    state.quiet = state.debug = False
     try:
         code = typer.main.get_command(app).main(arguments, prog_name="arcinvert", standalone_mode=False)
-        sys.stdout.flush()
-        return int(code or 0)
+        if sys.stdout is not None:  # it is, if it was closed when Python started
+            sys.stdout.flush()
+        # Typer makes this code of a KeyboardInterrupt, and says nothing.
+        return _failed(KeyboardInterrupt(), 130, "interrupted") if code == 130 else int(code or 0)
     except ArcInvertError as error:
         return _failed(error, error.exit_code)
     except typer.Exit as stop:
@@ -58,13 +61,21 @@ def run(arguments: list[str] | None = None) -> int:
     except (typer.Abort, KeyboardInterrupt):
         return _failed(KeyboardInterrupt(), 130, "interrupted")
     except BrokenPipeError:
-        # Whoever read our output has gone; what is left in the buffer must not raise again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return _unheard()
+    except SystemExit as stop:
+        if isinstance(stop.__context__, BrokenPipeError):  # Typer makes an exit of it
+            return _unheard()
+        raise
+    except OSError as error:
+        where = "" if error.filename is None else f"{error.filename!r}: "
+        return _failed(error, 5, f"{where}{error.strerror or error}")
     except MemoryError as error:
         return _failed(error, 6, "out of memory; try a smaller --batch-size")
     except Exception as error:
         if isinstance(error, _USAGE):
+            if type(error).__name__ == "NoArgsIsHelpError":
+                print(error.format_message(), file=sys.stderr)  # type: ignore[attr-defined]
+                return 2
             return _failed(error, 2, error.format_message())  # type: ignore[attr-defined]
         if type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error):
             return _failed(error, 6, "out of memory; try a smaller --batch-size")
@@ -76,13 +87,14 @@ def _failed(error: BaseException, code: int, message: str | None = None) -> int:
     if state.debug:
         traceback.print_exception(error)
     line = " ".join((message or str(error)).split())
-    print(f"arcinvert: {_printable(line)}", file=sys.stderr)
+    print(f"arcinvert: {printable(line)}", file=sys.stderr)
     return code
 
 
-def _printable(line: str) -> str:
-    """Control characters of file names and headers are shown, never sent to the terminal."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+def _unheard() -> int:
+    """Whoever read our output has gone; what is left in the buffer must not raise again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
 
 
 def _terminated(number: int, frame: object) -> NoReturn:

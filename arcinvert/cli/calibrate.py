@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from arcinvert.cli.common import Checkpoint, Device, Json, ProgressLine, device
+from arcinvert.cli.common import Checkpoint, Device, Json, ProgressLine, answer, device
 
 NAME = "calibrate"
 
@@ -32,6 +32,6 @@ def main(
     found = calibrate(recognizer, default_face_prior(), images=images, progress=ProgressLine("face"))
     digest = save_calibrated(source, out, found)
     if json_out:
-        typer.echo(json.dumps({"out": str(out), "digest": digest, "faces": found.faces}))
+        answer(json.dumps({"out": str(out), "digest": digest, "faces": found.faces}))
     else:
-        typer.echo(f"{out}: calibrated on {found.faces} faces")
+        answer(f"{out}: calibrated on {found.faces} faces")

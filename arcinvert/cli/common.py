@@ -62,6 +62,16 @@ def say(line: str) -> None:
         print(line, file=sys.stderr)
 
 
+def printable(line: str) -> str:
+    """Control characters of file names and headers are shown, never sent to the terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+
+
+def answer(line: str) -> None:
+    """The result of a command, on stdout."""
+    typer.echo(printable(line))
+
+
 class ProgressLine:
     """Draws ``(done, total, text)`` on stderr with rate and ETA: a bar on a terminal, else a line now and then."""
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from arcinvert.cli.common import Checkpoint, Device, Json, ProgressLine, device, say
+from arcinvert.cli.common import Checkpoint, Device, Json, ProgressLine, answer, device, say
 
 NAME = "embed"
 
@@ -31,9 +31,9 @@ def main(
         save_embeddings(out, found.rows)
     if json_out:
         skipped = [{"file": str(path), "reason": reason} for path, reason in found.skipped]
-        typer.echo(json.dumps({"out": str(out), "rows": [str(f) for f in found.files], "skipped": skipped}))
+        answer(json.dumps({"out": str(out), "rows": [str(f) for f in found.files], "skipped": skipped}))
     else:
-        typer.echo(f"{len(found.files)} embeddings in {out}" if found.files else "no embeddings, nothing written")
+        answer(f"{len(found.files)} embeddings in {out}" if found.files else "no embeddings, nothing written")
     for path, reason in found.skipped:
         say(f"arcinvert: skipped {str(path)!r}: {reason}")
     if found.skipped:

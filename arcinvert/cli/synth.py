@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from arcinvert.cli.common import Checkpoint, Device, Json, ProgressLine, device, say
+from arcinvert.cli.common import Checkpoint, Device, Json, ProgressLine, answer, device, say
 from arcinvert.errors import InputError
 
 NAME = "synth"
@@ -54,10 +54,10 @@ def main(
         progress=ProgressLine("step"),
     )
     if json_out:
-        typer.echo(json.dumps(manifest))
+        answer(json.dumps(manifest))
     else:
         cosine = "none finite" if manifest["mean_cosine"] is None else f"mean cosine {manifest['mean_cosine']:.3f}"
-        typer.echo(f"{len(manifest['results'])} faces in {out}, {cosine}")
+        answer(f"{len(manifest['results'])} faces in {out}, {cosine}")
     if manifest["diverged"]:
         say(f"{manifest['diverged']} reconstructions diverged; the manifest marks them")
         raise typer.Exit(4)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from arcinvert.cli.common import Device, Json, ProgressLine, device
+from arcinvert.cli.common import Device, Json, ProgressLine, answer, device
 from arcinvert.errors import UsageError
 
 NAME = "train"
@@ -39,10 +39,10 @@ def main(
     )
     validation = header["validation"]
     if json_out:
-        typer.echo(json.dumps(header))
+        answer(json.dumps(header))
     elif validation:
         points = [p for p in validation["thresholds"] if p["threshold"] is not None]
         reached = ", ".join(f"TAR {p['tar']:.3f} at FMR {p['fmr']:g}" for p in points)
-        typer.echo(f"{out}: AUC {validation['auc']:.4f} on {validation['identities']} held-out identities; {reached}")
+        answer(f"{out}: AUC {validation['auc']:.4f} on {validation['identities']} held-out identities; {reached}")
     else:
-        typer.echo(f"{out}: trained, no identities held out")
+        answer(f"{out}: trained, no identities held out")

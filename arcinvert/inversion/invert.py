@@ -73,7 +73,8 @@ def invert(
     """Run a recipe.
 
     A step that makes an image's cost or gradient NaN or infinite is taken back, and its rate halved;
-    after four such steps the image stays where it was and counts as diverged. Its neighbours go on.
+    after four such steps (or if there is no other) the image stays where it was and counts as
+    diverged. Its neighbours go on.
 
     Args:
         recognizer: the network that is inverted.
@@ -123,7 +124,7 @@ def invert(
     return Inversion(
         images.cpu(),
         (embedding * target).sum(1).cpu(),
-        (failures >= PATIENCE).cpu(),
+        (failures >= max(1, min(PATIENCE, recipe.steps))).cpu(),
         {name: torch.stack(values).cpu() for name, values in history.items() if values},
     )
 

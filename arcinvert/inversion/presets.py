@@ -62,7 +62,7 @@ def fast(attack: Attack, steps: int | None = None) -> Recipe:
         FaceBasis(attack.prior, centre, spread),
         {
             "match": (1.0, CosineMatch(attack.target)),
-            "batchnorm": (0.03, BatchNormMatch(stored_statistics(attack.recognizer))),
+            "batchnorm": (0.03, BatchNormMatch(stored_statistics(attack.recognizer, largest=56))),
             "face": (0.006, LatentGaussian()),
         },
         steps=40 if steps is None else steps,
@@ -132,13 +132,9 @@ def conditional(attack: Attack, temperature: float = 0.6) -> tuple[Tensor, Tenso
 
 def location_match(recognizer: Recognizer, calibration: Calibration) -> LocationMatch:
     """The per-location term of a calibration, its maps enlarged to each layer's size."""
-    blank = torch.zeros(1, 3, *recognizer.preprocessing.size, device=recognizer.device)
-    with torch.no_grad():
-        activations = recognizer.trace(blank, taps=calibration.location_mean).activations
-
     def enlarged(maps: dict[str, Tensor]) -> dict[str, Tensor]:
         return {
-            layer: interpolate(value[None], size=activations[layer].shape[-2:], mode="bilinear")[0]
+            layer: interpolate(value[None], size=recognizer.layer_sizes[layer][1:], mode="bilinear")[0]
             for layer, value in maps.items()
         }
 

@@ -17,9 +17,19 @@ from arcinvert.inversion.terms import channel_moments
 from arcinvert.recognizer import ChannelStatistics, Recognizer, Trace
 
 
-def stored_statistics(recognizer: Recognizer) -> dict[str, ChannelStatistics]:
-    """The statistics of every BatchNorm layer that has a usable channel."""
-    found = {layer: recognizer.statistics(layer) for layer in recognizer.layers}
+def stored_statistics(recognizer: Recognizer, *, largest: int | None = None) -> dict[str, ChannelStatistics]:
+    """The statistics of every BatchNorm layer that has a usable channel.
+
+    Args:
+        recognizer: whose layers.
+        largest: leaves out layers whose input is higher than this, in pixels. The few at full
+            resolution hold about half of all activations.
+    """
+    found = {
+        layer: recognizer.statistics(layer)
+        for layer in recognizer.layers
+        if largest is None or recognizer.layer_sizes[layer][1] <= largest
+    }
     return {layer: stored for layer, stored in found.items() if bool(stored.usable.any())}
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 import arcinvert
 from arcinvert.calibration import Calibration
 from arcinvert.checkpoint import atomic_write
-from arcinvert.errors import DivergedError, UsageError
+from arcinvert.errors import DivergedError, EnvironmentProblem, UsageError
 from arcinvert.faceprior import FacePrior
 from arcinvert.inversion.invert import Inversion, invert
 from arcinvert.inversion.presets import Attack, preset
@@ -154,6 +154,10 @@ def synthesise(
     }
     if not force:
         _refuse_other_run(out, run)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:  # said before the work, not after it
+        raise EnvironmentProblem(f"cannot write to {str(out)!r}: {error.strerror or error}") from None
     results: list[dict[str, Any]] = []
     images: list[Tensor] = []
     for found in reconstruct(recognizer, targets, prior, calibration, config=config, progress=progress):

@@ -11,12 +11,10 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.nn.functional import affine_grid, grid_sample
+from torch.nn.functional import affine_grid, grid_sample, interpolate
 
+from arcinvert.alignment import SIZE, SUFFIXES
 from arcinvert.errors import InputError
-
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
-SIZE = 112
 
 
 @dataclass(frozen=True)
@@ -81,6 +79,8 @@ def load_faces(folder: Path, identities: list[str]) -> Faces:
     digest = hashlib.sha256()
     for label, name in enumerate(identities):
         pictures = sorted(p for p in (folder / name).iterdir() if p.suffix.lower() in SUFFIXES)
+        if not pictures:
+            raise InputError(f"expected pictures ({', '.join(sorted(SUFFIXES))}) in {str(folder / name)!r}, found none")
         for path in pictures:
             relative = f"{name}/{path.name}"
             try:
@@ -96,8 +96,6 @@ def load_faces(folder: Path, identities: list[str]) -> Faces:
                 raise InputError(f"cannot read the picture {str(path)!r}: {error}") from None
             files.append(relative)
             labels.append(label)
-    if not files:
-        raise InputError(f"expected pictures ({', '.join(sorted(SUFFIXES))}) in {str(folder)!r}, found none")
     return Faces(
         tuple(files),
         torch.from_numpy(np.stack(images)),
@@ -125,6 +123,9 @@ class Augmentation:
         colour: largest relative change of one channel.
         grey: probability of a grey image.
         cutout: probability of a grey square of a quarter to a half of the width.
+        surroundings: probability that everything outside an oval around the face is taken from
+            another image of the batch, so that hair and background say nothing of who it is.
+        shade: largest relative change of brightness by a light that varies smoothly over the image.
     """
 
     flip: float = 0.5
@@ -135,6 +136,8 @@ class Augmentation:
     colour: float = 0.08
     grey: float = 0.1
     cutout: float = 0.2
+    surroundings: float = 0.0
+    shade: float = 0.0
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """(B, 3, H, W) in [0, 1] -> the same, drawn from ``generator`` (a CPU generator)."""
@@ -166,4 +169,27 @@ class Augmentation:
         place = torch.arange(images.shape[-1], device=device).view(1, 1, -1)
         centre = torch.rand(count, 2, 1, 1, generator=generator).to(device) * images.shape[-1]
         inside = ((place.mT - centre[:, 0]).abs() < half) & ((place - centre[:, 1]).abs() < half)
-        return images.masked_fill(inside[:, None] & chance(self.cutout), 0.5)
+        images = images.masked_fill(inside[:, None] & chance(self.cutout), 0.5)
+        if self.shade:
+            light = interpolate(draw(1, 4, 4), size=list(images.shape[-2:]), mode="bicubic", align_corners=True)
+            images = (images * (1 + self.shade * light)).clamp(0, 1)
+        if self.surroundings:
+            oval = self._oval(images, draw(4, 1, 1))
+            images = torch.where(chance(self.surroundings), images * oval + images.roll(1, 0) * (1 - oval), images)
+        return images
+
+    @staticmethod
+    def _oval(images: Tensor, drawn: Tensor) -> Tensor:
+        """(B, 1, H, W) mask: 1 inside an oval around the aligned face, 0 outside, with a soft edge.
+
+        Args:
+            images: of whose size it is.
+            drawn: (B, 4, 1, 1) in [-1, 1]: place and half axes.
+        """
+        side = images.shape[-1]
+        row = torch.arange(side, device=images.device).view(1, 1, -1, 1)
+        column = torch.arange(side, device=images.device).view(1, 1, 1, -1)
+        x, y, across, down = drawn.unsqueeze(1).unbind(2)
+        right = (column - side * (0.5 + 0.03 * x)) / (side * (0.37 + 0.06 * across))
+        below = (row - side * (0.59 + 0.03 * y)) / (side * (0.45 + 0.06 * down))
+        return torch.sigmoid((1 - (right**2 + below**2).sqrt()) * 16)

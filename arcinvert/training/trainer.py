@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from arcinvert.backbones import build_backbone, memory_format
 from arcinvert.checkpoint import atomic_write, save_checkpoint
-from arcinvert.errors import CheckpointError, UsageError
+from arcinvert.errors import CheckpointError, DivergedError, InputError, UsageError
 from arcinvert.evaluation.metrics import auc, operating_point, score_pairs
 from arcinvert.progress import Progress, silent
 from arcinvert.training.data import Augmentation, Faces, identity_folders, load_faces, split_identities, to_float
@@ -47,6 +47,8 @@ class TrainConfig:
         keep_head: store the class centres in the checkpoint.
         compile: use torch.compile; slow to start, about twice as fast after.
         augmentation: see :class:`~arcinvert.training.data.Augmentation`.
+        late, late_from: an augmentation that takes over after ``late_from`` epochs (may be a
+            fraction), when the network can bear a harder one.
     """
 
     backbone: str = "iresnet18"
@@ -68,6 +70,8 @@ class TrainConfig:
     keep_head: bool = False
     compile: bool = False
     augmentation: Augmentation = field(default_factory=Augmentation)
+    late: Augmentation | None = None
+    late_from: float = 0.0
 
     @classmethod
     def from_mapping(cls, settings: dict[str, Any]) -> "TrainConfig":
@@ -79,14 +83,17 @@ class TrainConfig:
         settings = dict(settings)
         try:
             augmentation = Augmentation(**settings.pop("augmentation", {}))
+            late = settings.pop("late", None)
+            late = None if late is None else Augmentation(**late)
             if isinstance(settings.get("margin"), list):
                 settings["margin"] = tuple(settings["margin"])
-            config = cls(**settings, augmentation=augmentation)
+            config = cls(**settings, augmentation=augmentation, late=late)
             config.resolve_margin()
         except TypeError as error:
             raise UsageError(f"the training settings do not fit: {error}") from None
-        _check_values(config)
-        _check_values(augmentation)
+        for part in (config, augmentation, late):
+            if part is not None:
+                _check_values(part)
         if min(config.epochs, config.batch_size, config.validate_every) < 1 or config.batch_size < 2:
             raise UsageError("expected epochs and validate_every of at least 1, and batch_size of at least 2")
         return config
@@ -137,7 +144,10 @@ class Run:
             order = torch.randperm(len(self.faces), generator=_generator(self.config.seed, epoch, 0))
             rows = order[position * self.config.batch_size : (position + 1) * self.config.batch_size]
             images = to_float(self.faces.images[rows]).to(self.device)
-            images = self.config.augmentation(images, _generator(self.config.seed, self.step, 1))
+            early, late = self.config.augmentation, self.config.late
+            has_come = self.step >= round(self.config.late_from * self.steps_per_epoch)
+            augmentation = late if late is not None and has_come else early
+            images = augmentation(images, _generator(self.config.seed, self.step, 1))
             images = images.mul_(2).sub_(1).contiguous(memory_format=self.layout)
             yield images, self.faces.labels[rows].to(self.device)
 
@@ -241,10 +251,15 @@ def train(
     Raises:
         InputError: pictures that are not 112x112, or too few identities.
         CheckpointError: the state belongs to another run.
+        DivergedError: the loss is no longer finite.
     """
+    if out.is_dir():
+        raise UsageError(f"expected a file to write the checkpoint to, got the folder {str(out)!r}")
     names, held_out = split_identities(identity_folders(data), config.held_out)
     faces = load_faces(data, names)
     validation = load_faces(data, held_out) if held_out else None
+    if validation is not None and int(validation.labels.bincount().max()) < 2:
+        raise InputError("expected a held-out identity with two pictures or more; each has one")
     if len(faces) < config.batch_size:
         raise UsageError(f"expected at least one batch of {config.batch_size} pictures, got {len(faces)}")
     run = Run(faces, config, torch.device(device))
@@ -256,6 +271,8 @@ def train(
     average = 0.0
     for images, labels in run.batches():
         loss = run.advance(images, labels)
+        if not math.isfinite(loss):
+            raise DivergedError(f"the loss is {loss} at step {run.step}; try a lower lr (the last state is kept)")
         average = loss if run.step == first_step + 1 else 0.98 * average + 0.02 * loss
         if run.step % run.steps_per_epoch == 0:
             epoch = run.step // run.steps_per_epoch
@@ -276,6 +293,9 @@ def train(
             run.total_steps,
             f"epoch {epoch}/{config.epochs} loss {average:.3f} {rate:.1f} images/s{report}",
         )
+    tensors = {f"network.{key}": _to_stored(value) for key, value in run.network.state_dict().items()}
+    # Judged as stored: the half-precision weights are what everyone else will load.
+    run.network.load_state_dict({key.removeprefix("network."): value for key, value in tensors.items()})
     figures = validate(run.network, validation, run.device) if validation is not None else {}
     header = {
         "backbone": config.backbone,
@@ -292,7 +312,6 @@ def train(
         },
         "validation": figures,
     }
-    tensors = {f"network.{key}": _to_stored(value) for key, value in run.network.state_dict().items()}
     if config.keep_head:
         tensors["head.centres"] = nn.functional.normalize(run.head.centres.detach()).half()
     save_checkpoint(out, header, tensors)
@@ -325,7 +344,7 @@ def _check_values(settings: "TrainConfig | Augmentation") -> None:
     """Refuses what is not of its default's type, and numbers that are negative or not finite."""
     for item in fields(settings):
         value, kind = getattr(settings, item.name), type(item.default)
-        if item.name in ("margin", "augmentation"):
+        if item.name in ("margin", "augmentation", "late"):
             continue
         fits = type(value) is kind or (kind is float and type(value) is int)
         if not fits or (kind in (int, float) and not 0 <= value < math.inf):

@@ -18,7 +18,12 @@ from arcinvert.recognizer import Preprocessing, Recognizer
 def recognizer():
     torch.manual_seed(0)
     network = nn.Sequential(
-        nn.Conv2d(3, 8, 5, stride=4), nn.BatchNorm2d(8), nn.PReLU(8), nn.AdaptiveAvgPool2d(3), nn.Flatten(), nn.Linear(72, 16)
+        nn.Conv2d(3, 8, 5, stride=4),
+        nn.BatchNorm2d(8),
+        nn.PReLU(8),
+        nn.AdaptiveAvgPool2d(3),
+        nn.Flatten(),
+        nn.Linear(72, 16),
     )
     return Recognizer(network, Preprocessing(), embedding_size=16)
 

@@ -21,7 +21,8 @@ from arcinvert.recognizer import ChannelStatistics, Trace
 def random_trace(batch=3, channels=(4, 6), side=8):
     generator = torch.Generator().manual_seed(0)
     activations = {
-        f"layer{i}": torch.randn(batch, c, side, side, generator=generator) * (i + 1) + i for i, c in enumerate(channels)
+        f"layer{i}": torch.randn(batch, c, side, side, generator=generator) * (i + 1) + i
+        for i, c in enumerate(channels)
     }
     embedding = torch.nn.functional.normalize(torch.randn(batch, 5, generator=generator))
     return Trace(torch.rand(batch, 3, 112, 112, generator=generator), embedding, activations)

@@ -236,7 +236,7 @@ class TestAugmentation:
         assert torch.equal(Augmentation()(smooth, generator()), first)
 
     def test_shape_and_range_even_when_strong(self, smooth: torch.Tensor) -> None:
-        strong = Augmentation(shift=0.5, scale=0.5, rotate=1.0, light=0.9, colour=0.9, grey=0.5, cutout=0.5)
+        strong = Augmentation(shift=0.5, scale=0.5, rotate=1.0, light=0.9, colour=0.9, grey=0.5, cutout=0.5, shade=0.9)
         for seed in range(5):
             images = strong(smooth, generator(seed))
             assert images.shape == smooth.shape
@@ -337,6 +337,30 @@ class TestAugmentation:
                 assert abs(len(rows) - len(columns)) <= 1
                 assert len(rows) >= 27
         assert whole > 10
+
+    def test_surroundings_come_from_the_neighbour_and_the_face_stays(self) -> None:
+        images = torch.linspace(0.1, 0.9, 16).view(16, 1, 1, 1).expand(16, 3, 112, 112).contiguous()
+        mixed = replace(OFF, surroundings=1)(images, generator())
+        face, corners = (slice(45, 85), slice(44, 68)), ([0, 0, 111, 111], [0, 111, 0, 111])
+        torch.testing.assert_close(mixed[:, :, *face], images[:, :, *face], atol=0.01, rtol=0)
+        neighbour = images.roll(1, 0)
+        torch.testing.assert_close(mixed[:, :, *corners], neighbour[:, :, *corners], atol=0.01, rtol=0)
+        assert torch.equal(replace(OFF, surroundings=0)(images, generator()), OFF(images, generator()))
+
+    def test_surroundings_of_some_images_only(self, smooth: torch.Tensor) -> None:
+        mixed = replace(OFF, surroundings=0.5)(smooth, generator())
+        touched = (mixed - smooth).abs().amax((1, 2, 3)) > 1e-2
+        assert 2 <= touched.sum() <= 14
+
+    def test_shade_is_a_smooth_light_the_same_for_all_channels(self) -> None:
+        images = torch.full((16, 3, 112, 112), 0.5)
+        light = replace(OFF, shade=0.3)(images, generator()) / 0.5
+        assert torch.equal(light[:, 0], light[:, 1])
+        assert torch.equal(light[:, 0], light[:, 2])
+        assert (light - 1).abs().amax((1, 2, 3)).min() > 0.1
+        assert (light - 1).abs().max() < 0.3 * 1.3  # bicubic curves overshoot their points a little
+        assert max(light.diff(dim=2).abs().max(), light.diff(dim=3).abs().max()) < 0.03
+        assert light.std((2, 3)).min() > 0.03
 
     def test_probabilities_are_kept(self) -> None:
         images = torch.zeros(2000, 1, 8, 8)

@@ -1,6 +1,8 @@
+import json
 import math
 import pickle
 import shutil
+import zipfile
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from itertools import pairwise
@@ -56,12 +58,20 @@ def whole(tiny_faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-@pytest.fixture
-def killed(tiny_faces: Path, tmp_path: Path) -> Path:
-    """Where the checkpoint of a run that was killed at step 2 would be; its state lies beside it."""
-    out = tmp_path / "net.safetensors"
+@pytest.fixture(scope="module")
+def killed_state(tiny_faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The state of a run of TINY that was killed at step 2."""
+    out = tmp_path_factory.mktemp("killed") / "net.safetensors"
     with pytest.raises(KilledError):
         train(tiny_faces, out, config=TINY, save_every=0, progress=kill_at(2))
+    return state_of(out)
+
+
+@pytest.fixture
+def killed(killed_state: Path, tmp_path: Path) -> Path:
+    """Where the checkpoint of that run would be; its state lies beside it."""
+    out = tmp_path / "net.safetensors"
+    shutil.copy(killed_state, state_of(out))
     return out
 
 
@@ -146,6 +156,25 @@ class TestBatches:
                 assert torch.equal(images, batch(step))
             run.step += 1
         assert not torch.equal(batch(1), batch(1, seed=1))
+
+    @pytest.mark.parametrize(("late_from", "first"), [(0, 0), (2, 6), (1.67, 5)])
+    def test_the_late_augmentation_takes_over_after_its_epochs(self, late_from: float, first: int) -> None:
+        late = Augmentation(grey=1.0, surroundings=0.5)
+        faces = made_up_faces()
+
+        def batches(**settings: Any) -> list[Tensor]:
+            run = Run(faces, replace(TINY, **settings), CPU)
+            images = []
+            for batch, _ in run.batches():
+                images.append(batch)
+                run.step += 1
+            return images
+
+        both, early_only, late_only = batches(late=late, late_from=late_from), batches(), batches(augmentation=late)
+        for step, images in enumerate(both):
+            expected = early_only if step < first else late_only
+            assert torch.equal(images, expected[step])
+            assert not torch.equal(early_only[step], late_only[step])
 
     def test_range_is_minus_1_to_1(self) -> None:
         images, _ = next(Run(made_up_faces(), TINY, CPU).batches())
@@ -295,6 +324,11 @@ class TestResume:
 
     def test_what_is_no_state_is_refused(self, tiny_faces: Path, killed: Path) -> None:
         state_of(killed).write_text("not a state")
+        with pytest.raises(CheckpointError, match="cannot resume from"):
+            train(tiny_faces, killed, config=TINY)
+        with zipfile.ZipFile(state_of(killed), "w") as archive:  # torch's own error has no text here
+            archive.writestr("archive/data.pkl", b"")
+            archive.writestr("archive/version", "3\n")
         with pytest.raises(CheckpointError, match="cannot resume from"):
             train(tiny_faces, killed, config=TINY)
         torch.save({"weights": torch.ones(3)}, state_of(killed))
@@ -471,6 +505,12 @@ class TestConfig:
         assert config.resolve_margin() == Margin(1.0, 0.3, 0.2)
         assert set(document) == {"backbone", "lr", "margin", "augmentation"}  # not eaten up
 
+    def test_a_late_augmentation_from_a_document_and_back(self) -> None:
+        config = TrainConfig.from_mapping({"late": {"grey": 0.4}, "late_from": 3})
+        assert (config.late, config.late_from) == (replace(Augmentation(), grey=0.4), 3)
+        assert TrainConfig.from_mapping(json.loads(json.dumps(asdict(config)))) == config
+        assert TrainConfig.from_mapping(asdict(TINY)) == TINY
+
     def test_an_empty_document_gives_the_defaults(self) -> None:
         assert TrainConfig.from_mapping({}) == TrainConfig()
 
@@ -508,6 +548,9 @@ class TestConfig:
             {"augmentation": 3},
             {"augmentation": {"flip": "often"}},
             {"augmentation": {"shift": -1}},
+            {"late": {"shift": -1}},
+            {"late": [1]},
+            {"late_from": "3"},
         ],
         ids=str,
     )

@@ -1,0 +1,101 @@
+"""What does one optimisation step cost beyond the network's own forward and backward pass?
+
+    python scripts/bench_step.py [--checkpoint FILE] [--batch 4] [--preset fast] [--json OUT.json]
+
+*Bare* is the network as its checkpoint describes it, frozen, in eval mode and channels-last memory:
+forward to the features and backward to the pixels. *Step* is a whole step of the preset:
+parameterization, view, trace, terms, backward, Adam. Both run in turn in one process; the ratio is
+that of the medians, with the range over the rounds.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from arcinvert.backbones import build_backbone
+from arcinvert.calibration import calibration_of
+from arcinvert.checkpoint import load_checkpoint, load_strictly
+from arcinvert.faceprior import default_face_prior
+from arcinvert.inversion.invert import invert
+from arcinvert.inversion.presets import PRESETS, Attack
+from arcinvert.inversion.synthesis import generator_for
+from arcinvert.recognizer import Recognizer, default_checkpoint
+
+
+def bare_pass(path: Path, batch: int) -> Callable[[], None]:
+    stored = load_checkpoint(path)
+    network = build_backbone(stored.header["backbone"], **stored.header["backbone_settings"])
+    load_strictly(network, stored.section("network"), str(path))
+    network.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    images = torch.rand(batch, 3, 112, 112).contiguous(memory_format=torch.channels_last).requires_grad_(True)
+
+    def run() -> None:
+        images.grad = None
+        network(images).sum().backward()
+
+    return run
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checkpoint", type=Path)
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--preset", default="fast", choices=list(PRESETS))
+    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=5, help="per round")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+
+    torch.set_flush_denormal(True)
+    recognizer = Recognizer.load(options.checkpoint)
+    calibration = calibration_of(recognizer)
+    if calibration is None:
+        raise SystemExit("the checkpoint is not calibrated; run `arcinvert calibrate` on it first")
+    bare = bare_pass(options.checkpoint or default_checkpoint(), options.batch)
+    target = torch.nn.functional.normalize(torch.randn(options.batch, recognizer.embedding_size))
+    generators = [generator_for(0, i, 0) for i in range(options.batch)]
+    variation = torch.zeros(options.batch, dtype=torch.int64)
+    attack = Attack(recognizer, default_face_prior(), calibration, target, variation, generators)
+
+    bare_times: list[float] = []
+    step_times: list[float] = []
+    ratios: list[float] = []
+    for number in range(options.rounds + 1):
+        plain = []
+        for _ in range(options.steps):
+            started = time.perf_counter()
+            bare()
+            plain.append(time.perf_counter() - started)
+        ticks: list[float] = []
+        recipe = PRESETS[options.preset](attack, options.steps + 1)
+        invert(recognizer, recipe, target=target, generators=generators, progress=lambda *_: ticks.append(time.perf_counter()))
+        whole = [after - before for before, after in zip(ticks, ticks[1:], strict=False)]
+        if number:  # the first round warms up
+            bare_times += plain
+            step_times += whole
+            ratios.append(statistics.median(whole) / statistics.median(plain))
+    report = {
+        "preset": options.preset,
+        "batch": options.batch,
+        "threads": torch.get_num_threads(),
+        "bare_ms": statistics.median(bare_times) * 1e3,
+        "step_ms": statistics.median(step_times) * 1e3,
+        "ratio": statistics.median(step_times) / statistics.median(bare_times),
+        "ratio_range": [min(ratios), max(ratios)],
+    }
+    print(
+        f"{options.preset}, batch {options.batch}, {report['threads']} threads: bare {report['bare_ms']:.1f} ms, "
+        f"step {report['step_ms']:.1f} ms, ratio {report['ratio']:.3f} "
+        f"({min(ratios):.3f} to {max(ratios):.3f} over {options.rounds} rounds)"
+    )
+    if options.json:
+        options.json.write_text(json.dumps(report, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

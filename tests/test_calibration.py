@@ -1,0 +1,270 @@
+"""Calibration against slow, independent computations."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import Ridge
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from arcinvert.calibration import Calibration, calibrate, calibration_of, fit_regression, save_calibrated
+from arcinvert.checkpoint import load_checkpoint, save_checkpoint
+from arcinvert.errors import CheckpointError, InputError
+from arcinvert.faceprior import FacePrior
+from arcinvert.recognizer import Preprocessing, Recognizer
+
+MAPS = ("channel_mean", "channel_var", "location_mean", "location_var")
+
+
+def planted(rows: int, size: int, coefficients: int, noise: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Unit embeddings, coefficients that depend on them linearly, and how."""
+    generator = torch.Generator().manual_seed(2)
+    embeddings = normalize(torch.randn(rows, size, generator=generator) + 0.3)
+    weight = torch.randn(size, coefficients, generator=generator)
+    bias = torch.randn(coefficients, generator=generator)
+    exact = embeddings @ weight + bias
+    return embeddings, exact + noise * torch.randn(exact.shape, generator=generator), weight, bias
+
+
+# --- the regression
+
+
+@pytest.mark.parametrize("ridge", [1e-3, 1.0, 10.0, 300.0])
+def test_the_regression_is_that_of_scikit_learn(ridge: float) -> None:
+    embeddings, coefficients, _, _ = planted(80, 12, 5, noise=0.5)
+    weight, bias, residual = fit_regression(embeddings, coefficients, ridge=ridge)
+    x, y = embeddings.double().numpy(), coefficients.double().numpy()
+    whole = Ridge(alpha=ridge).fit(x, y)
+    np.testing.assert_allclose(weight.numpy(), whole.coef_.T, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(bias.numpy(), whole.intercept_, rtol=1e-4, atol=1e-5)
+    left_over = y[64:] - Ridge(alpha=ridge).fit(x[:64], y[:64]).predict(x[64:])
+    np.testing.assert_allclose(residual.numpy(), np.sqrt((left_over**2).mean(0)), rtol=1e-4)
+
+
+def test_a_planted_map_is_found() -> None:
+    embeddings, coefficients, weight, bias = planted(400, 10, 6, noise=0.0)
+    found, found_bias, residual = fit_regression(embeddings, coefficients, ridge=1e-6)
+    torch.testing.assert_close(found, weight, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(found_bias, bias, atol=1e-3, rtol=1e-3)
+    assert (residual == 1e-3).all()  # the floor: a deviation of 0 would freeze a coefficient
+
+
+def test_residuals_are_measured_on_faces_the_fit_has_not_seen() -> None:
+    # 60 rows for 40 unknowns: on its own rows the fit leaves about half of the noise.
+    embeddings, coefficients, _, _ = planted(75, 40, 30, noise=1.0)
+    weight, bias, residual = fit_regression(embeddings, coefficients, ridge=1e-4)
+    in_sample = (coefficients - embeddings @ weight - bias).square().mean(0).sqrt()
+    assert float(in_sample.mean()) < 0.8
+    assert float(residual.mean()) > 1.3
+
+
+def test_one_persons_pictures_do_not_vouch_for_each_other() -> None:
+    # Ten rows a person whose coefficients are noise: rows drawn at random would look predictable.
+    generator = torch.Generator().manual_seed(0)
+    embeddings = normalize(torch.randn(10, 40, generator=generator)).repeat_interleave(10, 0)
+    coefficients = torch.randn(10, 20, generator=generator).repeat_interleave(10, 0)
+    _, _, residual = fit_regression(embeddings, coefficients, ridge=1e-3)
+    assert float(residual.mean()) > 0.7
+
+
+# --- the statistics
+
+
+@pytest.fixture(scope="module")
+def three_layers() -> Recognizer:
+    """BatchNorm layers at 112, 56 and 28 pixels."""
+    torch.manual_seed(1)
+    network = nn.Sequential(
+        nn.BatchNorm2d(3),
+        nn.Conv2d(3, 4, 3, padding=1, stride=2),
+        nn.BatchNorm2d(4),
+        nn.PReLU(4),
+        nn.Conv2d(4, 5, 3, padding=1, stride=2),
+        nn.BatchNorm2d(5),
+        nn.AdaptiveAvgPool2d(3),
+        nn.Flatten(),
+        nn.Linear(45, 8),
+    )
+    return Recognizer(network, Preprocessing(), embedding_size=8)
+
+
+def activations(recognizer: Recognizer, faces: Tensor) -> dict[str, np.ndarray]:
+    """Of the faces and their mirrors, all at once, float64."""
+    both = torch.cat([faces, faces.flip(-1)])
+    with torch.no_grad():
+        found = recognizer.trace(both, taps=recognizer.layers).activations
+    return {layer: value.double().numpy() for layer, value in found.items()}
+
+
+@pytest.mark.parametrize("batch_size", [7, 64])
+def test_statistics_are_those_of_the_faces_and_their_mirrors(
+    three_layers: Recognizer, small_prior: FacePrior, batch_size: int
+) -> None:
+    few = replace(small_prior, codes=small_prior.codes[:23])
+    found = calibrate(three_layers, few, location_layers=2, batch_size=batch_size)
+    shown = activations(three_layers, few.decode(few.coefficients()).clamp(0, 1))
+    assert set(found.channel_mean) == set(found.channel_var) == {"0", "2", "5"}
+    assert set(found.location_mean) == set(found.location_var) == {"0", "2"}
+    for layer, x in shown.items():
+        np.testing.assert_allclose(found.channel_mean[layer], x.mean((0, 2, 3)), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(found.channel_var[layer], x.var((0, 2, 3)), rtol=1e-3)
+    for layer, block in (("0", 4), ("2", 2)):
+        x = shown[layer]
+        count, channels, side, _ = x.shape
+        # All values of a cell of the 28x28 grid, over all images: one population.
+        cells = x.reshape(count, channels, side // block, block, side // block, block)
+        np.testing.assert_allclose(found.location_mean[layer], cells.mean((0, 3, 5)), rtol=1e-4, atol=1e-5)
+        assert found.location_var[layer].shape == (channels, 28, 28)
+        np.testing.assert_allclose(found.location_var[layer], cells.var((0, 3, 5)), rtol=1e-2, atol=1e-6)
+
+
+def test_statistics_are_symmetric_and_the_faces_are_not(three_layers: Recognizer, small_prior: FacePrior) -> None:
+    found = calibrate(three_layers, replace(small_prior, codes=small_prior.codes[:12]))
+    grid = found.location_mean["0"]
+    torch.testing.assert_close(grid, grid.flip(-1), atol=1e-5, rtol=1e-4)
+    assert not torch.allclose(grid, grid.flip(-2), atol=0.05)
+
+
+def test_statistics_of_some_faces_are_spread_over_all(three_layers: Recognizer, small_prior: FacePrior) -> None:
+    found = calibrate(three_layers, small_prior, statistics_faces=16)
+    shown = activations(three_layers, small_prior.decode(small_prior.coefficients(slice(0, 64, 4))).clamp(0, 1))
+    np.testing.assert_allclose(found.channel_mean["5"], shown["5"].mean((0, 2, 3)), rtol=1e-3, atol=1e-5)
+    assert found.faces == 64
+
+
+def test_the_regression_predicts_the_codes_of_the_priors_own_faces(
+    three_layers: Recognizer, small_prior: FacePrior
+) -> None:
+    found = calibrate(three_layers, small_prior, ridge=0.5)
+    codes = small_prior.coefficients()
+    embeddings = three_layers.embed(small_prior.decode(codes).clamp(0, 1))
+    whole = Ridge(alpha=0.5).fit(embeddings.double().numpy(), codes.double().numpy())
+    np.testing.assert_allclose(found.predict(embeddings), whole.predict(embeddings.double().numpy()), atol=1e-2)
+    assert found.prior_digest == small_prior.digest
+
+
+def test_given_pictures_take_the_place_of_the_priors_faces(three_layers: Recognizer, small_prior: FacePrior) -> None:
+    pictures = torch.randint(0, 256, (15, 112, 112, 3), generator=torch.Generator().manual_seed(3)).to(torch.uint8)
+    told: list[int] = []
+    found = calibrate(
+        three_layers, small_prior, images=pictures, batch_size=4, progress=lambda done, total, text: told.append(done)
+    )
+    faces = pictures.permute(0, 3, 1, 2).float() / 255
+    shown = activations(three_layers, faces)
+    np.testing.assert_allclose(found.channel_mean["0"], shown["0"].mean((0, 2, 3)), rtol=1e-4, atol=1e-5)
+    expected = fit_regression(three_layers.embed(faces), small_prior.encode(faces), ridge=10.0)
+    torch.testing.assert_close(found.weight, expected[0], rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(found.residual, expected[2], rtol=1e-3, atol=1e-4)
+    assert found.faces == 15
+    assert told == [4, 8, 12, 15]
+
+
+def test_a_channel_that_is_flat_somewhere_keeps_a_variance(three_layers: Recognizer, small_prior: FacePrior) -> None:
+    pictures = torch.full((12, 112, 112, 3), 128, dtype=torch.uint8)
+    pictures[:, 56:] = torch.randint(0, 256, (12, 56, 112, 3), generator=torch.Generator().manual_seed(3))
+    found = calibrate(three_layers, small_prior, images=pictures)
+    var = found.location_var["0"]
+    assert float(var[:, :14].max()) < float(var[:, 14:].min())
+    assert float(var.min()) > 0
+
+
+@pytest.mark.parametrize("count", [0, 1, 9])
+def test_too_few_faces(three_layers: Recognizer, small_prior: FacePrior, count: int) -> None:
+    with pytest.raises(InputError, match=f"at least 10 faces to calibrate on, got {count}"):
+        calibrate(three_layers, small_prior, images=torch.zeros(count, 112, 112, 3, dtype=torch.uint8))
+
+
+# --- storing
+
+
+@pytest.fixture(scope="module")
+def calibrated(tiny_checkpoint: Path, tiny_calibration: Calibration, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("calibrated") / "net.safetensors"
+    save_calibrated(tiny_checkpoint, out, tiny_calibration)
+    return out
+
+
+def test_a_stored_calibration_comes_back(calibrated: Path, tiny_calibration: Calibration) -> None:
+    found = calibration_of(Recognizer.load(calibrated))
+    assert found is not None
+    torch.testing.assert_close(found.weight, tiny_calibration.weight, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(found.bias, tiny_calibration.bias)
+    torch.testing.assert_close(found.residual, tiny_calibration.residual)
+    for name in MAPS:
+        mine, stored = getattr(tiny_calibration, name), getattr(found, name)
+        assert mine.keys() == stored.keys()
+        assert mine
+        for layer, value in mine.items():
+            torch.testing.assert_close(stored[layer], value, rtol=3e-3, atol=1e-4 + 1e-3 * float(value.abs().max()))
+    assert (found.faces, found.prior_digest) == (tiny_calibration.faces, tiny_calibration.prior_digest)
+
+
+def test_the_network_is_untouched_by_storing(calibrated: Path, tiny_checkpoint: Path) -> None:
+    before, after = load_checkpoint(tiny_checkpoint), load_checkpoint(calibrated)
+    for key, value in before.tensors.items():
+        assert torch.equal(after.tensors[key], value)
+    assert {**after.header, "calibration": None} == {**before.header, "calibration": None}
+
+
+def test_a_second_calibration_replaces_the_first(
+    calibrated: Path, tiny_calibration: Calibration, tmp_path: Path
+) -> None:
+    lesser = replace(tiny_calibration, location_mean={}, location_var={}, faces=11)
+    save_calibrated(calibrated, tmp_path / "again", lesser)
+    found = calibration_of(Recognizer.load(tmp_path / "again"))
+    assert found is not None
+    assert found.faces == 11
+    assert found.location_mean == {}
+
+
+def test_variances_beyond_half_precision_are_stored(tiny_checkpoint: Path, tiny_calibration: Calibration) -> None:
+    wide = replace(tiny_calibration, location_var={"bn1": torch.full((16, 28, 28), 1e8)})
+    assert all(bool(torch.isfinite(value).all()) for value in wide.to_tensors().values())
+
+
+def test_no_calibration_is_none(tiny_recognizer: Recognizer) -> None:
+    assert calibration_of(tiny_recognizer) is None
+
+
+@pytest.mark.parametrize("missing", ["regression.weight", "regression.bias", "regression.residual"])
+def test_an_incomplete_calibration_is_refused(calibrated: Path, tmp_path: Path, missing: str) -> None:
+    stored = load_checkpoint(calibrated)
+    tensors = {key: value for key, value in stored.tensors.items() if key != f"calibration.{missing}"}
+    save_checkpoint(tmp_path / "c", stored.header, tensors)
+    with pytest.raises(CheckpointError, match=missing):
+        calibration_of(Recognizer.load(tmp_path / "c"))
+
+
+@pytest.mark.parametrize("header", [{}, {"faces": 3}, {"prior": "x"}, {"prior": "x", "faces": "many"}, None])
+def test_a_calibration_without_its_header_is_refused(calibrated: Path, tmp_path: Path, header: object) -> None:
+    stored = load_checkpoint(calibrated)
+    save_checkpoint(tmp_path / "c", {**stored.header, "calibration": header}, stored.tensors)
+    with pytest.raises(CheckpointError, match="calibration"):
+        calibration_of(Recognizer.load(tmp_path / "c"))
+
+
+@pytest.mark.parametrize(
+    ("part", "shape"), [("weight", (8, 32)), ("weight", (32, 16)), ("bias", (31,)), ("residual", (32, 1))]
+)
+def test_parts_that_do_not_fit_are_refused(calibrated: Path, tmp_path: Path, part: str, shape: tuple[int, ...]) -> None:
+    stored = load_checkpoint(calibrated)
+    save_checkpoint(
+        tmp_path / "c", stored.header, stored.tensors | {f"calibration.regression.{part}": torch.zeros(shape)}
+    )
+    with pytest.raises(CheckpointError, match="do not fit"):
+        calibration_of(Recognizer.load(tmp_path / "c"))
+
+
+def test_a_calibration_of_another_network_is_refused(calibrated: Path, tmp_path: Path) -> None:
+    stored = load_checkpoint(calibrated)
+    for kind in ("channel.mean.bn77", "location.mean.bn77"):
+        save_checkpoint(tmp_path / "c", stored.header, stored.tensors | {f"calibration.{kind}": torch.zeros(3, 4, 4)})
+        with pytest.raises(CheckpointError, match="another network: it names bn77"):
+            calibration_of(Recognizer.load(tmp_path / "c"))
+    lacking = {key: value for key, value in stored.tensors.items() if key != "calibration.location.var.bn1"}
+    save_checkpoint(tmp_path / "c", stored.header, lacking)
+    with pytest.raises(CheckpointError, match="other layers"):
+        calibration_of(Recognizer.load(tmp_path / "c"))

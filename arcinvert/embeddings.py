@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.lib import format as npy
@@ -182,7 +182,7 @@ def _read_array(stream: BinaryIO, remaining: Callable[[int], int], name: str) ->
     return np.frombuffer(content, dtype).reshape(shape, order="F" if fortran else "C")
 
 
-def _rows(mask: NDArray[np.bool_]) -> str:
+def _rows(mask: Any) -> str:
     numbers = np.flatnonzero(mask)
     more = f" and {len(numbers) - 5} more" if len(numbers) > 5 else ""
     return f"row{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers[:5]))}{more}"

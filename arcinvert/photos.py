@@ -72,6 +72,7 @@ def embed_photos(
     rows, files, skipped, remarks = [], [], [], []
     for number, path in enumerate(photos, start=1):
         try:
+            crop: NDArray[np.uint8] | None
             if detector is None:
                 crop, faces = _aligned_crop(path), 1
             else:

@@ -61,7 +61,7 @@ class Preprocessing:
             or colour not in ("RGB", "BGR")
         ):
             raise CheckpointError(f"the checkpoint's preprocessing does not fit: {dict(header)}")
-        return cls(mean, std, colour, size)  # type: ignore[arg-type]
+        return cls(mean, std, colour, size)
 
     def __call__(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) RGB in [0, 1] -> what the network expects."""
@@ -140,12 +140,12 @@ class _FrozenPReLU(torch.autograd.Function):
     """PReLU whose backward pass leaves out the slope's gradient, which is most of its cost on a CPU."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, slope: Tensor) -> Tensor:  # type: ignore[no-untyped-def, override]
+    def forward(ctx, x: Tensor, slope: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
         ctx.save_for_backward(x, slope)
         return prelu(x, slope)
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[no-untyped-def, override]
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[no-untyped-def]
         x, slope = ctx.saved_tensors
         slope = slope.view(1, -1, *[1] * (x.ndim - 2))
         # slope * grad, and the rest of grad where x is positive: three passes that vectorise.
@@ -334,7 +334,7 @@ def _freeze(network: nn.Module) -> nn.Module:
             setattr(network.get_submodule(parent), child, FrozenBatchNorm(module))
         elif isinstance(module, nn.PReLU):
             setattr(network.get_submodule(parent), child, FrozenPReLU(module))
-    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    return network.to(memory_format=torch.channels_last)
 
 
 def _keep(into: dict[str, Tensor], name: str) -> Any:

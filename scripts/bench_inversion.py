@@ -27,7 +27,7 @@ from torch import Tensor
 from arcinvert.calibration import calibration_of
 from arcinvert.evaluation.metrics import auc, score_pairs, threshold_at_fmr, wilson_interval
 from arcinvert.faceprior import default_face_prior
-from arcinvert.inversion.invert import Recipe, invert
+from arcinvert.inversion.invert import Recipe, invert, to_bytes
 from arcinvert.inversion.parameterization import FaceBasis
 from arcinvert.inversion.presets import PRESETS, Attack
 from arcinvert.inversion.synthesis import contact_sheet, generator_for, write_png
@@ -153,7 +153,8 @@ def main() -> None:
         print_row(name, report["runs"][name], judges)
 
     print(f"{len(attacked)} targets; {len(reference)} other held-out identities fix the thresholds")
-    print("| run | steps | s/face | own cosine | " + " | ".join(f"{j.name}: cosine, type I at FMR 1e-2, 1e-3, type II at 1e-2" for j in judges) + " |")
+    heads = [f"{judge.name}: cosine, type I at FMR 1e-2, 1e-3, type II at 1e-2" for judge in judges]
+    print("| run | steps | s/face | own cosine | " + " | ".join(heads) + " |")
     print("|---|---|---|---|" + "---|" * len(judges))
     first: Tensor | None = None
     for name in options.preset or ["fast"]:
@@ -175,7 +176,7 @@ def main() -> None:
             record(label, images, steps=steps, seconds=seconds, own_cosine=float(torch.cat(cosines).mean()))
     assert first is not None
     mean = prior.decode(torch.zeros(1, prior.size)).clamp(0, 1)
-    record("control: mean face", (mean * 255).round().to(torch.uint8).permute(0, 2, 3, 1).expand(len(target), -1, -1, -1))
+    record("control: mean face", to_bytes(mean).expand(len(target), -1, -1, -1))
     record("control: shuffled targets", first.roll(1, 0))
     record("control: a real second photo", faces.images[[row + 1 for row in enrolled_rows]])
     if options.json:

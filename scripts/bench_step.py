@@ -9,6 +9,7 @@ that of the medians, with the range over the rounds.
 """
 
 import argparse
+import itertools
 import json
 import statistics
 import time
@@ -73,8 +74,12 @@ def main() -> None:
             plain.append(time.perf_counter() - started)
         ticks: list[float] = []
         recipe = PRESETS[options.preset](attack, options.steps + 1)
-        invert(recognizer, recipe, target=target, generators=generators, progress=lambda *_: ticks.append(time.perf_counter()))
-        whole = [after - before for before, after in zip(ticks, ticks[1:], strict=False)]
+
+        def tick(step: int, steps: int, text: str, ticks: list[float] = ticks) -> None:
+            ticks.append(time.perf_counter())
+
+        invert(recognizer, recipe, target=target, generators=generators, progress=tick)
+        whole = [after - before for before, after in itertools.pairwise(ticks)]
         if number:  # the first round warms up
             bare_times += plain
             step_times += whole

@@ -53,7 +53,8 @@ def starting_faces(faces: Faces, coefficients: Tensor, attributes: Path) -> dict
     known = [(i, rows[f.rsplit(".", 1)[0]]) for i, f in enumerate(faces.files) if not f.endswith("/00.jpg")]
     index = torch.tensor([i for i, _ in known])
     starts = {"frontal": torch.zeros(coefficients.shape[1])}
-    for attribute, low, high in (("yaw", "yaw_low", "yaw_high"), ("pitch", "pitch_low", "pitch_high"), ("smile", "neutral", "smile")):
+    ends = (("yaw", "yaw_low", "yaw_high"), ("pitch", "pitch_low", "pitch_high"), ("smile", "neutral", "smile"))
+    for attribute, low, high in ends:
         value = torch.tensor([row[attribute] for _, row in known])
         starts[low] = coefficients[index[value < value.quantile(0.1)]].mean(0)
         starts[high] = coefficients[index[value > value.quantile(0.9)]].mean(0)
@@ -102,7 +103,8 @@ def main() -> None:
     }
     digest = save_checkpoint(options.out, header, tensors)
     size = options.out.stat().st_size / 1e6
-    print(f"{options.out}: {len(faces)} faces, {options.components} components, {explained:.4f} of the variance, {size:.1f} MB, {digest[:12]}")
+    print(f"{options.out}: {len(faces)} faces, {options.components} components of {explained:.4f} of the variance")
+    print(f"{size:.1f} MB, digest {digest[:12]}")
 
 
 if __name__ == "__main__":

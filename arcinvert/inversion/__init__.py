@@ -1,0 +1,1 @@
+"""Inversion: terms, parameterizations, transforms, the loop, and the presets made of them."""

@@ -134,7 +134,7 @@ def to_bytes(images: Tensor) -> Tensor:
     return (images.nan_to_num(0.5) * 255).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
 
-def _not_finite(total: Tensor, parameters: list[Tensor]) -> Tensor:
+def _not_finite(total: Tensor, parameters: Sequence[Tensor]) -> Tensor:
     bad = ~torch.isfinite(total)
     for parameter in parameters:
         if parameter.grad is not None:
@@ -143,7 +143,9 @@ def _not_finite(total: Tensor, parameters: list[Tensor]) -> Tensor:
 
 
 @torch.no_grad()
-def _roll_back(bad: Tensor, parameters: list[Tensor], before: list[Tensor], optimiser: torch.optim.Optimizer) -> None:
+def _roll_back(
+    bad: Tensor, parameters: Sequence[Tensor], before: list[Tensor], optimiser: torch.optim.Optimizer
+) -> None:
     """Put the rows ``bad`` back where they were, with no gradient and no momentum."""
     for parameter, saved in zip(parameters, before, strict=True):
         parameter[bad] = saved[bad]
@@ -155,7 +157,7 @@ def _roll_back(bad: Tensor, parameters: list[Tensor], before: list[Tensor], opti
 
 
 @torch.no_grad()
-def _slow_down(rate: Tensor, parameters: list[Tensor], before: list[Tensor]) -> None:
+def _slow_down(rate: Tensor, parameters: Sequence[Tensor], before: list[Tensor]) -> None:
     """Shorten the step just taken to ``rate`` (B,) of its length."""
     for parameter, saved in zip(parameters, before, strict=True):
         parameter.copy_(saved + rate.view(-1, *[1] * (parameter.ndim - 1)) * (parameter - saved))

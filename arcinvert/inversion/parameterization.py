@@ -4,7 +4,7 @@ Every parameterization holds one row of parameters per image, so images never in
 other, and offers ``latent()``: the whitened coordinates a Gaussian prior may be put on, or None.
 """
 
-import math
+
 from collections.abc import Sequence
 
 import torch
@@ -61,7 +61,7 @@ class Fourier(Parameterization):
         frequency = (across**2 + down**2).sqrt().clamp_min(1 / max(height, width))
         self.scale: Tensor
         self.start: Tensor
-        self.register_buffer("scale", (1 / frequency)[..., None] / math.sqrt(height * width))
+        self.register_buffer("scale", (1 / frequency)[..., None])
         self.register_buffer("start", torch.logit(start.clamp(0.01, 0.99)))
         self.spectrum = nn.Parameter(torch.zeros(*start.shape[:2], *frequency.shape, 2, device=start.device))
 

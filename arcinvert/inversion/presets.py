@@ -132,6 +132,7 @@ def conditional(attack: Attack, temperature: float = 0.6) -> tuple[Tensor, Tenso
 
 def location_match(recognizer: Recognizer, calibration: Calibration) -> LocationMatch:
     """The per-location term of a calibration, its maps enlarged to each layer's size."""
+
     def enlarged(maps: dict[str, Tensor]) -> dict[str, Tensor]:
         return {
             layer: interpolate(value[None], size=recognizer.layer_sizes[layer][1:], mode="bilinear")[0]

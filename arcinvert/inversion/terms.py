@@ -43,14 +43,14 @@ class _Moments(torch.autograd.Function):
     """First and second moment over positions, with one fused pass backward."""
 
     @staticmethod
-    def forward(ctx, x: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[no-untyped-def, override]
+    def forward(ctx, x: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[no-untyped-def]
         # A row per position: in channels-last memory this is a view, and both sums run along it.
         rows = x.permute(0, 2, 3, 1).flatten(1, 2)
         ctx.save_for_backward(x)
         return rows.sum(1) / rows.shape[1], (rows * rows).sum(1) / rows.shape[1]
 
     @staticmethod
-    def backward(ctx, grad_first: Tensor, grad_second: Tensor) -> Tensor:  # type: ignore[no-untyped-def, override]
+    def backward(ctx, grad_first: Tensor, grad_second: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
         (x,) = ctx.saved_tensors
         count = x.shape[2] * x.shape[3]
         shift = (grad_first / count)[:, :, None, None]

@@ -9,7 +9,7 @@ Calibration shows a recognizer the faces of the face prior and keeps
   first layers, per channel and position (kept on a grid of at most 28x28).
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,8 @@ from arcinvert.progress import Progress, silent
 from arcinvert.recognizer import Recognizer
 
 GRID = 28
+RIDGES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0, 3.0, 10.0, 30.0)
+"""An embedding that says much of the fine coefficients wants a small ridge, a poor one a large."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +123,7 @@ def calibrate(
     prior: FacePrior,
     *,
     images: Tensor | None = None,
-    ridge: float = 10.0,
+    ridges: Sequence[float] = RIDGES,
     location_layers: int = 12,
     statistics_faces: int = 400,
     batch_size: int = 32,
@@ -133,7 +135,7 @@ def calibrate(
         recognizer: on the device to work on.
         prior: whose basis the regression predicts.
         images: (N, 112, 112, 3) uint8 faces to show; by default the faces of the prior itself.
-        ridge: weight of the squared norm of the regression, in units of one face.
+        ridges: weights of the regression's squared norm to choose from, in units of one face.
         location_layers: for how many of the first BatchNorm layers to keep statistics per position.
         statistics_faces: how many faces, spread over all, go into the statistics.
         batch_size: faces at a time.
@@ -158,7 +160,7 @@ def calibrate(
         for _, faces, _ in _batches(prior, images, range(0, count, every), batch_size // 2 + 1):
             # A face and its mirror image are equally likely.
             moments.add(recognizer.trace(torch.cat([faces, faces.flip(-1)]), taps=recognizer.layers).activations)
-    weight, bias, residual = fit_regression(embeddings, coefficients, ridge=ridge)
+    weight, bias, residual = fit_regression(embeddings, coefficients, ridges=ridges)
     device = recognizer.device
     return Calibration(
         weight.to(device),
@@ -170,22 +172,31 @@ def calibrate(
     )
 
 
-def fit_regression(embeddings: Tensor, coefficients: Tensor, *, ridge: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Ridge regression, and what it leaves over on faces it has not seen.
+def fit_regression(
+    embeddings: Tensor, coefficients: Tensor, *, ridges: Sequence[float] = RIDGES
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Ridge regression, each coefficient with its own best ridge, and what it leaves over on unseen faces.
 
     Args:
         embeddings: (N, D), unit norm. Neighbouring rows may show one person: the fifth of the rows
-            that the residuals are measured on is one contiguous block.
+            that ridges are chosen and residuals measured on is one contiguous block.
         coefficients: (N, K).
-        ridge: weight of the squared norm.
+        ridges: weights of the squared norm to choose from.
 
     Returns:
         weight (D, K), bias (K,), residual standard deviation (K,).
     """
     cut = len(embeddings) - len(embeddings) // 5
-    weight, bias = _ridge(embeddings[:cut], coefficients[:cut], ridge)
-    residual = (coefficients[cut:] - embeddings[cut:] @ weight - bias).square().mean(0).sqrt()
-    return *_ridge(embeddings, coefficients, ridge), residual.clamp_min(1e-3)
+    left_over = []
+    for ridge in ridges:
+        weight, bias = _ridge(embeddings[:cut], coefficients[:cut], ridge)
+        left_over.append((coefficients[cut:] - embeddings[cut:] @ weight - bias).square().mean(0))
+    variance, best = torch.stack(left_over).min(0)
+    fits = [_ridge(embeddings, coefficients, ridge) for ridge in ridges]
+    columns = torch.arange(coefficients.shape[1])
+    weight = torch.stack([weight for weight, _ in fits])[best, :, columns].T
+    bias = torch.stack([bias for _, bias in fits])[best, columns]
+    return weight.contiguous(), bias, variance.sqrt().clamp_min(1e-3)
 
 
 def save_calibrated(source: Path, out: Path, calibration: Calibration) -> str:

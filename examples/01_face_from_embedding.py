@@ -20,7 +20,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--embedding", type=Path, default=Path(__file__).with_name("target.npy"))
     parser.add_argument("--out", type=Path, default=Path("face.png"))
-    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--steps", type=int, default=60)
     options = parser.parse_args()
 
     recognizer = Recognizer.load()

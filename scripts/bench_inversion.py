@@ -106,15 +106,17 @@ def main() -> None:
     parser.add_argument("--steps", type=int)
     parser.add_argument("--held-out", type=int, default=60, help="identities that training left out")
     parser.add_argument("--targets", type=int, default=20, help="of those, how many are inverted")
+    parser.add_argument("--offset", type=int, default=0, help="of the held-out identities, pass over this many first")
     parser.add_argument("--ablate", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--sheet", type=Path, help="enrolled pictures above reconstructions")
+    parser.add_argument("--sheet", type=Path, help="the first ten enrolled pictures above their reconstructions")
     options = parser.parse_args()
 
     torch.set_flush_denormal(True)
     _, held_out = split_identities(identity_folders(options.data), options.held_out)
-    attacked, reference = held_out[: options.targets], held_out[options.targets :]
+    attacked = held_out[options.offset : options.offset + options.targets]
+    reference = [name for name in held_out if name not in attacked]
     faces, impostors = load_faces(options.data, attacked), load_faces(options.data, reference)
     enrolled_rows = [int((faces.labels == i).nonzero()[0]) for i in range(len(attacked))]
     enrolled = faces.images[enrolled_rows]
@@ -182,7 +184,7 @@ def main() -> None:
     if options.json:
         options.json.write_text(json.dumps(report, indent=2) + "\n")
     if options.sheet:
-        write_png(options.sheet, contact_sheet([*enrolled, *first], len(enrolled)))
+        write_png(options.sheet, contact_sheet([*enrolled[:10], *first[:10]], min(10, len(enrolled))))
 
 
 def print_row(name: str, run: dict[str, Any], judges: list[Judge]) -> None:

@@ -10,7 +10,7 @@ from sklearn.linear_model import Ridge
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from arcinvert.calibration import Calibration, calibrate, calibration_of, fit_regression, save_calibrated
+from arcinvert.calibration import RIDGES, Calibration, calibrate, calibration_of, fit_regression, save_calibrated
 from arcinvert.checkpoint import load_checkpoint, save_checkpoint
 from arcinvert.errors import CheckpointError, InputError
 from arcinvert.faceprior import FacePrior
@@ -35,7 +35,7 @@ def planted(rows: int, size: int, coefficients: int, noise: float) -> tuple[Tens
 @pytest.mark.parametrize("ridge", [1e-3, 1.0, 10.0, 300.0])
 def test_the_regression_is_that_of_scikit_learn(ridge: float) -> None:
     embeddings, coefficients, _, _ = planted(80, 12, 5, noise=0.5)
-    weight, bias, residual = fit_regression(embeddings, coefficients, ridge=ridge)
+    weight, bias, residual = fit_regression(embeddings, coefficients, ridges=(ridge,))
     x, y = embeddings.double().numpy(), coefficients.double().numpy()
     whole = Ridge(alpha=ridge).fit(x, y)
     np.testing.assert_allclose(weight.numpy(), whole.coef_.T, rtol=1e-4, atol=1e-5)
@@ -46,7 +46,7 @@ def test_the_regression_is_that_of_scikit_learn(ridge: float) -> None:
 
 def test_a_planted_map_is_found() -> None:
     embeddings, coefficients, weight, bias = planted(400, 10, 6, noise=0.0)
-    found, found_bias, residual = fit_regression(embeddings, coefficients, ridge=1e-6)
+    found, found_bias, residual = fit_regression(embeddings, coefficients, ridges=(1e-6,))
     torch.testing.assert_close(found, weight, atol=1e-3, rtol=1e-3)
     torch.testing.assert_close(found_bias, bias, atol=1e-3, rtol=1e-3)
     assert (residual == 1e-3).all()  # the floor: a deviation of 0 would freeze a coefficient
@@ -55,7 +55,7 @@ def test_a_planted_map_is_found() -> None:
 def test_residuals_are_measured_on_faces_the_fit_has_not_seen() -> None:
     # 60 rows for 40 unknowns: on its own rows the fit leaves about half of the noise.
     embeddings, coefficients, _, _ = planted(75, 40, 30, noise=1.0)
-    weight, bias, residual = fit_regression(embeddings, coefficients, ridge=1e-4)
+    weight, bias, residual = fit_regression(embeddings, coefficients, ridges=(1e-4,))
     in_sample = (coefficients - embeddings @ weight - bias).square().mean(0).sqrt()
     assert float(in_sample.mean()) < 0.8
     assert float(residual.mean()) > 1.3
@@ -66,8 +66,22 @@ def test_one_persons_pictures_do_not_vouch_for_each_other() -> None:
     generator = torch.Generator().manual_seed(0)
     embeddings = normalize(torch.randn(10, 40, generator=generator)).repeat_interleave(10, 0)
     coefficients = torch.randn(10, 20, generator=generator).repeat_interleave(10, 0)
-    _, _, residual = fit_regression(embeddings, coefficients, ridge=1e-3)
+    _, _, residual = fit_regression(embeddings, coefficients, ridges=(1e-3,))
     assert float(residual.mean()) > 0.7
+
+
+def test_each_coefficient_takes_the_ridge_that_serves_unseen_faces_best() -> None:
+    # Column 0 is a clean function of the embedding and wants a small ridge; column 1 is noise and wants a large one.
+    generator = torch.Generator().manual_seed(1)
+    embeddings = normalize(torch.randn(120, 60, generator=generator))
+    coefficients = torch.stack([embeddings[:, 0] * 8, torch.randn(120, generator=generator)], 1)
+    both = fit_regression(embeddings, coefficients, ridges=(1e-3, 100.0))
+    small = fit_regression(embeddings, coefficients, ridges=(1e-3,))
+    large = fit_regression(embeddings, coefficients, ridges=(100.0,))
+    torch.testing.assert_close(both[0][:, 0], small[0][:, 0])
+    torch.testing.assert_close(both[0][:, 1], large[0][:, 1])
+    torch.testing.assert_close(both[2], torch.minimum(small[2], large[2]))
+    assert not torch.allclose(small[0][:, 1], large[0][:, 1])
 
 
 # --- the statistics
@@ -138,7 +152,7 @@ def test_statistics_of_some_faces_are_spread_over_all(three_layers: Recognizer, 
 def test_the_regression_predicts_the_codes_of_the_priors_own_faces(
     three_layers: Recognizer, small_prior: FacePrior
 ) -> None:
-    found = calibrate(three_layers, small_prior, ridge=0.5)
+    found = calibrate(three_layers, small_prior, ridges=(0.5,))
     codes = small_prior.coefficients()
     embeddings = three_layers.embed(small_prior.decode(codes).clamp(0, 1))
     whole = Ridge(alpha=0.5).fit(embeddings.double().numpy(), codes.double().numpy())
@@ -155,7 +169,7 @@ def test_given_pictures_take_the_place_of_the_priors_faces(three_layers: Recogni
     faces = pictures.permute(0, 3, 1, 2).float() / 255
     shown = activations(three_layers, faces)
     np.testing.assert_allclose(found.channel_mean["0"], shown["0"].mean((0, 2, 3)), rtol=1e-4, atol=1e-5)
-    expected = fit_regression(three_layers.embed(faces), small_prior.encode(faces), ridge=10.0)
+    expected = fit_regression(three_layers.embed(faces), small_prior.encode(faces), ridges=RIDGES)
     torch.testing.assert_close(found.weight, expected[0], rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(found.residual, expected[2], rtol=1e-3, atol=1e-4)
     assert found.faces == 15

@@ -4,7 +4,6 @@ Every parameterization holds one row of parameters per image, so images never in
 other, and offers ``latent()``: the whitened coordinates a Gaussian prior may be put on, or None.
 """
 
-
 from collections.abc import Sequence
 
 import torch

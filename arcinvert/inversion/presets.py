@@ -63,10 +63,10 @@ def fast(attack: Attack, steps: int | None = None) -> Recipe:
         {
             "match": (1.0, CosineMatch(attack.target)),
             "batchnorm": (0.03, BatchNormMatch(stored_statistics(attack.recognizer, largest=56))),
-            "face": (0.006, LatentGaussian()),
+            "face": (0.001, LatentGaussian()),
         },
-        steps=40 if steps is None else steps,
-        lr=0.1,
+        steps=60 if steps is None else steps,
+        lr=0.13,
         transform=Jitter(),
     )
 

@@ -71,23 +71,15 @@ def embed_photos(
     detector = None if aligned else Detector()
     rows, files, skipped, remarks = [], [], [], []
     for number, path in enumerate(photos, start=1):
-        try:
-            crop: NDArray[np.uint8] | None
-            if detector is None:
-                crop, faces = _aligned_crop(path), 1
-            else:
-                crop, faces = align_photo(path, detector)
-        except InputError as error:
-            skipped.append((path, str(error)))
-            continue
+        crop, faces, reason = _crop(path, detector)
+        progress(number, len(photos), "embedding")
         if crop is None:
-            skipped.append((path, "no face found"))
+            skipped.append((path, reason))
             continue
         if faces > 1:
             remarks.append(f"{str(path)!r} shows {faces} faces; the largest is taken")
         rows.append(recognizer.embed(torch.from_numpy(crop.copy()).permute(2, 0, 1)[None])[0].cpu().numpy())
         files.append(path)
-        progress(number, len(photos), "embedding")
     stacked = np.stack(rows) if rows else np.empty((0, recognizer.embedding_size), np.float32)
     return Embedded(stacked.astype(np.float32), tuple(files), tuple(skipped), tuple(remarks))
 
@@ -98,8 +90,15 @@ def save_embeddings(path: Path, rows: NDArray[np.float32]) -> None:
         np.save(file, rows)
 
 
-def _aligned_crop(path: Path) -> NDArray[np.uint8]:
-    crop = read_photo(path)
-    if crop.shape != (SIZE, SIZE, 3):
-        raise InputError(f"expected a {SIZE}x{SIZE} crop, got {crop.shape[1]}x{crop.shape[0]}")
-    return crop
+def _crop(path: Path, detector: Detector | None) -> tuple[NDArray[np.uint8] | None, int, str]:
+    """The aligned crop and how many faces were found; or None and the reason."""
+    try:
+        if detector is not None:
+            crop, faces = align_photo(path, detector)
+            return crop, faces, "no face found"
+        whole = read_photo(path)
+    except InputError as error:
+        return None, 0, str(error)
+    if whole.shape != (SIZE, SIZE, 3):
+        return None, 0, f"expected a {SIZE}x{SIZE} crop, got {whole.shape[1]}x{whole.shape[0]}"
+    return whole, 1, ""

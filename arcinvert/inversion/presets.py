@@ -82,7 +82,7 @@ def fourier(attack: Attack, steps: int | None = None) -> Recipe:
             "location": (0.3, location_match(attack.recognizer, attack.calibration)),
         },
         steps=100 if steps is None else steps,
-        lr=0.02,
+        lr=0.003,
         transform=Jitter(),
     )
 

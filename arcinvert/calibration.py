@@ -5,26 +5,33 @@ Calibration shows a recognizer the faces of the face prior and keeps
 - the conditional prior p(face | embedding): ridge regression from the unit embedding to the
   whitened coefficients of the face basis, and the variance each coefficient keeps around its
   prediction, measured on faces the regression was not fitted to;
-- statistics of the input of each BatchNorm layer: mean and variance per channel, and, for the
-  first layers, per channel and position (kept on a grid of at most 28x28).
+- where it is shown pictures, how it sees them through the face basis: ridge regression from the
+  embedding of a picture to the embedding of what the basis keeps of it. The basis is soft; an image
+  of it that matched the picture's own embedding fully would do so by false detail;
+- statistics of the input of each BatchNorm layer, and of the output of each convolution whose
+  BatchNorm has been folded away: mean and variance per channel, and, for the first layers, per
+  channel and position (kept on a grid of at most 28x28).
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import adaptive_avg_pool2d
+from torch.nn.functional import adaptive_avg_pool2d, normalize
 
 from arcinvert.checkpoint import load_checkpoint, save_checkpoint
-from arcinvert.errors import CheckpointError, InputError
+from arcinvert.errors import CheckpointError, EnvironmentProblem, InputError
 from arcinvert.faceprior import FacePrior
+from arcinvert.importers import open_checkpoint
+from arcinvert.importers.names import cache_folder
 from arcinvert.progress import Progress, silent
 from arcinvert.recognizer import Recognizer
 
 GRID = 28
+PARTS = ("weight", "bias")
 RIDGES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0, 3.0, 10.0, 30.0)
 """An embedding that says much of the fine coefficients wants a small ridge, a poor one a large."""
 
@@ -37,6 +44,8 @@ class Calibration:
         weight: (D, K) of the regression.
         bias: (K,).
         residual: (K,) standard deviation of the coefficients around their prediction.
+        drawn_weight, drawn_bias: (D, D) and (D,) of the regression behind :meth:`drawn`; None if
+            calibration was shown no pictures.
         channel_mean, channel_var: layer -> (C,).
         location_mean, location_var: layer -> (C, h, w), at most 28x28.
         prior_digest: of the face prior whose coefficients these are.
@@ -52,18 +61,28 @@ class Calibration:
     location_var: dict[str, Tensor] = field(repr=False)
     prior_digest: str
     faces: int
+    drawn_weight: Tensor | None = None
+    drawn_bias: Tensor | None = None
 
     def predict(self, embeddings: Tensor) -> Tensor:
         """(B, D) unit norm -> (B, K) whitened coefficients of the expected face."""
         return embeddings @ self.weight + self.bias
 
+    def drawn(self, embeddings: Tensor) -> Tensor:
+        """(B, D) of pictures -> (B, D) expected of the same faces as the basis can draw them; both unit norm."""
+        if self.drawn_weight is None or self.drawn_bias is None:
+            return embeddings
+        return normalize(embeddings @ self.drawn_weight + self.drawn_bias)
+
     def to_tensors(self) -> dict[str, Tensor]:
-        """As stored: float16, named ``regression.*``, ``channel.*`` and ``location.*``."""
+        """As stored: float16, named ``regression.*``, ``drawn.*``, ``channel.*`` and ``location.*``."""
         tensors = {
             "regression.weight": self.weight.half(),
             "regression.bias": self.bias.float(),
             "regression.residual": self.residual.float(),
         }
+        if self.drawn_weight is not None and self.drawn_bias is not None:
+            tensors |= {"drawn.weight": self.drawn_weight.half(), "drawn.bias": self.drawn_bias.float()}
         for kind, maps in (
             ("channel.mean", self.channel_mean),
             ("channel.var", self.channel_var),
@@ -83,10 +102,63 @@ def calibration_of(recognizer: Recognizer) -> Calibration | None:
     Raises:
         CheckpointError: it is incomplete.
     """
-    tensors = recognizer.calibration_tensors
-    if not tensors:
+    if not recognizer.calibration_tensors:
         return None
-    header = recognizer.header.get("calibration", {})
+    return _from_tensors(recognizer, recognizer.calibration_tensors, recognizer.header.get("calibration", {}))
+
+
+def calibration_for(
+    recognizer: Recognizer,
+    prior: FacePrior,
+    *,
+    say: Callable[[str], None] = lambda line: None,
+    progress: Progress = silent,
+) -> Calibration:
+    """The calibration that the checkpoint carries; else the one kept in the user's cache; else a new one, kept there.
+
+    Args:
+        recognizer: loaded from a file; its digest is what the kept one goes by.
+        prior: of all faces.
+        say: told, once, that and why a network is calibrated now, and if the result cannot be kept.
+        progress: see :func:`calibrate`.
+
+    Raises:
+        CheckpointError: the checkpoint carries one that is incomplete.
+    """
+    carried = calibration_of(recognizer)
+    if carried is not None:
+        return carried
+    kept = kept_calibration(recognizer, prior)
+    if kept is not None:
+        return kept
+    say(
+        f"this network is not calibrated yet: showing it {len(prior)} synthetic faces, once (the result is kept; "
+        "`arcinvert calibrate` puts it into the checkpoint)"
+    )
+    found = calibrate(recognizer, prior, progress=progress)
+    try:
+        save_checkpoint(_kept_file(recognizer, prior), _header(found), _tensors(found))
+    except EnvironmentProblem as problem:
+        say(f"the calibration is not kept: {problem}")
+    # As a second run will read it, so that both give the same pictures.
+    return _from_tensors(recognizer, found.to_tensors(), _header(found)["calibration"])
+
+
+def kept_calibration(recognizer: Recognizer, prior: FacePrior) -> Calibration | None:
+    """The calibration that the user's cache keeps of this network, or None; a damaged one is none."""
+    try:
+        stored = load_checkpoint(_kept_file(recognizer, prior))
+        return _from_tensors(recognizer, stored.section("calibration"), stored.header["calibration"])
+    except (CheckpointError, KeyError, OSError):
+        return None
+
+
+def _kept_file(recognizer: Recognizer, prior: FacePrior) -> Path:
+    return cache_folder() / "calibrations" / f"{recognizer.digest[:32]}-{prior.digest[:16]}.safetensors"
+
+
+def _from_tensors(recognizer: Recognizer, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> Calibration:
+    """See :meth:`Calibration.to_tensors`."""
     device = recognizer.device
 
     def maps(kind: str) -> dict[str, Tensor]:
@@ -105,11 +177,15 @@ def calibration_of(recognizer: Recognizer) -> Calibration | None:
             maps("location.var"),
             header["prior"],
             int(header["faces"]),
+            *(tensors[f"drawn.{part}"].float().to(device) if "drawn.weight" in tensors else None for part in PARTS),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"the calibration of the checkpoint lacks {error}") from None
-    size = found.residual.shape
-    if len(size) != 1 or found.bias.shape != size or found.weight.shape != (recognizer.embedding_size, *size):
+    size, width = found.residual.shape, recognizer.embedding_size
+    fits = len(size) == 1 and found.bias.shape == size and found.weight.shape == (width, *size)
+    if found.drawn_weight is not None and found.drawn_bias is not None:
+        fits = fits and found.drawn_weight.shape == (width, width) and found.drawn_bias.shape == (width,)
+    if not fits:
         raise CheckpointError("the parts of the checkpoint's calibration do not fit each other")
     foreign = {*found.channel_mean, *found.location_mean} - set(recognizer.layers)
     if foreign or found.location_mean.keys() != found.location_var.keys():
@@ -134,7 +210,7 @@ def calibrate(
     Args:
         recognizer: on the device to work on.
         prior: whose basis the regression predicts.
-        images: (N, 112, 112, 3) uint8 faces to show; by default the faces of the prior itself.
+        images: (N, 112, 112, 3) uint8 faces to show; by default the faces of the prior itself, as it draws them.
         ridges: weights of the regression's squared norm to choose from, in units of one face.
         location_layers: for how many of the first BatchNorm layers to keep statistics per position.
         statistics_faces: how many faces, spread over all, go into the statistics.
@@ -149,6 +225,7 @@ def calibrate(
         raise InputError(f"expected at least 10 faces to calibrate on, got {count}")
     prior = prior.to(recognizer.device)
     embeddings = torch.empty(count, recognizer.embedding_size)
+    drawn = None if images is None else torch.empty_like(embeddings)
     coefficients = torch.empty(count, prior.size)
     moments = _Moments(recognizer.layers, recognizer.layers[:location_layers])
     every = max(1, count // statistics_faces)
@@ -156,12 +233,15 @@ def calibrate(
         for rows, faces, codes in _batches(prior, images, range(count), batch_size):
             embeddings[rows.start : rows.stop] = recognizer.trace(faces).embedding.cpu()
             coefficients[rows.start : rows.stop] = codes.cpu()
+            if drawn is not None:
+                drawn[rows.start : rows.stop] = recognizer.trace(prior.decode(codes).clamp(0, 1)).embedding.cpu()
             progress(rows.stop, count, "calibrating")
         for _, faces, _ in _batches(prior, images, range(0, count, every), batch_size // 2 + 1):
             # A face and its mirror image are equally likely.
             moments.add(recognizer.trace(torch.cat([faces, faces.flip(-1)]), taps=recognizer.layers).activations)
     weight, bias, residual = fit_regression(embeddings, coefficients, ridges=ridges)
     device = recognizer.device
+    seen = None if drawn is None else fit_regression(embeddings, drawn, ridges=ridges)
     return Calibration(
         weight.to(device),
         bias.to(device),
@@ -169,6 +249,7 @@ def calibrate(
         *moments.result(),
         prior.digest,
         count,
+        *(None, None) if seen is None else (seen[0].to(device), seen[1].to(device)),
     )
 
 
@@ -200,15 +281,18 @@ def fit_regression(
 
 
 def save_calibrated(source: Path, out: Path, calibration: Calibration) -> str:
-    """Write a copy of the checkpoint ``source`` that carries ``calibration``; returns its digest."""
-    stored = load_checkpoint(source)
+    """Write a copy of the checkpoint ``source``, of any format, that carries ``calibration``; returns its digest."""
+    stored = open_checkpoint(source)
     tensors = {key: value for key, value in stored.tensors.items() if not key.startswith("calibration.")}
-    tensors |= {f"calibration.{key}": value for key, value in calibration.to_tensors().items()}
-    header: dict[str, Any] = {
-        **stored.header,
-        "calibration": {"faces": calibration.faces, "prior": calibration.prior_digest},
-    }
-    return save_checkpoint(out, header, tensors)
+    return save_checkpoint(out, stored.header | _header(calibration), tensors | _tensors(calibration))
+
+
+def _header(calibration: Calibration) -> dict[str, Any]:
+    return {"calibration": {"faces": calibration.faces, "prior": calibration.prior_digest}}
+
+
+def _tensors(calibration: Calibration) -> dict[str, Tensor]:
+    return {f"calibration.{key}": value for key, value in calibration.to_tensors().items()}
 
 
 def _ridge(x: Tensor, y: Tensor, ridge: float) -> tuple[Tensor, Tensor]:

@@ -33,6 +33,7 @@ class FacePrior:
             enlarged to 112x112.
         codes: (N, K) int8; times :attr:`code_scale` they are whitened coefficients.
         code_scale: (K,) the size of one unit of each column of ``codes``.
+        labels: (N,) int64, whom each of those faces shows.
         starts: name -> (K,) coefficients of a starting face (``frontal``, ``left``, ``smile``, ...).
         digest: of the file.
     """
@@ -41,6 +42,7 @@ class FacePrior:
     components: Tensor
     codes: Tensor
     code_scale: Tensor
+    labels: Tensor
     starts: dict[str, Tensor]
     digest: str
 
@@ -79,6 +81,7 @@ class FacePrior:
             self.components.to(device),
             self.codes.to(device),
             self.code_scale.to(device),
+            self.labels.to(device),
             {name: start.to(device) for name, start in self.starts.items()},
             self.digest,
         )
@@ -104,6 +107,7 @@ def load_face_prior(path: Path) -> FacePrior:
             components,
             tensors["codes"],
             tensors["code_scale"].float(),
+            tensors["labels"].long(),
             {key: value.float() for key, value in stored.section("start").items()},
             stored.digest,
         )
@@ -112,6 +116,7 @@ def load_face_prior(path: Path) -> FacePrior:
     vectors = [prior.codes[0] if prior.codes.ndim == 2 and len(prior.codes) else prior.codes]
     vectors += [prior.code_scale, *prior.starts.values()]
     fit = all(vector.shape == (prior.size,) for vector in vectors) and "frontal" in prior.starts
+    fit = fit and prior.labels.shape == prior.codes.shape[:1]
     if not fit or prior.mean.shape != (3, SIZE, SIZE):
         raise CheckpointError(f"the parts of the face prior {str(path)!r} do not fit each other")
     return prior

@@ -8,11 +8,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from arcinvert.alignment import SIZE, SUFFIXES, Detector, align_photo, read_photo
+from arcinvert.alignment import SIZE, SUFFIXES, Detector, RetinaFace, align_photo, read_photo
 from arcinvert.checkpoint import atomic_write
 from arcinvert.errors import InputError
 from arcinvert.progress import Progress, silent
 from arcinvert.recognizer import Recognizer
+from arcinvert.scrfd import SCRFD
+
+RETINAFACE = "retinaface"
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,26 +55,43 @@ def list_photos(paths: Sequence[Path]) -> list[Path]:
     return found
 
 
+def open_detector(name: str = RETINAFACE) -> Detector:
+    """``retinaface``, or the SCRFD of an ONNX file.
+
+    Raises:
+        InputError: another name, or not such a file; see :class:`arcinvert.scrfd.SCRFD`.
+        EnvironmentProblem: the detector's packages are missing or do not load.
+    """
+    return RetinaFace() if name == RETINAFACE else SCRFD(Path(name))
+
+
 def embed_photos(
-    recognizer: Recognizer, paths: Sequence[Path], *, aligned: bool = False, progress: Progress = silent
+    recognizer: Recognizer,
+    paths: Sequence[Path],
+    *,
+    aligned: bool = False,
+    detector: str = RETINAFACE,
+    progress: Progress = silent,
 ) -> Embedded:
     """Detect, align and embed the largest face of each photo.
 
     Args:
         recognizer: gives the embeddings.
         paths: photos and folders.
-        aligned: the photos are aligned 112x112 crops and are taken as they are.
+        aligned: the photos are aligned 112x112 crops and are taken as they are; no detector is opened.
+        detector: see :func:`open_detector`.
         progress: told (done, all, text).
 
     Raises:
-        InputError: see :func:`list_photos`. A photo that cannot be used is skipped, not raised.
+        InputError: see :func:`list_photos` and :func:`open_detector`. A photo that cannot be used is
+            skipped, not raised.
         EnvironmentProblem: the detector cannot be loaded.
     """
     photos = list_photos(paths)
-    detector = None if aligned else Detector()
+    finder = None if aligned else open_detector(detector)
     rows, files, skipped, remarks = [], [], [], []
     for number, path in enumerate(photos, start=1):
-        crop, faces, reason = _crop(path, detector)
+        crop, faces, reason = _crop(path, finder)
         progress(number, len(photos), "embedding")
         if crop is None:
             skipped.append((path, reason))

@@ -18,8 +18,10 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize, prelu
 
 from arcinvert.backbones import build_backbone
-from arcinvert.checkpoint import load_checkpoint, load_strictly
+from arcinvert.backbones.graph import FoldedNorm, Graph
+from arcinvert.checkpoint import Checkpoint, load_strictly
 from arcinvert.errors import CheckpointError, InputError
+from arcinvert.importers import open_checkpoint
 
 DEFAULT_CHECKPOINT = "default.safetensors"
 
@@ -198,54 +200,58 @@ class Recognizer:
         self.calibration_tensors: Mapping[str, Tensor] = calibration or {}
         self.digest = digest
         self.network = _freeze(network)
-        self._norms = {n: m for n, m in self.network.named_modules() if isinstance(m, FrozenBatchNorm)}
+        self._norms = {n: m for n, m in self.network.named_modules() if isinstance(m, FrozenBatchNorm | FoldedNorm)}
         weights = [*self.network.named_parameters(), *self.network.named_buffers()]
         # The mean and var of a FrozenBatchNorm may be anything: its scale and shift are what acts.
         if any(not bool(torch.isfinite(w).all()) for name, w in weights if not name.endswith((".mean", ".var"))):
             raise CheckpointError("the network has weights that are not finite")
-        if self._norms and not any(bool(norm.usable.any()) for norm in self._norms.values()):
+        if self._stored and not any(bool(norm.usable.any()) for norm in self._stored.values()):
             raise CheckpointError("not one BatchNorm channel has a positive, finite variance")
 
     def __repr__(self) -> str:
         name = self.header.get("backbone", type(self.network).__name__)
-        return f"Recognizer({name}, D={self.embedding_size}, {len(self._norms)} BatchNorm layers, {self.digest[:12]})"
+        return f"Recognizer({name}, D={self.embedding_size}, {len(self._stored)} BatchNorm layers, {self.digest[:12]})"
 
     @classmethod
     def load(cls, path: Path | str | None = None, *, device: torch.device | str = "cpu") -> "Recognizer":
-        """Read a checkpoint; without a path, the one that ships with arcinvert.
+        """Read a checkpoint, ours or of a foreign format; without a path, the one that ships with arcinvert.
 
         Raises:
-            CheckpointError: see :func:`arcinvert.checkpoint.load_checkpoint`.
+            CheckpointError: see :func:`arcinvert.importers.open_checkpoint`.
         """
         path = default_checkpoint() if path is None else Path(path)
-        stored = load_checkpoint(path)
+        return cls.from_checkpoint(open_checkpoint(path), str(path)).to(device)
+
+    @classmethod
+    def from_checkpoint(cls, stored: Checkpoint, source: str) -> "Recognizer":
+        """The recognizer that a checkpoint describes; ``source`` names it in errors.
+
+        Raises:
+            CheckpointError: the header is incomplete, or the weights do not fit it.
+        """
         header = stored.header
         for key in ("backbone", "backbone_settings", "embedding_size", "preprocessing"):
             if key not in header:
-                raise CheckpointError(f"the header of {str(path)!r} does not say its {key}")
-        settings, size = header["backbone_settings"], header["embedding_size"]
-        if not isinstance(header["backbone"], str) or not isinstance(settings, dict) or type(size) is not int:
-            raise CheckpointError(f"the header of {str(path)!r} does not describe a network")
-        if settings.get("embedding_size", size) != size:
-            raise CheckpointError(f"{str(path)!r} says {size}-d, but its network is {settings['embedding_size']}-d")
-        network = build_backbone(header["backbone"], **settings)
-        load_strictly(network, stored.section("network"), str(path))
-        recognizer = cls(
-            network,
+                raise CheckpointError(f"the header of {source!r} does not say its {key}")
+        return cls(
+            build_network(stored, source),
             Preprocessing.from_header(header["preprocessing"]),
-            embedding_size=size,
+            embedding_size=header["embedding_size"],
             header=header,
             calibration=stored.section("calibration"),
             digest=stored.digest,
         )
-        return recognizer.to(device)
 
     def to(self, device: torch.device | str) -> "Recognizer":
         """Move the network; returns itself."""
         self.network.to(device)
-        for norm in self._norms.values():
+        for norm in self._stored.values():
             norm.usable = norm.usable.to(device)
         return self
+
+    @property
+    def _stored(self) -> dict[str, FrozenBatchNorm]:
+        return {name: norm for name, norm in self._norms.items() if isinstance(norm, FrozenBatchNorm)}
 
     @property
     def device(self) -> torch.device:
@@ -255,8 +261,16 @@ class Recognizer:
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """Names of the BatchNorm2d layers, in the order of the network."""
+        """Names of the layers statistics are kept of, in the order of the network.
+
+        They are the BatchNorm2d layers, and the convolutions that none follows (any more).
+        """
         return tuple(self._norms)
+
+    @property
+    def folded(self) -> tuple[str, ...]:
+        """Those of :attr:`layers` that are no BatchNorm, and store nothing themselves."""
+        return tuple(name for name in self._norms if name not in self._stored)
 
     @functools.cached_property
     def layer_sizes(self) -> Mapping[str, tuple[int, int, int]]:
@@ -265,14 +279,14 @@ class Recognizer:
             trace = self.trace(torch.zeros(1, 3, *self.preprocessing.size, device=self.device), taps=self.layers)
         return {layer: tuple(value.shape[1:]) for layer, value in trace.activations.items()}  # type: ignore[misc]
 
-    def statistics(self, layer: str) -> ChannelStatistics:
-        """What a BatchNorm layer stores about its input."""
+    def statistics(self, layer: str) -> ChannelStatistics | None:
+        """What a BatchNorm layer stores about its input; None for one of :attr:`folded`."""
         norm = self._norms[layer]
-        return ChannelStatistics(norm.mean, norm.var, norm.usable)
+        return ChannelStatistics(norm.mean, norm.var, norm.usable) if isinstance(norm, FrozenBatchNorm) else None
 
     def dropped_channels(self) -> int:
         """How many BatchNorm channels carry no usable statistic."""
-        return sum(int((~norm.usable).sum()) for norm in self._norms.values())
+        return sum(int((~norm.usable).sum()) for norm in self._stored.values())
 
     def trace(self, images: Tensor, *, taps: Collection[str] = (), latent: Tensor | None = None) -> Trace:
         """One forward pass, with gradients to the images.
@@ -311,6 +325,25 @@ class Recognizer:
             part = part.float() / 255 if part.dtype == torch.uint8 else part
             parts.append(self.trace(part).embedding)
         return torch.cat(parts) if parts else torch.empty(0, self.embedding_size, device=self.device)
+
+
+def build_network(stored: Checkpoint, source: str) -> nn.Module:
+    """The network of a checkpoint with its weights, not frozen; ``source`` names it in errors.
+
+    Raises:
+        CheckpointError: the header describes no network, or the weights do not fit it.
+    """
+    header = stored.header
+    backbone, settings, size = (header.get(key) for key in ("backbone", "backbone_settings", "embedding_size"))
+    if not isinstance(backbone, str) or not isinstance(settings, dict) or type(size) is not int:
+        raise CheckpointError(f"the header of {source!r} does not describe a network")
+    if settings.get("embedding_size", size) != size:
+        raise CheckpointError(f"{source!r} says {size}-d, but its network is {settings['embedding_size']}-d")
+    network = build_backbone(backbone, **settings)
+    load_strictly(network, stored.section("network"), source)
+    if isinstance(network, Graph) and network.embedding_size != size:
+        raise CheckpointError(f"{source!r} says {size}-d, but its network is {network.embedding_size}-d")
+    return network
 
 
 def default_checkpoint() -> Path:

@@ -2,13 +2,13 @@
 
     python scripts/bench_inversion.py --data FACES --judge JUDGE.onnx [--ablate] [--json OUT.json] [--sheet OUT.png]
 
-Enrols picture 00 of N held-out identities, inverts its embedding with a checkpoint, and lets each
-judge compare the reconstruction with the enrolled picture (type I) and with the identity's other
-pictures (type II). A judge is an ONNX embedder that takes RGB in 0..255. Thresholds are fixed
-beforehand, on impostor pairs of the other held-out identities. Controls: the mean face, the
-reconstruction of another target (shuffled), and a real second photo. ``--ablate`` repeats the run
-with each term of the preset left out, from the mean face in place of the predicted one, and with
-free pixels.
+Enrols picture 00 of N identities that the default checkpoint was not trained on, inverts its
+embedding with a checkpoint, and lets each judge compare the reconstruction with the enrolled
+picture (type I) and with the identity's other pictures (type II). A judge is an ONNX embedder that
+takes RGB in 0..255. Thresholds are fixed beforehand, on impostor pairs of the other held-out
+identities. Controls: the mean face, the reconstruction of another target (shuffled), and a real
+second photo. ``--ablate`` repeats the run with each term of the preset left out, from the mean face
+in place of the predicted one, and with free pixels.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from arcinvert.inversion.parameterization import FaceBasis
 from arcinvert.inversion.presets import PRESETS, Attack
 from arcinvert.inversion.synthesis import contact_sheet, generator_for, write_png
 from arcinvert.recognizer import Recognizer
-from arcinvert.training.data import identity_folders, load_faces, split_identities
+from arcinvert.training.data import load_faces
 
 FMRS = (1e-2, 1e-3)
 Vary = Callable[[Recipe, Attack], Recipe]
@@ -104,8 +104,7 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path)
     parser.add_argument("--preset", action="append", choices=list(PRESETS), help="default: fast; may be repeated")
     parser.add_argument("--steps", type=int)
-    parser.add_argument("--held-out", type=int, default=60, help="identities that training left out")
-    parser.add_argument("--targets", type=int, default=20, help="of those, how many are inverted")
+    parser.add_argument("--targets", type=int, default=20, help="how many of the held-out identities are inverted")
     parser.add_argument("--offset", type=int, default=0, help="of the held-out identities, pass over this many first")
     parser.add_argument("--ablate", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
@@ -114,7 +113,7 @@ def main() -> None:
     options = parser.parse_args()
 
     torch.set_flush_denormal(True)
-    _, held_out = split_identities(identity_folders(options.data), options.held_out)
+    held_out = Recognizer.load().header["data"]["held_out"]
     attacked = held_out[options.offset : options.offset + options.targets]
     reference = [name for name in held_out if name not in attacked]
     faces, impostors = load_faces(options.data, attacked), load_faces(options.data, reference)

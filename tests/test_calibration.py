@@ -10,11 +10,23 @@ from sklearn.linear_model import Ridge
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from arcinvert.calibration import RIDGES, Calibration, calibrate, calibration_of, fit_regression, save_calibrated
+from arcinvert.backbones import build_backbone
+from arcinvert.calibration import (
+    RIDGES,
+    Calibration,
+    calibrate,
+    calibration_for,
+    calibration_of,
+    fit_regression,
+    kept_calibration,
+    save_calibrated,
+)
 from arcinvert.checkpoint import load_checkpoint, save_checkpoint
 from arcinvert.errors import CheckpointError, InputError
 from arcinvert.faceprior import FacePrior
+from arcinvert.inversion.priors import stored_statistics
 from arcinvert.recognizer import Preprocessing, Recognizer
+from arcinvert.training.data import identity_folders, load_faces
 
 MAPS = ("channel_mean", "channel_var", "location_mean", "location_var")
 
@@ -174,6 +186,17 @@ def test_given_pictures_take_the_place_of_the_priors_faces(three_layers: Recogni
     torch.testing.assert_close(found.residual, expected[2], rtol=1e-3, atol=1e-4)
     assert found.faces == 15
     assert told == [4, 8, 12, 15]
+    soft = three_layers.embed(small_prior.decode(small_prior.encode(faces)).clamp(0, 1))
+    weight, bias, _ = fit_regression(three_layers.embed(faces), soft, ridges=RIDGES)
+    expected_of = normalize(three_layers.embed(faces) @ weight + bias)
+    torch.testing.assert_close(found.drawn(three_layers.embed(faces)), expected_of, rtol=1e-2, atol=1e-3)
+
+
+def test_without_pictures_nothing_is_known_of_how_faces_are_drawn(
+    tiny_calibration: Calibration, tiny_recognizer: Recognizer
+) -> None:
+    rows = tiny_recognizer.embed(torch.rand(2, 3, 112, 112))
+    assert torch.equal(tiny_calibration.drawn(rows), rows)
 
 
 def test_a_channel_that_is_flat_somewhere_keeps_a_variance(three_layers: Recognizer, small_prior: FacePrior) -> None:
@@ -260,6 +283,27 @@ def test_a_calibration_without_its_header_is_refused(calibrated: Path, tmp_path:
         calibration_of(Recognizer.load(tmp_path / "c"))
 
 
+def test_what_pictures_taught_comes_back(
+    tiny_recognizer: Recognizer, tiny_checkpoint: Path, tiny_faces: Path, small_prior: FacePrior, tmp_path: Path
+) -> None:
+    pictures = load_faces(tiny_faces, identity_folders(tiny_faces)).images
+    made = calibrate(tiny_recognizer, small_prior, images=pictures)
+    save_calibrated(tiny_checkpoint, tmp_path / "c", made)
+    found = calibration_of(Recognizer.load(tmp_path / "c"))
+    assert found is not None
+    rows = tiny_recognizer.embed(torch.rand(2, 3, 112, 112))
+    torch.testing.assert_close(found.drawn(rows), made.drawn(rows), rtol=1e-2, atol=1e-3)
+    assert not torch.allclose(found.drawn(rows), rows, atol=1e-3)
+    stored = load_checkpoint(tmp_path / "c")
+    for tensors in (
+        stored.tensors | {"calibration.drawn.weight": torch.zeros(16, 8)},
+        {key: value for key, value in stored.tensors.items() if key != "calibration.drawn.bias"},
+    ):
+        save_checkpoint(tmp_path / "d", stored.header, tensors)
+        with pytest.raises(CheckpointError, match="calibration"):
+            calibration_of(Recognizer.load(tmp_path / "d"))
+
+
 @pytest.mark.parametrize(
     ("part", "shape"), [("weight", (8, 32)), ("weight", (32, 16)), ("bias", (31,)), ("residual", (32, 1))]
 )
@@ -282,3 +326,80 @@ def test_a_calibration_of_another_network_is_refused(calibrated: Path, tmp_path:
     save_checkpoint(tmp_path / "c", stored.header, lacking)
     with pytest.raises(CheckpointError, match="other layers"):
         calibration_of(Recognizer.load(tmp_path / "c"))
+
+
+# --- the user's cache
+
+
+@pytest.fixture
+def cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache of its own."""
+    monkeypatch.setenv("ARCINVERT_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "calibrations"
+
+
+def test_a_new_network_is_calibrated_and_kept(
+    cached: Path, tiny_recognizer: Recognizer, small_prior: FacePrior, tiny_calibration: Calibration
+) -> None:
+    said: list[str] = []
+    first = calibration_for(tiny_recognizer, small_prior, say=said.append)
+    assert len(said) == 1
+    assert "64 synthetic faces" in said[0]
+    torch.testing.assert_close(first.weight, tiny_calibration.weight, atol=1e-2, rtol=1e-3)
+    again = calibration_for(tiny_recognizer, small_prior, say=said.append)
+    assert len(said) == 1
+    assert torch.equal(again.weight, first.weight)
+    assert torch.equal(again.location_var["bn1"], first.location_var["bn1"])
+    assert len(list(cached.iterdir())) == 1
+
+
+def test_what_the_checkpoint_carries_comes_first(cached: Path, calibrated: Path, small_prior: FacePrior) -> None:
+    recognizer = Recognizer.load(calibrated)
+    found = calibration_for(recognizer, small_prior, say=lambda line: pytest.fail(line))
+    assert found.faces == 64
+    assert not cached.exists()
+
+
+def test_another_prior_is_another_calibration(
+    cached: Path, tiny_recognizer: Recognizer, small_prior: FacePrior
+) -> None:
+    calibration_for(tiny_recognizer, small_prior)
+    assert kept_calibration(tiny_recognizer, replace(small_prior, digest="other")) is None
+
+
+def test_a_damaged_one_is_made_anew(cached: Path, tiny_recognizer: Recognizer, small_prior: FacePrior) -> None:
+    calibration_for(tiny_recognizer, small_prior)
+    file = next(cached.iterdir())
+    file.write_bytes(file.read_bytes()[:1000])
+    assert kept_calibration(tiny_recognizer, small_prior) is None
+    calibration_for(tiny_recognizer, small_prior)
+    assert kept_calibration(tiny_recognizer, small_prior) is not None
+
+
+def test_a_cache_that_cannot_be_written_is_said(
+    tmp_path: Path, tiny_recognizer: Recognizer, small_prior: FacePrior, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("ARCINVERT_CACHE", str(tmp_path / "file"))
+    said: list[str] = []
+    assert calibration_for(tiny_recognizer, small_prior, say=said.append).faces == 64
+    assert "not kept" in said[-1]
+
+
+# --- a folded network
+
+
+def test_calibration_gives_back_what_folding_took(small_prior: FacePrior) -> None:
+    torch.manual_seed(3)
+    network = build_backbone("iresnet18", width=0.25, embedding_size=8, folded=True)
+    recognizer = Recognizer(network, Preprocessing(), embedding_size=8)
+    assert len(recognizer.folded) == 30 - 9
+    assert recognizer.statistics("layer1.0.bn2") is None
+    assert set(stored_statistics(recognizer)).isdisjoint(recognizer.folded)
+    found = calibrate(recognizer, small_prior)
+    statistics = stored_statistics(recognizer, found)
+    assert set(statistics) == set(recognizer.layers)
+    faces = small_prior.decode(small_prior.coefficients()).clamp(0, 1)
+    seen = recognizer.trace(torch.cat([faces, faces.flip(-1)]), taps=["layer1.0.bn2"]).activations["layer1.0.bn2"]
+    torch.testing.assert_close(statistics["layer1.0.bn2"].mean, seen.mean((0, 2, 3)), atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(statistics["layer1.0.bn2"].var, seen.var((0, 2, 3)), atol=1e-3, rtol=1e-2)

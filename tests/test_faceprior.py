@@ -28,6 +28,7 @@ def parts(size: int = 4) -> dict[str, Tensor]:
         "component_scale": torch.linspace(0.1, 0.4, size),
         "codes": torch.randint(-99, 99, (6, size), generator=generator).to(torch.int8),
         "code_scale": torch.full((size,), 0.03),
+        "labels": torch.tensor([0, 0, 1, 1, 2, 2], dtype=torch.int32),
         "start.frontal": torch.zeros(size),
         "start.smile": torch.ones(size),
     }
@@ -139,7 +140,9 @@ def test_a_small_prior_comes_back(tmp_path: Path) -> None:
     torch.testing.assert_close(prior.components[3], parts()["components"][3].float() * 0.4)
 
 
-@pytest.mark.parametrize("missing", ["mean", "components", "component_scale", "codes", "code_scale", "start.frontal"])
+@pytest.mark.parametrize(
+    "missing", ["mean", "components", "component_scale", "codes", "code_scale", "labels", "start.frontal"]
+)
 def test_an_incomplete_prior_is_refused(tmp_path: Path, missing: str) -> None:
     save_checkpoint(tmp_path / "p", KIND, {key: value for key, value in parts().items() if key != missing})
     with pytest.raises(CheckpointError, match="face prior"):
@@ -159,6 +162,7 @@ def test_an_incomplete_prior_is_refused(tmp_path: Path, missing: str) -> None:
         {"codes": torch.zeros(6, dtype=torch.int8)},
         {"code_scale": torch.zeros(())},
         {"code_scale": torch.zeros(5)},
+        {"labels": torch.zeros(5, dtype=torch.int32)},
         {"start.smile": torch.zeros(3)},
         {"start.smile": torch.zeros(2, 4)},
     ],

@@ -405,3 +405,20 @@ def test_a_frozen_batchnorm_moves_with_its_network() -> None:
     norm = recognizer.network[1]
     assert isinstance(norm, FrozenBatchNorm)
     assert {"mean", "var", "scale", "shift"} <= set(dict(norm.named_buffers()))
+
+
+def test_a_graph_of_another_size_than_its_header_says(tmp_path: Path) -> None:
+    steps = [
+        {"op": "mean", "inputs": ["image"], "output": "m", "settings": {"axes": [2, 3], "keepdims": False}},
+    ]
+    header = {
+        "backbone": "graph",
+        "backbone_settings": {"steps": steps, "output": "m"},
+        "embedding_size": 4,
+        "preprocessing": {"size": [112, 112], "colour": "RGB", "mean": [0.5] * 3, "std": [0.5] * 3},
+    }
+    save_checkpoint(tmp_path / "net", header, {})
+    with pytest.raises(CheckpointError, match="says 4-d, but its network is 3-d"):
+        Recognizer.load(tmp_path / "net")
+    save_checkpoint(tmp_path / "net", header | {"embedding_size": 3}, {})
+    assert Recognizer.load(tmp_path / "net").embed(torch.rand(2, 3, 112, 112)).shape == (2, 3)

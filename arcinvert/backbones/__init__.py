@@ -1,6 +1,6 @@
 """Networks only: a normalised image goes in, features come out.
 
-Every builder takes ``width`` (a factor on the channels) and ``embedding_size``, and returns a
+Every builder but ``graph`` takes ``width`` (a factor on the channels) and ``embedding_size``; all return a
 module that maps (B, 3, 112, 112), already normalised, to (B, embedding_size) features.
 """
 
@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from arcinvert.backbones.iresnet import iresnet18, iresnet34, iresnet50, iresnet100
+from arcinvert.backbones.graph import graph
+from arcinvert.backbones.iresnet import iresnet18, iresnet34, iresnet50, iresnet100, iresnet200
 from arcinvert.backbones.mobilefacenet import mobilefacenet
 from arcinvert.errors import InputError
 
@@ -19,7 +20,9 @@ BACKBONES: dict[str, Callable[..., nn.Module]] = {
     "iresnet34": iresnet34,
     "iresnet50": iresnet50,
     "iresnet100": iresnet100,
+    "iresnet200": iresnet200,
     "mobilefacenet": mobilefacenet,
+    "graph": graph,
 }
 
 
@@ -33,8 +36,8 @@ def build_backbone(name: str, **settings: Any) -> nn.Module:
         raise InputError(f"expected a backbone out of {', '.join(BACKBONES)}, got {name!r}")
     try:
         return BACKBONES[name](**settings)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise InputError(f"backbone {name!r} refuses its settings {settings}: {error}") from None
+    except (TypeError, ValueError, OverflowError, KeyError, AttributeError) as error:
+        raise InputError(f"backbone {name!r} refuses its settings: {error}") from None
 
 
 def memory_format(network: nn.Module) -> torch.memory_format:

@@ -1,10 +1,16 @@
-"""MobileFaceNet (Chen et al. 2018), with the parameter names of arcface_torch's ``mbf``.
+"""MobileFaceNet (Chen et al. 2018), with the parameter names of arcface_torch's ``mbf`` and ``mbf_large``.
 
 Depthwise-separable residual units at 56, 28, 14 and 7 pixels, then a global depthwise
 convolution, a linear layer and a BatchNorm.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 from torch import Tensor, nn
+
+BLOCKS = (1, 4, 6, 2)
+"""Residual units at 56, 28, 14 and 7 pixels; arcface_torch's ``mbf_large`` has 2-8-12-4 at width 4."""
 
 
 class _Named(nn.Module):
@@ -59,24 +65,29 @@ class MobileFaceNet(nn.Module):
     Args:
         width: factor on the channels; 2 gives the size that InsightFace publishes as ``mbf``.
         embedding_size: D of the features.
+        blocks: how many residual units there are at each of the four sizes. One at the first size is
+            a single depthwise convolution instead.
     """
 
-    def __init__(self, *, width: float = 1.0, embedding_size: int = 512) -> None:
+    def __init__(self, *, width: float = 1.0, embedding_size: int = 512, blocks: Sequence[int] = BLOCKS) -> None:
         super().__init__()
         if width <= 0 or embedding_size < 1:
             raise ValueError(f"width {width} and embedding_size {embedding_size} must be positive")
+        if len(blocks) != 4 or any(type(depth) is not int or depth < 1 for depth in blocks):
+            raise ValueError(f"blocks must be four positive integers, not {blocks!r}")
         small, large = max(1, round(64 * width)), max(1, round(128 * width))
+        # Depthwise at width 1; arcface_torch keeps 64 groups at every whole width.
+        depthwise = _active(small, small, 3, 1, 1, groups=64 if small % 64 == 0 else small)
         self.layers = nn.ModuleList(
             [
                 _active(3, small, 3, 2, 1),
-                # Depthwise at width 1; arcface_torch keeps 64 groups at every whole width.
-                _active(small, small, 3, 1, 1, groups=64 if small % 64 == 0 else small),
+                depthwise if blocks[0] == 1 else _stack(small, blocks[0], 128),
                 Separable(small, small, 128, stride=2),
-                _stack(small, 4, 128),
+                _stack(small, blocks[1], 128),
                 Separable(small, large, 256, stride=2),
-                _stack(large, 6, 256),
+                _stack(large, blocks[2], 256),
                 Separable(large, large, 512, stride=2),
-                _stack(large, 2, 256),
+                _stack(large, blocks[3], 256),
             ]
         )
         self.conv_sep = _active(large, 512)
@@ -98,6 +109,6 @@ class MobileFaceNet(nn.Module):
         return x
 
 
-def mobilefacenet(**settings: float) -> MobileFaceNet:
+def mobilefacenet(**settings: Any) -> MobileFaceNet:
     """49 BatchNorm2d layers; 1.2 M parameters at width 1, 2.1 M at width 2."""
-    return MobileFaceNet(**settings)  # type: ignore[arg-type]
+    return MobileFaceNet(**settings)

@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from arcinvert import __version__
-from arcinvert.cli import calibrate, embed, synth, train
+from arcinvert.cli import calibrate, checkpoint, embed, synth, train
 from arcinvert.cli.common import printable, state
 from arcinvert.errors import ArcInvertError
 
@@ -26,6 +26,7 @@ app = typer.Typer(
 )
 for command in (synth, embed, train, calibrate):
     app.command(command.NAME)(command.main)
+app.add_typer(checkpoint.app, name=checkpoint.NAME)
 
 
 def _version(wanted: bool) -> None:

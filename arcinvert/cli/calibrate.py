@@ -16,6 +16,7 @@ def main(
     faces: Annotated[
         Path | None, typer.Option("--faces", help="DIR/<identity>/<picture>, aligned; default: the shipped faces.")
     ] = None,
+    held_out: Annotated[int, typer.Option(help="Of --faces, leave out this many identities, as in training.")] = 0,
     checkpoint: Checkpoint = None,
     device_name: Device = "auto",
     json_out: Json = False,
@@ -24,11 +25,11 @@ def main(
     from arcinvert.calibration import calibrate, save_calibrated
     from arcinvert.faceprior import default_face_prior
     from arcinvert.recognizer import Recognizer, default_checkpoint
-    from arcinvert.training.data import identity_folders, load_faces
+    from arcinvert.training.data import identity_folders, load_faces, split_identities
 
     source = checkpoint or default_checkpoint()
     recognizer = Recognizer.load(source, device=device(device_name))
-    images = None if faces is None else load_faces(faces, identity_folders(faces)).images
+    images = None if faces is None else load_faces(faces, split_identities(identity_folders(faces), held_out)[0]).images
     found = calibrate(recognizer, default_face_prior(), images=images, progress=ProgressLine("face"))
     digest = save_calibrated(source, out, found)
     if json_out:

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from arcinvert.cli.common import Checkpoint, Device, Json, ProgressLine, answer, device, say
+from arcinvert.errors import UsageError
 
 NAME = "embed"
 
@@ -15,16 +16,24 @@ def main(
     photos: Annotated[list[Path], typer.Argument(help="Photos, or folders of photos (taken in sorted order).")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The .npy to write: (N, D) float32, unit norm.")],
     aligned: Annotated[bool, typer.Option("--aligned", help="The photos are aligned 112x112 crops.")] = False,
+    detector: Annotated[
+        str,
+        typer.Option(
+            "--detector", metavar="retinaface|FILE", help="retinaface, or the ONNX file of an SCRFD with five points."
+        ),
+    ] = "retinaface",
     checkpoint: Checkpoint = None,
     device_name: Device = "auto",
     json_out: Json = False,
 ) -> None:
     """Detect, align and embed the largest face of each photo, in the order of the arguments."""
-    from arcinvert.photos import embed_photos, save_embeddings
+    from arcinvert.photos import RETINAFACE, embed_photos, save_embeddings
     from arcinvert.recognizer import Recognizer
 
+    if aligned and detector != RETINAFACE:
+        raise UsageError("expected --aligned or --detector, got both: nothing is searched for in aligned crops")
     recognizer = Recognizer.load(checkpoint, device=device(device_name))
-    found = embed_photos(recognizer, photos, aligned=aligned, progress=ProgressLine("photo"))
+    found = embed_photos(recognizer, photos, aligned=aligned, detector=detector, progress=ProgressLine("photo"))
     for remark in found.remarks:
         say(remark)
     if found.files:

@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from arcinvert.cli.common import Checkpoint, Device, Json, ProgressLine, answer, device, say
-from arcinvert.errors import InputError
 
 NAME = "synth"
 
@@ -27,7 +26,7 @@ def main(
     json_out: Json = False,
 ) -> None:
     """Turn embeddings back into faces."""
-    from arcinvert.calibration import calibration_of
+    from arcinvert.calibration import calibration_for
     from arcinvert.embeddings import read_embeddings
     from arcinvert.faceprior import default_face_prior
     from arcinvert.inversion.synthesis import SynthConfig, synthesise, targets_tensor
@@ -36,18 +35,16 @@ def main(
     config = SynthConfig(variations=variations, preset=preset, steps=steps, seed=seed, batch_size=batch_size)
     recognizer = Recognizer.load(checkpoint, device=device(device_name))
     found = read_embeddings(embedding, size=recognizer.embedding_size, key=key)
-    calibration = calibration_of(recognizer)
-    if calibration is None:
-        raise InputError("the checkpoint is not calibrated; run `arcinvert calibrate` on it first")
     if note := found.note():
         say(note)
     if dropped := recognizer.dropped_channels():
         say(f"{dropped} BatchNorm channels store no usable statistics and are left out")
+    prior = default_face_prior().to(recognizer.device)
     manifest = synthesise(
         recognizer,
         targets_tensor(found.rows),
-        default_face_prior().to(recognizer.device),
-        calibration,
+        prior,
+        calibration_for(recognizer, prior, say=say, progress=ProgressLine("face")),
         out,
         config=config,
         force=force,

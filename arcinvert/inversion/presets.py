@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
+from torch.nn.functional import interpolate, normalize
 
 from arcinvert.calibration import Calibration
 from arcinvert.errors import UsageError
@@ -61,8 +61,8 @@ def fast(attack: Attack, steps: int | None = None) -> Recipe:
     return Recipe(
         FaceBasis(attack.prior, centre, spread),
         {
-            "match": (1.0, CosineMatch(attack.target)),
-            "batchnorm": (0.03, BatchNormMatch(stored_statistics(attack.recognizer, largest=56))),
+            "match": (1.0, CosineMatch(halfway(attack))),
+            "batchnorm": (0.03, BatchNormMatch(stored_statistics(attack.recognizer, attack.calibration, largest=56))),
             "face": (0.001, LatentGaussian()),
         },
         steps=60 if steps is None else steps,
@@ -78,7 +78,7 @@ def fourier(attack: Attack, steps: int | None = None) -> Recipe:
         Fourier(start.clamp(0, 1)),
         {
             "match": (1.0, CosineMatch(attack.target)),
-            "batchnorm": (0.3, BatchNormMatch(stored_statistics(attack.recognizer))),
+            "batchnorm": (0.3, BatchNormMatch(stored_statistics(attack.recognizer, attack.calibration))),
             "location": (0.3, location_match(attack.recognizer, attack.calibration)),
         },
         steps=100 if steps is None else steps,
@@ -93,7 +93,7 @@ def paper(attack: Attack, steps: int | None = None) -> Recipe:
         Pixels(noise_start(attack.generators, attack.target.device)),
         {
             "match": (1.0, L2Match(attack.target)),
-            "batchnorm": (0.05, PaperBatchNormMatch(stored_statistics(attack.recognizer))),
+            "batchnorm": (0.05, PaperBatchNormMatch(stored_statistics(attack.recognizer, attack.calibration))),
             "tv": (1e-3, TotalVariation()),
             "l2": (1e-4, ImageL2()),
         },
@@ -128,6 +128,16 @@ def conditional(attack: Attack, temperature: float = 0.6) -> tuple[Tensor, Tenso
     drawn = torch.stack([torch.randn(len(spread), generator=g) for g in attack.generators]).to(centre.device)
     moved = (attack.variation > 0)[:, None].to(centre.dtype)
     return centre + moved * temperature * spread * drawn, spread
+
+
+def halfway(attack: Attack, share: float = 0.6) -> Tensor:
+    """(B, D), unit norm: between the target and what calibration expects of it drawn in the face basis.
+
+    A basis image that matched the target fully would do so by false detail, which no other
+    network is deceived by; one that matched only what is expected would look less like the target
+    to the attacked network than it could.
+    """
+    return normalize((1 - share) * attack.target + share * attack.calibration.drawn(attack.target))
 
 
 def location_match(recognizer: Recognizer, calibration: Calibration) -> LocationMatch:

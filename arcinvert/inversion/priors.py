@@ -12,25 +12,37 @@ import torch
 from torch import Tensor
 from torch.nn.functional import relu
 
+from arcinvert.calibration import Calibration
 from arcinvert.errors import InputError
 from arcinvert.inversion.terms import channel_moments
 from arcinvert.recognizer import ChannelStatistics, Recognizer, Trace
 
 
-def stored_statistics(recognizer: Recognizer, *, largest: int | None = None) -> dict[str, ChannelStatistics]:
-    """The statistics of every BatchNorm layer that has a usable channel.
+def stored_statistics(
+    recognizer: Recognizer, calibration: Calibration | None = None, *, largest: int | None = None
+) -> dict[str, ChannelStatistics]:
+    """The statistics of every layer that has a usable channel.
 
     Args:
-        recognizer: whose layers.
+        recognizer: whose layers. What a BatchNorm stores comes first.
+        calibration: says what passes through the layers whose BatchNorm is folded away.
         largest: leaves out layers whose input is higher than this, in pixels. The few at full
             resolution hold about half of all activations.
+
+    Layers of a single position are left out: what stands there is already the embedding.
     """
-    found = {
-        layer: recognizer.statistics(layer)
-        for layer in recognizer.layers
-        if largest is None or recognizer.layer_sizes[layer][1] <= largest
-    }
-    return {layer: stored for layer, stored in found.items() if bool(stored.usable.any())}
+    found = {}
+    for layer in recognizer.layers:
+        _, height, width = recognizer.layer_sizes[layer]
+        if height * width == 1 or (largest is not None and height > largest):
+            continue
+        stored = recognizer.statistics(layer)
+        if stored is None and calibration is not None and layer in calibration.channel_mean:
+            mean, var = calibration.channel_mean[layer], calibration.channel_var[layer]
+            stored = ChannelStatistics(mean, var, var > 0)
+        if stored is not None and bool(stored.usable.any()):
+            found[layer] = stored
+    return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +65,8 @@ class BatchNormMatch:
         return tuple(self.statistics)
 
     def __call__(self, trace: Trace) -> Tensor:
+        if not self.statistics:  # a network without a single map, such as a transformer
+            return trace.embedding.new_zeros(len(trace.embedding))
         means, deviations, stored, weights = [], [], [], []
         for layer, statistics in self.statistics.items():
             mean, var = channel_moments(trace.activations[layer])

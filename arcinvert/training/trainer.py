@@ -155,7 +155,7 @@ class Run:
         """Linear warm-up, then half a cosine down to 0."""
         warmup = self.config.warmup * self.steps_per_epoch
         if self.step < warmup:
-            return self.config.lr * (self.step + 1) / warmup
+            return self.config.lr * min(1.0, (self.step + 1) / warmup)
         return self.config.lr * 0.5 * (1 + math.cos(math.pi * (self.step - warmup) / (self.total_steps - warmup)))
 
     def advance(self, images: Tensor, labels: Tensor) -> float:

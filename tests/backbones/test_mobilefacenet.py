@@ -1,13 +1,16 @@
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
 from arcinvert.backbones import build_backbone
+from arcinvert.errors import InputError
 
 BN_KEYS = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 
 
-def on_meta(**settings: float) -> nn.Module:
+def on_meta(**settings: Any) -> nn.Module:
     with torch.device("meta"):
         return build_backbone("mobilefacenet", **settings)
 
@@ -72,3 +75,28 @@ def test_residual_units_add_their_input() -> None:
         nn.init.zeros_(block.layers[2].layers[1].weight)
     assert torch.equal(unit(x), x)
     assert torch.equal(reducing(x), torch.zeros(1, 16, 4, 4))
+
+
+def test_the_large_variant_has_residual_units_at_the_first_size_too() -> None:
+    """arcface_torch's ``mbf_large``: blocks 2-8-12-4 at width 4."""
+    network = on_meta(width=4, blocks=(2, 8, 12, 4))
+    state = network.state_dict()
+    for place, depth in ((1, 2), (3, 8), (5, 12), (7, 4)):
+        units = {key.split(".")[3] for key in state if key.startswith(f"layers.{place}.layers.")}
+        assert units == {str(i) for i in range(depth)}
+    assert state["layers.1.layers.1.layers.1.layers.0.weight"].shape == (128, 1, 3, 3)
+    assert state["layers.1.layers.1.layers.2.layers.0.weight"].shape == (256, 128, 1, 1)
+    assert "layers.1.layers.0.weight" not in state
+    assert all(unit.residual for unit in network.layers[1].layers)
+    assert network(torch.empty(2, 3, 112, 112, device="meta")).shape == (2, 512)
+
+
+def test_blocks_of_the_default_are_1_4_6_2() -> None:
+    assert list(on_meta(blocks=[1, 4, 6, 2]).state_dict()) == list(on_meta().state_dict())
+    assert list(on_meta(blocks=[1, 4, 6, 3]).state_dict()) != list(on_meta().state_dict())
+
+
+@pytest.mark.parametrize("blocks", [(1, 4, 6), (0, 4, 6, 2), (1, 4, 6, -1), (1, 4.0, 6, 2), "1462", 4, (True, 4, 6, 2)])
+def test_blocks_that_are_not_four_positive_integers_are_refused(blocks: object) -> None:
+    with pytest.raises(InputError, match="'mobilefacenet' refuses its settings"):
+        build_backbone("mobilefacenet", blocks=blocks)

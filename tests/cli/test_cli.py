@@ -28,6 +28,7 @@ from arcinvert.errors import (
     InputError,
     UsageError,
 )
+from arcinvert.faceprior import FacePrior
 from arcinvert.recognizer import Recognizer
 
 SIZE = 16
@@ -168,13 +169,24 @@ def test_a_missing_checkpoint(capsys: pytest.CaptureFixture[str], target: Path, 
     assert not out.exists()
 
 
-def test_a_checkpoint_that_is_not_calibrated(
-    capsys: pytest.CaptureFixture[str], target: Path, tmp_path: Path, tiny_checkpoint: Path
+def test_a_checkpoint_that_is_not_calibrated_is_calibrated_once(
+    capsys: pytest.CaptureFixture[str],
+    target: Path,
+    tmp_path: Path,
+    tiny_checkpoint: Path,
+    small_prior: FacePrior,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    out = tmp_path / "out"
-    assert run(["synth", "-e", str(target), "-o", str(out), "--checkpoint", str(tiny_checkpoint)]) == 3
-    assert "arcinvert calibrate" in one_line(capsys.readouterr().err)
-    assert not out.exists()
+    monkeypatch.setattr("arcinvert.faceprior.default_face_prior", lambda: small_prior)
+    monkeypatch.setenv("ARCINVERT_CACHE", str(tmp_path / "cache"))
+    command = ["synth", "-e", str(target), "--steps", "1", "--checkpoint", str(tiny_checkpoint), "-o"]
+    assert run([*command, str(tmp_path / "first")]) == 0
+    assert f"showing it {len(small_prior)} synthetic faces, once" in capsys.readouterr().err
+    assert len(list((tmp_path / "cache" / "calibrations").iterdir())) == 1
+    assert run([*command, str(tmp_path / "second")]) == 0
+    assert "calibrated" not in capsys.readouterr().err
+    for name in ("0000_00.png", "0001_00.png"):
+        assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -224,7 +236,7 @@ def test_a_photo_without_a_face_is_named_and_the_others_are_written(
     from arcinvert.alignment import read_photo
 
     faces = {"0.png": 1, "1.png": 0, "2.png": 3}
-    monkeypatch.setattr("arcinvert.photos.Detector", object)
+    monkeypatch.setattr("arcinvert.photos.open_detector", lambda name: object())
     monkeypatch.setattr(
         "arcinvert.photos.align_photo",
         lambda path, detector: (read_photo(path) if faces[path.name] else None, faces[path.name]),

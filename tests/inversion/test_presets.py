@@ -12,7 +12,7 @@ from arcinvert.errors import UsageError
 from arcinvert.faceprior import FacePrior
 from arcinvert.inversion.invert import invert
 from arcinvert.inversion.parameterization import FaceBasis, Pixels
-from arcinvert.inversion.presets import PRESETS, Attack, conditional, location_match, preset
+from arcinvert.inversion.presets import PRESETS, Attack, conditional, halfway, location_match, preset
 from arcinvert.inversion.synthesis import generator_for
 from arcinvert.inversion.terms import all_taps
 from arcinvert.recognizer import Recognizer
@@ -138,3 +138,16 @@ def test_the_maps_of_a_calibration_reach_the_size_of_their_layers(attack: Attack
 def test_presets_are_named_in_the_help_of_the_command_line() -> None:
     text = (Path(__file__).parents[2] / "arcinvert" / "cli" / "synth.py").read_text()
     assert all(name in text for name in PRESETS)
+
+
+def test_halfway_is_between_the_target_and_what_the_basis_can_draw(attack: Attack) -> None:
+    torch.testing.assert_close(halfway(attack), attack.target)  # calibrated without pictures
+    size = attack.target.shape[1]
+    swapped = torch.eye(size).roll(1, 0)
+    taught = replace(attack.calibration, drawn_weight=swapped, drawn_bias=torch.zeros(size))
+    moved = replace(attack, calibration=taught)
+    torch.testing.assert_close(halfway(moved, 0.0), attack.target)
+    torch.testing.assert_close(halfway(moved, 1.0), attack.target @ swapped)
+    between = halfway(moved)
+    torch.testing.assert_close(between.norm(dim=1), torch.ones(3))
+    assert bool(((between * attack.target).sum(1) > (attack.target * taught.drawn(attack.target)).sum(1)).all())

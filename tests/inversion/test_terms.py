@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from arcinvert.backbones import build_backbone
 from arcinvert.errors import InputError
 from arcinvert.inversion.objectives import CosineMatch, L2Match
 from arcinvert.inversion.priors import (
@@ -13,9 +14,10 @@ from arcinvert.inversion.priors import (
     LocationMatch,
     PaperBatchNormMatch,
     TotalVariation,
+    stored_statistics,
 )
 from arcinvert.inversion.terms import all_taps, channel_moments
-from arcinvert.recognizer import ChannelStatistics, Trace
+from arcinvert.recognizer import ChannelStatistics, Preprocessing, Recognizer, Trace
 
 
 def random_trace(batch=3, channels=(4, 6), side=8):
@@ -164,3 +166,15 @@ def test_taps_are_those_of_the_terms_that_weigh_something():
     stored = statistics(random_trace())
     terms = {"a": (1.0, BatchNormMatch(stored)), "b": (0.0, LocationMatch({"other": torch.ones(1)}, {}))}
     assert all_taps(terms) == ("layer0", "layer1")
+
+
+def test_a_layer_of_one_position_is_no_prior() -> None:
+    network = build_backbone("mobilefacenet", width=0.25, embedding_size=8)
+    recognizer = Recognizer(network, Preprocessing(), embedding_size=8)
+    found = stored_statistics(recognizer)
+    assert set(recognizer.layers) - set(found) == {"features.layers.0.layers.1"}
+
+
+def test_a_network_without_statistics_costs_nothing() -> None:
+    trace = Trace(torch.rand(2, 3, 112, 112), torch.nn.functional.normalize(torch.rand(2, 8)))
+    assert torch.equal(BatchNormMatch({})(trace), torch.zeros(2))

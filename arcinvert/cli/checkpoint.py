@@ -1,0 +1,205 @@
+"""``arcinvert checkpoint``: bring a recognizer in, look at it, test it, take it out."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from arcinvert.cli.common import Device, Json, ProgressLine, answer, device, say
+from arcinvert.errors import UsageError
+
+if TYPE_CHECKING:
+    from arcinvert.recognizer import Recognizer
+
+NAME = "checkpoint"
+
+app = typer.Typer(help="Import, describe, verify, export and fetch recognizers.", no_args_is_help=True)
+
+File = Annotated[
+    Path, typer.Argument(help="Ours, ONNX, arcface_torch, CVLFace, AdaFace or MXNet; or the name of a known one.")
+]
+
+
+@app.command("import")
+def import_(
+    file: File,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The .safetensors to write.")],
+    colour: Annotated[str | None, typer.Option(help="RGB or BGR, if the file's own contract is wrong.")] = None,
+    mean: Annotated[float | None, typer.Option(help="Of the input, in 0..255.")] = None,
+    std: Annotated[float | None, typer.Option(help="Of the input, in 0..255.")] = None,
+    json_out: Json = False,
+) -> None:
+    """Turn a foreign weight file into a checkpoint of ours."""
+    from arcinvert.checkpoint import save_checkpoint
+    from arcinvert.evaluation.contract import contract_of
+    from arcinvert.importers import open_checkpoint
+    from arcinvert.recognizer import Recognizer
+
+    stored = open_checkpoint(file)
+    changed = {
+        "colour": colour,
+        "mean": None if mean is None else [mean / 255] * 3,
+        "std": None if std is None else [std / 255] * 3,
+    }
+    changed = {key: value for key, value in changed.items() if value is not None}
+    if changed:
+        stored.header["preprocessing"] = {**stored.header["preprocessing"], **changed}
+        stored.header["source"] = {**stored.header.get("source", {}), "contract": "given"}
+    recognizer = Recognizer.from_checkpoint(stored, str(file))  # refuses what does not fit, before anything is written
+    digest = save_checkpoint(out, {k: v for k, v in stored.header.items() if k != "format"}, stored.tensors)
+    contract = contract_of(recognizer.preprocessing)
+    if json_out:
+        answer(
+            json.dumps({"out": str(out), "digest": digest, "contract": contract, "source": stored.header.get("source")})
+        )
+        return
+    answer(f"{out}: {stored.header['backbone']}, {recognizer.embedding_size}-d, {_norms(recognizer)}")
+    if stored.header.get("source", {}).get("contract") == "assumed":
+        say(
+            f"the file does not say how images are put before it; {contract['colour']}, "
+            f"(x - {contract['mean'][0]:g}) / {contract['std'][0]:g} is assumed; `arcinvert checkpoint verify` tests it"
+        )
+
+
+@app.command()
+def info(file: File, json_out: Json = False) -> None:
+    """Say what a checkpoint holds: network, image contract, BatchNorm layers, calibration, thresholds."""
+    from arcinvert.evaluation.contract import describe
+    from arcinvert.faceprior import default_face_prior
+    from arcinvert.recognizer import Recognizer
+
+    recognizer = Recognizer.load(file)
+    found = describe(recognizer, default_face_prior())
+    if json_out:
+        answer(json.dumps(found))
+        return
+    contract, calibration = found["contract"], found["calibration"]
+    lines = {
+        "format": found["format"],
+        "backbone": f"{found['backbone']}, {found['parameters'] / 1e6:.2f} M parameters",
+        "embedding": f"{found['embedding_size']}-d",
+        "image": f"{contract['size'][0]}x{contract['size'][1]} {contract['colour']}, "
+        f"(x - {_numbers(contract['mean'])}) / {_numbers(contract['std'])} ({contract['from']})",
+        "BatchNorm": _norms(recognizer),
+        "calibrated": f"on {calibration['faces']} faces, in {calibration['in']}" if calibration else "no",
+        "thresholds": "; ".join(
+            f"{t['threshold']:.4f} at FMR {t['fmr']:g} ({t['impostor_pairs']} impostor pairs)"
+            for t in found["thresholds"]
+            if t["threshold"] is not None
+        )
+        or "none known",
+        "licence": found["licence"] or "the file does not say",
+        "digest": found["digest"],
+    }
+    for key, value in lines.items():
+        answer(f"{key:<11}{value}")
+    if found["batchnorm"]["dropped_channels"]:
+        say(f"{found['batchnorm']['dropped_channels']} BatchNorm channels store no usable statistics and are left out")
+    if not calibration:
+        say("not calibrated: `synth` does it on first use, `arcinvert calibrate` ahead of time")
+
+
+@app.command()
+def verify(
+    file: File,
+    against: Annotated[
+        Path | None, typer.Option("--against", help="An ONNX file of the same network, run by onnxruntime.")
+    ] = None,
+    faces: Annotated[int, typer.Option(help="How many synthetic faces are shown.")] = 100,
+    device_name: Device = "auto",
+    json_out: Json = False,
+) -> None:
+    """Test a recognizer on synthetic faces; exit code 10 if it is not what it seems."""
+    from arcinvert.evaluation import contract
+    from arcinvert.faceprior import default_face_prior
+    from arcinvert.recognizer import Recognizer
+
+    recognizer = Recognizer.load(file, device=device(device_name))
+    prior = default_face_prior().to(recognizer.device)
+    found = contract.verify(recognizer, prior, against=against, faces=faces, progress=ProgressLine("contract"))
+    if json_out:
+        answer(json.dumps(asdict(found)))
+    else:
+        if found.parity_mean is not None:
+            answer(
+                f"against {against}: cosine {found.scores[0].parity:.6f} at least, {found.parity_mean:.6f} on average"
+            )
+        answer(f"mirror image: cosine {found.mirror:.3f}")
+        answer(f"{'contract':<26}{'BatchNorm':>12}{'d-prime':>9}{'AUC':>9}" + (f"{'parity':>11}" if against else ""))
+        for number, score in enumerate(found.scores):
+            name = f"{score.colour} {score.scaling}" + (" *" if number == 0 else "")
+            parity = "" if score.parity is None else f"{score.parity:>11.5f}"
+            distance = f"{'-':>12}" if score.mismatch is None else f"{score.mismatch:>12.3f}"
+            answer(f"{name:<26}{distance}{score.separation:>9.2f}{score.auc:>9.4f}{parity}")
+        answer(f"* as stored; {found.faces} synthetic faces; BatchNorm: distance to the statistics it stores")
+        for problem in found.problems:
+            answer(f"PROBLEM: {problem}")
+        if not found.problems:
+            answer("no problem found")
+    if found.problems:
+        raise typer.Exit(10)
+
+
+@app.command()
+def export(
+    file: File,
+    out: Annotated[Path, typer.Option("--out", "-o", help="net.onnx, or backbone.pth with arcface_torch's names.")],
+    fold: Annotated[bool, typer.Option("--fold", help="ONNX: fold BatchNorm into the convolutions.")] = False,
+    json_out: Json = False,
+) -> None:
+    """Write a recognizer as ONNX (checked against onnxruntime) or as an arcface_torch backbone."""
+    from arcinvert.importers import open_checkpoint
+
+    kind = out.suffix.lower()
+    if kind not in (".onnx", ".pth", ".pt") or (fold and kind != ".onnx"):
+        raise UsageError(f"expected an output .onnx (--fold goes with it only), .pth or .pt, got {str(out)!r}")
+    stored = open_checkpoint(file)
+    parity: float | None = None
+    if kind == ".onnx":
+        from arcinvert.export import export_onnx
+
+        parity = export_onnx(stored, out, fold=fold)
+    else:
+        from arcinvert.export.arcface_torch import write_arcface_torch
+        from arcinvert.recognizer import build_network
+
+        write_arcface_torch(out, build_network(stored, str(file)))
+    if json_out:
+        answer(json.dumps({"out": str(out), "parity": parity}))
+    else:
+        checked = "" if parity is None else f", onnxruntime agrees to a cosine of {parity:.6f}"
+        answer(f"{out}: written{checked}")
+
+
+@app.command()
+def pull(
+    name: Annotated[str, typer.Argument(help="A known recognizer, or owner/name on the hub.")],
+    revision: Annotated[str | None, typer.Option(help="The commit to take.")] = None,
+    sha256: Annotated[str | None, typer.Option(help="What the file's digest must be.")] = None,
+    inner: Annotated[str | None, typer.Option("--file", help="Which file of the repository.")] = None,
+    json_out: Json = False,
+) -> None:
+    """Fetch a public recognizer into the cache; `--checkpoint NAME` then finds it."""
+    from arcinvert.importers import names
+
+    found = names.pull(name, revision=revision, sha256=sha256, file=inner, say=say)
+    if json_out:
+        answer(json.dumps({"name": name, "file": str(found)}))
+    else:
+        answer(f"{name}: {found}")
+
+
+def _norms(recognizer: "Recognizer") -> str:
+    folded = len(recognizer.folded)
+    found = len(recognizer.layers) - folded
+    if not folded:
+        return f"{found} BatchNorm layers"
+    if recognizer.header.get("backbone") != "graph":
+        return f"{found} of {found + folded} BatchNorm layers, {folded} folded into convolutions"
+    return f"{found} BatchNorm layers, {folded} convolutions without one (folded, or never there)"
+
+
+def _numbers(values: list[float]) -> str:
+    return f"{values[0]:g}" if len(set(values)) == 1 else str(tuple(values))

@@ -1,0 +1,293 @@
+"""Weight files of torch: what arcface_torch, CVLFace and AdaFace write.
+
+Nothing but tensors is ever unpickled. A layout is told from the names of the tensors; depths and
+width are read off them. Whether every tensor fits is settled by
+:func:`arcinvert.checkpoint.load_strictly`, once the network is built.
+"""
+
+import re
+import struct
+import warnings
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any, NoReturn
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from arcinvert.backbones.iresnet import BLOCKS
+from arcinvert.backbones.mobilefacenet import BLOCKS as MOBILE_BLOCKS
+from arcinvert.checkpoint import Checkpoint, file_digest
+from arcinvert.errors import CheckpointError, EnvironmentProblem
+
+WAY_OUT = "where it was made, save its state_dict() or export it to ONNX"
+
+State = dict[str, Tensor]
+_DAMAGED = (
+    *(UnpicklingError, SafetensorError, zipfile.BadZipFile, struct.error, EOFError, OSError, MemoryError),
+    *(RuntimeError, LookupError, ValueError, TypeError, AttributeError, AssertionError, ArithmeticError),
+)
+_NUMBERS = {torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int32, torch.int64}
+_PREFIX = re.compile(r"(?:(?:module|_orig_mod|model|net)\.)*")
+_COLOUR = re.compile(r"""(?:^|[{,])[ \t]*["']?color_space["']?[ \t]*:[ \t]*["']?(\w*)""", re.MULTILINE)
+_IR = {"input_layer.0": "conv1", "input_layer.1": "bn1", "input_layer.2": "prelu"}
+_IR |= {"output_layer.0": "bn2", "output_layer.3": "fc", "output_layer.4": "features"}
+_IR_BLOCK = {f"res_layer.{i}": part for i, part in enumerate(("bn1", "conv1", "bn2", "prelu", "conv2", "bn3"))}
+_IR_BLOCK |= {"shortcut_layer.0": "downsample.0", "shortcut_layer.1": "downsample.1"}
+
+
+def read(path: Path) -> Checkpoint:
+    """A weight file of torch, zipped or not, or safetensors that are not ours.
+
+    Raises:
+        CheckpointError: not such a file, damaged, more than tensors, or another layout.
+        EnvironmentProblem: the file cannot be read.
+    """
+    if path.suffix == ".pdparams":
+        refuse_paddle(path)
+    stored, source = _stored(path), ""
+    for key in ("state_dict_backbone", "state_dict"):
+        if isinstance(stored, Mapping) and isinstance(stored.get(key), Mapping):
+            stored, source = stored[key], " training state" if key == "state_dict_backbone" else ""
+    state, prefix = _without_prefix(_checked(stored, path), path)
+    made_by, colour = "arcface_torch", "RGB"
+    if any(key.startswith(("input_layer.", "body.")) for key in state):
+        backbone, settings, state = _ir(state, path)
+        made_by = "AdaFace" if re.sub(r"(module|_orig_mod)\.", "", prefix) == "model." else "CVLFace"
+    elif any(key.startswith("conv_sep.") for key in state):
+        backbone, settings = _mobilefacenet(state, path)
+    else:
+        backbone, settings = _iresnet(state, path)
+        made_by = "CVLFace" if prefix.endswith("net.") else made_by
+    if made_by != "arcface_torch":
+        colour = "BGR" if made_by == "AdaFace" else _colour(path)
+    for key in [key for key in state if key.endswith(".running_mean")]:
+        state.setdefault(key.removesuffix("running_mean") + "num_batches_tracked", torch.tensor(0))
+    header = {
+        "backbone": backbone,
+        "backbone_settings": settings,
+        "embedding_size": settings["embedding_size"],
+        "preprocessing": {"size": [112, 112], "colour": colour, "mean": [0.5] * 3, "std": [0.5] * 3},
+        "source": {"format": made_by + source, "file": path.name},
+    }
+    return Checkpoint(header, {f"network.{key}": tensor for key, tensor in state.items()}, file_digest(path))
+
+
+def refuse_paddle(path: Path) -> NoReturn:
+    """A ``.pdparams`` of ArcFace-Paddle is a pickle, which is never opened.
+
+    Raises:
+        CheckpointError: always; it names the way out.
+    """
+    raise CheckpointError(
+        f"{str(path)!r} is a pickle of Paddle, which is not opened: export the network with paddle2onnx, open the .onnx"
+    )
+
+
+def _stored(path: Path) -> object:
+    """What the file holds, as safetensors or torch's restricted unpickler sees it."""
+    if not path.is_file():
+        raise CheckpointError(f"expected a weight file, found none at {str(path)!r}")
+    try:
+        with open(path, "rb") as file:
+            start = file.read(9)
+    except OSError as error:
+        raise EnvironmentProblem(f"cannot read {str(path)!r}: {error.strerror or error}") from None
+    is_zip = start.startswith(b"PK\x03\x04")
+    try:
+        if start[8:] == b"{":
+            return load_file(path)
+        if is_zip:
+            _check_archive(path)
+        elif start[:1] != b"\x80":
+            raise CheckpointError(f"{str(path)!r} is no torch or safetensors file: it starts with {start!r}")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+    except _DAMAGED as error:
+        text = " ".join(str(error).split())
+        refused = re.search(r"GLOBAL (\w[\w.]{0,99})", text)
+        if refused is not None:
+            found = f"holds more than tensors: it asks for {refused[1]!r}, which is refused; {WAY_OUT}"
+        else:  # torch's own advice, to load everything, stays out
+            reason = re.search(r"WeightsUnpickler error: (.{1,200}?)(?: Check the documentation.*)?$", text)
+            reason = reason or re.match(r"(?!Weights only)(.{1,200})", text)
+            found = f"is damaged or truncated: {reason[1] if reason else _kind(error)}"
+        raise CheckpointError(f"{str(path)!r} {found}") from None
+
+
+def _check_archive(path: Path) -> None:
+    """That a zip file is as ``torch.save`` writes it: tensors, no program, nothing compressed."""
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+    names = [entry.filename for entry in entries]
+    if any(name.endswith("/constants.pkl") or "/code/" in name for name in names):
+        raise CheckpointError(f"{str(path)!r} is a TorchScript archive, a program with its weights; {WAY_OUT}")
+    if not any(name.endswith("/data.pkl") for name in names):
+        raise CheckpointError(f"expected a zip archive of torch.save in {str(path)!r}, got one of {_some(names)}")
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+        raise CheckpointError(f"{str(path)!r} is compressed inside, which no file of torch.save is")
+
+
+def _checked(stored: object, path: Path) -> State:
+    """The tensors by name, without class centres, if that is what it is and the file is large enough."""
+    if isinstance(stored, Mapping) and set(stored) == {"state", "param_groups"}:
+        raise CheckpointError(f"{str(path)!r} holds the state of an optimiser, and no network")
+    if not isinstance(stored, Mapping):
+        raise CheckpointError(f"expected a state dict in {str(path)!r}, got a {_kind(stored)}; {WAY_OUT}")
+    for key, value in stored.items():
+        if not isinstance(key, str) or not key.isprintable() or not isinstance(value, Tensor):
+            found = f"a {_kind(value)} under {str(key)[:60]!r} (beside {_some(list(stored))})"
+            raise CheckpointError(f"expected a plain state dict in {str(path)!r}, got {found}; {WAY_OUT}")
+        if value.layout != torch.strided or value.dtype not in _NUMBERS or value.device.type != "cpu":
+            found = f"{value.layout}, {value.dtype}, on {value.device.type} under {key[:60]!r}"
+            raise CheckpointError(f"expected plain tensors in {str(path)!r}, got {found}")
+    state = {key: value.detach() for key, value in stored.items() if not key.startswith("head.")}
+    if sum(value.numel() * value.element_size() for value in state.values()) > path.stat().st_size:
+        raise CheckpointError(f"the tensors that {str(path)!r} speaks of are larger than the file")
+    return state
+
+
+def _without_prefix(state: State, path: Path) -> tuple[State, str]:
+    """The tensors by the names the network itself gives them, and what wrappers put before these."""
+    cut = {key: match.end() for key in state if (match := _PREFIX.match(key))}
+    anchors = ("input_layer.", "body.", "conv1.", "layer1.", "conv_sep.")
+    prefixes = sorted({key[:end] for key, end in cut.items() if key[end:].startswith(anchors)})
+    if len(prefixes) > 1:
+        raise CheckpointError(f"expected one network in {str(path)!r}, got several, under {_some(prefixes)}")
+    prefix = prefixes[0] if prefixes else ""
+    return {key.removeprefix(prefix): value for key, value in state.items()}, prefix
+
+
+def _iresnet(state: State, path: Path) -> tuple[str, dict[str, Any]]:
+    """Name and settings of an IResNet in arcface_torch's layout."""
+    depths = [_count(state, rf"layer{stage}\.") for stage in range(1, 5)]
+    found = ""
+    if any(".se." in key or ".se_block." in key for key in state):
+        found = "blocks with squeeze-and-excitation"
+    elif any("patch_embed" in key or ".attn." in key for key in state):
+        found = "a transformer"
+    elif not any(depths):
+        found = f"tensors of {_some(list(dict.fromkeys(key.split('.')[0] for key in state)))}"
+    elif not any(".prelu." in key for key in state):
+        found = "a ResNet without PReLU"
+    if found:
+        raise CheckpointError(f"expected an IResNet or MobileFaceNet in {str(path)!r}, got {found}; try it as ONNX")
+    backbone = _depth(depths, path)
+    part = r"[0-9]+\.(conv[12]|prelu|bn[23])\.weight"
+    channels = [_size(state, rf"layer{s}\.{part}", f"channels of layer{s}", path) for s in range(1, 5)]
+    return backbone, {"width": _width(channels, path), "embedding_size": _embedding(state, path)}
+
+
+def _ir(state: State, path: Path) -> tuple[str, dict[str, Any], State]:
+    """Name, settings and renamed tensors of an IResNet in the layout of CVLFace and AdaFace."""
+    found = ""
+    if any("se_block" in key or ".fc1." in key for key in state):
+        found = "blocks with squeeze-and-excitation (IR-SE)"
+    elif any(".res_layer.7." in key for key in state):
+        found = "bottleneck blocks (IR-152 or IR-200)"
+    elif any(".res_layer.3." in key and value.ndim == 4 for key, value in state.items()):
+        found = "blocks without a BatchNorm between their convolutions (face.evoLVe)"
+    if found:
+        raise CheckpointError(f"expected IR-18, 34, 50 or 101 in {str(path)!r}, got {found}; try it as ONNX")
+    blocks = range(_count(state, r"body\."))
+    channels = [_size(state, rf"body\.{i}\.res_layer\.[345]\.weight", f"channels of body.{i}", path) for i in blocks]
+    depths = [len(list(stage)) for _, stage in groupby(channels)]
+    backbone = _depth(depths, path)
+    width = _width([count for count, _ in groupby(channels)], path)
+    names = dict(_IR)
+    places = [f"layer{stage}.{i}" for stage, depth in enumerate(depths, start=1) for i in range(depth)]
+    for block, place in zip(blocks, places, strict=True):
+        names |= {f"body.{block}.{theirs}": f"{place}.{ours}" for theirs, ours in _IR_BLOCK.items()}
+    renamed: State = {}
+    for key, value in state.items():
+        part, _, kind = key.rpartition(".")
+        renamed[f"{names.get(part, part)}.{kind}"] = value
+    embedding = _embedding(renamed, path)
+    renamed.setdefault("features.weight", torch.ones(embedding))
+    renamed.setdefault("features.bias", torch.zeros(embedding))
+    return backbone, {"width": width, "embedding_size": embedding, "shortcut": "pool"}, renamed
+
+
+def _mobilefacenet(state: State, path: Path) -> tuple[str, dict[str, Any]]:
+    """Name and settings of arcface_torch's ``mbf`` and ``mbf_large``."""
+    blocks = [_count(state, rf"layers\.{place}\.layers\.", r"\.layers\.") for place in (1, 3, 5, 7)]
+    blocks[0] = blocks[0] or 1
+    if not all(blocks):
+        raise CheckpointError(f"expected a whole MobileFaceNet in {str(path)!r}, got blocks {_dashed(blocks)}")
+    small = _size(state, r"layers\.0\.layers\.[012]\.weight", "channels", path)
+    settings: dict[str, Any] = {"width": small / 64, "embedding_size": _embedding(state, path)}
+    return "mobilefacenet", settings | ({} if tuple(blocks) == MOBILE_BLOCKS else {"blocks": blocks})
+
+
+def _depth(depths: Sequence[int], path: Path) -> str:
+    for depth, blocks in BLOCKS.items():
+        if tuple(depths) == blocks:
+            return f"iresnet{depth}"
+    known = ", ".join(_dashed(blocks) for blocks in BLOCKS.values())
+    raise CheckpointError(f"expected stages of {known} blocks in {str(path)!r}, got {_dashed(depths)}")
+
+
+def _width(channels: Sequence[int], path: Path) -> float:
+    """The factor on 64, 128, 256 and 512 that gives these channels."""
+    bases = (64, 128, 256, 512)
+    low = max((count - 0.5) / base for count, base in zip(channels, bases, strict=True))
+    high = min((count + 0.5) / base for count, base in zip(channels, bases, strict=True))
+    for width in (channels[3] / 512, (low + high) / 2):
+        if width > 0 and [max(1, round(width * base)) for base in bases] == list(channels):
+            return width
+    raise CheckpointError(f"expected channels in the ratio 1-2-4-8 in {str(path)!r}, got {_dashed(channels)}")
+
+
+def _embedding(state: State, path: Path) -> int:
+    names = r"fc\.(weight|bias)|features\.(layers\.[23]\.)?(weight|bias|running_mean|running_var)"
+    return _size(state, names, "embedding's size", path)
+
+
+def _count(state: State, before: str, after: str = r"\.") -> int:
+    """How many numbers, from 0 on, stand between ``before`` and ``after`` in the names."""
+    pattern = re.compile(rf"{before}([0-9]{{1,4}}){after}")
+    numbers = {int(match[1]) for match in map(pattern.match, state) if match}
+    return next(i for i in range(len(numbers) + 1) if i not in numbers)
+
+
+def _size(state: State, names: str, what: str, path: Path) -> int:
+    """The first size of the first tensor whose name matches."""
+    for key, value in state.items():
+        if re.fullmatch(names, key) and value.ndim and len(value):
+            return len(value)
+    raise CheckpointError(f"expected a whole network in {str(path)!r}, but no tensor gives the {what}")
+
+
+def _colour(path: Path) -> str:
+    """What CVLFace's description beside a weight file says of the order of colours; RGB if there is none."""
+    beside = (path.with_suffix(".yaml"), path.parent / "pretrained_model" / "model.yaml", path.parent / "config.json")
+    for place in beside:
+        try:
+            with open(place, encoding="utf-8", errors="replace") as file:
+                found = sorted(set(_COLOUR.findall(file.read(1 << 16))))
+        except OSError:
+            continue
+        if found not in ([], ["RGB"], ["BGR"]):
+            raise CheckpointError(f"expected color_space RGB or BGR in {str(place)!r}, got {_some(found)}")
+        if found:
+            return str(found[0])
+    return "RGB"
+
+
+def _dashed(numbers: Iterable[int]) -> str:
+    return "-".join(map(str, numbers))
+
+
+def _some(names: Sequence[object]) -> str:
+    shown = ", ".join(repr(str(name)[:40]) for name in names[:5]) or "nothing"
+    return shown + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def _kind(value: object) -> str:
+    return type(value).__name__

@@ -8,7 +8,7 @@ picture (type I) and with the identity's other pictures (type II). A judge is an
 takes RGB in 0..255. Thresholds are fixed beforehand, on impostor pairs of the other held-out
 identities. Controls: the mean face, the reconstruction of another target (shuffled), and a real
 second photo. ``--ablate`` repeats the run with each term of the preset left out, from the mean face
-in place of the predicted one, and with free pixels.
+in place of the predicted one, matching the target alone, and without any descent.
 """
 
 import argparse
@@ -28,6 +28,7 @@ from arcinvert.calibration import calibration_of
 from arcinvert.evaluation.metrics import auc, score_pairs, threshold_at_fmr, wilson_interval
 from arcinvert.faceprior import default_face_prior
 from arcinvert.inversion.invert import Recipe, invert, to_bytes
+from arcinvert.inversion.objectives import CosineMatch
 from arcinvert.inversion.parameterization import FaceBasis
 from arcinvert.inversion.presets import PRESETS, Attack
 from arcinvert.inversion.synthesis import contact_sheet, generator_for, write_png
@@ -87,12 +88,17 @@ def variants(name: str, ablate: bool) -> dict[str, Vary]:
         basis = FaceBasis(attack.prior, torch.zeros(len(attack.target), attack.prior.size, device=attack.target.device))
         return dataclasses.replace(recipe, parameterization=basis)
 
+    def whole_target(recipe: Recipe, attack: Attack) -> Recipe:
+        match = (recipe.terms["match"][0], CosineMatch(attack.target))
+        return dataclasses.replace(recipe, terms={**recipe.terms, "match": match})
+
     found: dict[str, Vary] = {name: lambda recipe, attack: recipe}
     if ablate:
         found |= {f"{name}, no {term}": without(term) for term in ("batchnorm", "face")}
         found |= {f"{name}, batchnorm {w:g}": weighted("batchnorm", w) for w in (0.1, 0.3)}
         found[f"{name}, no jitter"] = lambda recipe, attack: dataclasses.replace(recipe, transform=None)
         found[f"{name}, from the mean face"] = mean_start
+        found[f"{name}, matching the target alone"] = whole_target
         found[f"{name}, no descent"] = lambda recipe, attack: dataclasses.replace(recipe, steps=0)
     return found
 

@@ -102,6 +102,21 @@ def test_info(backbone: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "calibrate" in shown.err
 
 
+def test_info_names_the_licence_that_a_file_states(
+    backbone: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import onnx
+
+    assert run(["checkpoint", "export", str(backbone), "-o", str(tmp_path / "net.onnx")]) == 0
+    model = onnx.load(str(tmp_path / "net.onnx"))
+    onnx.helper.set_model_props(model, {"License": "CC-BY-NC-4.0"})
+    onnx.save(model, str(tmp_path / "licensed.onnx"))
+    capsys.readouterr()
+    for name, licence in (("net.onnx", None), ("licensed.onnx", "CC-BY-NC-4.0")):
+        assert run(["checkpoint", "info", str(tmp_path / name), "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["licence"] == licence
+
+
 def test_info_of_the_shipped_checkpoint(capsys: pytest.CaptureFixture[str]) -> None:
     from arcinvert.recognizer import default_checkpoint
 

@@ -16,6 +16,7 @@ from arcinvert.backbones import build_backbone
 from arcinvert.backbones.iresnet import IResNet
 from arcinvert.checkpoint import Checkpoint, load_checkpoint, load_strictly, save_checkpoint
 from arcinvert.errors import CheckpointError
+from arcinvert.importers import open_checkpoint
 from arcinvert.importers.mxnet_file import read
 
 FLAGS = {"float32": 0, "float64": 1, "float16": 2, "uint8": 3, "int32": 4, "int8": 5, "int64": 6}
@@ -178,6 +179,20 @@ class TestIResNet:
             expected = small((image - 127.5) * 0.0078125)
         assert expected.std() > 0.1
         torch.testing.assert_close(features(checkpoint, image), expected, atol=1e-5, rtol=1e-5)
+
+    def test_an_iresnet50_is_read_back_as_one_of_ours(self, tmp_path: Path) -> None:
+        torch.manual_seed(2)
+        settings = {"width": 0.125, "embedding_size": 16, "eps": 2e-5}
+        network = lively(build_backbone("iresnet50", **settings))
+        assert isinstance(network, IResNet)
+        stored = open_checkpoint(lresnet(network).write(tmp_path))
+        assert (stored.header["backbone"], stored.header["backbone_settings"]) == ("iresnet50", settings)
+        found, expected = stored.section("network"), network.state_dict()
+        assert found.keys() == expected.keys()
+        for key, value in expected.items():
+            if not key.endswith("num_batches_tracked"):
+                # The embedding's gamma is fixed at 1, whatever the file stores.
+                assert torch.equal(found[key], value), key
 
     def test_the_header(self, tmp_path: Path, small: IResNet) -> None:
         symbol = lresnet(small).write(tmp_path)

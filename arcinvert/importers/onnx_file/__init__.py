@@ -76,7 +76,7 @@ def read(path: Path) -> Checkpoint:
         raise CheckpointError(f"{str(path)!r} never computes its output {graph.output[0].name!r}")
     mean, std, contract, given = _contract(builder, image.type.tensor_type.elem_type)
     settings, weights = builder.finish(output)
-    header = {
+    header: dict[str, Any] = {
         "backbone": "graph",
         "backbone_settings": settings,
         "embedding_size": builder.shape(settings["output"])[-1],
@@ -88,6 +88,9 @@ def read(path: Path) -> Checkpoint:
         },
         "source": {"format": "ONNX", "file": path.name, "contract": contract, "input": given},
     }
+    said = {entry.key.lower(): entry.value for entry in model.metadata_props}
+    if licence := said.get("licence") or said.get("license"):
+        header["source"]["licence"] = licence
     digest = hashlib.sha256(content)
     for place in sorted(file.outer):
         digest.update(hashlib.sha256(file.outer[place]).digest())

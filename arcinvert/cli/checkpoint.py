@@ -138,6 +138,8 @@ def verify(
             answer(f"PROBLEM: {problem}")
         if not found.problems:
             answer("no problem found")
+        if against is None and found.scores[0].mismatch is None:
+            answer("the network stores no BatchNorm statistics: only --against can tell RGB from BGR")
     if found.problems:
         raise typer.Exit(10)
 

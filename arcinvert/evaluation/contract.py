@@ -158,12 +158,13 @@ def verify(
             contract = replace(stored, colour=colour, mean=(mean / 255,) * 3, std=(std / 255,) * 3)
             candidates.setdefault((colour, name), contract)
     scores: list[ContractScore] = []
-    trial = copy.copy(recognizer)
+    trial, embedded = copy.copy(recognizer), torch.empty(0)
     for number, (key, contract) in enumerate(candidates.items()):
         trial.preprocessing = contract
-        scores.append(_score(key, trial, images / 255, labels, outside))
+        found, mismatch = _look(trial, images / 255)
+        embedded = embedded if number else found
+        scores.append(_score(key, found, mismatch, labels, outside))
         progress(number + 1, len(candidates), "trying contracts")
-    embedded = recognizer.embed(images / 255).cpu()
     mirror = float((embedded * recognizer.embed(images.flip(-1) / 255).cpu()).sum(1).mean())
     agreement = None if outside is None else float((embedded * outside).sum(1).mean())
     problems = tuple(_problems(scores, mirror))
@@ -214,44 +215,44 @@ def _named(contract: Preprocessing) -> tuple[str, str]:
     return contract.colour, f"(x - {shown['mean']}) / {shown['std']}"
 
 
-@torch.no_grad()
 def _score(
-    key: tuple[str, str], recognizer: Recognizer, images: Tensor, labels: np.ndarray, outside: Tensor | None
+    key: tuple[str, str], rows: Tensor, mismatch: float | None, labels: np.ndarray, outside: Tensor | None
 ) -> ContractScore:
-    rows = recognizer.embed(images)
-    scored = score_pairs(rows.cpu().numpy(), labels)
+    scored = score_pairs(rows.numpy(), labels)
     genuine, impostor = scored.genuine, scored.impostor
     pooled = float(np.sqrt((genuine.var() + impostor.var()) / 2))
     return ContractScore(
         *key,
         separation=float(genuine.mean() - impostor.mean()) / max(pooled, 1e-9),
         auc=auc(genuine=genuine, impostor=impostor),
-        mismatch=_mismatch(recognizer, images),
-        parity=None if outside is None else float((rows.cpu() * outside).sum(1).min()),
+        mismatch=mismatch,
+        parity=None if outside is None else float((rows * outside).sum(1).min()),
     )
 
 
-def _mismatch(recognizer: Recognizer, images: Tensor) -> float | None:
-    """Distance of the faces' statistics to those that the BatchNorm layers store, the mean over layers.
+@torch.no_grad()
+def _look(recognizer: Recognizer, images: Tensor) -> tuple[Tensor, float | None]:
+    """Embeddings (N, D), and the distance of the faces' statistics to those that the BatchNorm layers store.
 
-    Per layer ``(mean - mean*)^2 / var* + (std / std* - 1)^2``, averaged over the usable channels.
+    Per layer ``(mean - mean*)^2 / var* + (std / std* - 1)^2``, averaged over the usable channels; then
+    the mean over layers, None without any.
     """
     stored = {layer: found for layer in recognizer.layers if (found := recognizer.statistics(layer)) is not None}
     stored = {layer: s for layer, s in stored.items() if bool(s.usable.any()) and recognizer.layer_sizes[layer][1] > 1}
-    if not stored:
-        return None
-    sums: dict[str, list[Tensor]] = {layer: [] for layer in stored}
+    embeddings: list[Tensor] = []
+    moments: dict[str, list[Tensor]] = {layer: [] for layer in stored}
     for part in (images[i : i + 16] for i in range(0, len(images), 16)):
-        for layer, x in recognizer.trace(part, taps=stored).activations.items():
-            x = x.double()
-            sums[layer].append(torch.stack([x.mean((2, 3)), x.square().mean((2, 3))], 1))
+        trace = recognizer.trace(part, taps=stored)
+        embeddings.append(trace.embedding.cpu())
+        for layer, x in trace.activations.items():
+            moments[layer].append(torch.stack([x.mean((2, 3)), x.square().mean((2, 3))], 1).cpu().double())
     costs = []
-    for layer, parts in sums.items():
+    for layer, parts in moments.items():
         mean, square = torch.cat(parts).mean(0)
-        s = stored[layer]
-        cost = (mean - s.mean).square() / s.var + (((square - mean.square()).clamp_min(0) / s.var).sqrt() - 1).square()
-        costs.append(cost[s.usable].mean())
-    return float(torch.stack(costs).mean())
+        kept, var, usable = (t.cpu() for t in (stored[layer].mean, stored[layer].var, stored[layer].usable))
+        cost = (mean - kept).square() / var + (((square - mean.square()).clamp_min(0) / var).sqrt() - 1).square()
+        costs.append(cost[usable].mean())
+    return torch.cat(embeddings), float(torch.stack(costs).mean()) if costs else None
 
 
 def _run_elsewhere(path: Path, images: np.ndarray) -> Tensor:

@@ -175,6 +175,15 @@ def test_a_foreign_network_goes_all_the_way(
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["scores"][0]["parity"] > 0.9999
 
 
+def test_verify_says_what_it_cannot_tell(test_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = "only --against can tell RGB from BGR"
+    models = test_data / "models"
+    assert run(["checkpoint", "verify", str(models / f"{Y1}.onnx"), "--faces", "40"]) == 0
+    assert line not in capsys.readouterr().out
+    assert run(["checkpoint", "verify", str(models / f"{Y1}-folded.onnx"), "--faces", "40"]) == 0
+    assert line in capsys.readouterr().out
+
+
 def test_embed_with_a_foreign_network(test_data: Path, faces_dir: Path, tmp_path: Path) -> None:
     picture = faces_dir / "00000" / "00.jpg"
     rows = []

@@ -232,6 +232,20 @@ def similarity(points: np.ndarray, template: np.ndarray = TEMPLATE) -> np.ndarra
     return np.column_stack([turn, template.mean(axis=0) - turn @ points.mean(axis=0)])
 
 
+def landmark_pose(points: np.ndarray) -> tuple[float, float]:
+    """Yaw and pitch that (5, 2) points show, without unit, whatever the tilt: where the nose is, along and down.
+
+    Yaw is its distance from the middle of eyes and mouth over that of the eyes, positive to the right
+    of the picture; pitch its place between eyes (0) and mouth (1). InputError where points coincide.
+    """
+    try:
+        left, right, nose, *mouth = (complex(x, y) for x, y in points)
+        nose, chin = ((point - (left + right) / 2) / (right - left) for point in (nose, (mouth[0] + mouth[1]) / 2))
+        return nose.real - chin.real / 2, nose.imag / chin.imag
+    except (ValueError, IndexError, ZeroDivisionError):
+        raise InputError("expected five points, with eyes and mouth apart") from None
+
+
 def align(image: np.ndarray, landmarks: np.ndarray, size: int = SIZE) -> np.ndarray:
     """Warp a face onto the template; bicubic, averaged where it shrinks, black outside the picture.
 

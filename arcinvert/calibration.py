@@ -5,9 +5,9 @@ Calibration shows a recognizer the faces of the face prior and keeps
 - the conditional prior p(face | embedding): ridge regression from the unit embedding to the
   whitened coefficients of the face basis, and the variance each coefficient keeps around its
   prediction, measured on faces the regression was not fitted to;
-- where it is shown pictures, how it sees them through the face basis: ridge regression from the
-  embedding of a picture to the embedding of what the basis keeps of it. The basis is soft; an image
-  of it that matched the picture's own embedding fully would do so by false detail;
+- how it sees them through the face basis: ridge regression from the embedding of a face to the
+  embedding of what the basis keeps of it. The basis is soft; an image of it that matched the
+  face's own embedding fully would do so by false detail;
 - statistics of the input of each BatchNorm layer, and of the output of each convolution whose
   BatchNorm has been folded away: mean and variance per channel, and, for the first layers, per
   channel and position (kept on a grid of at most 28x28).
@@ -31,7 +31,6 @@ from arcinvert.progress import Progress, silent
 from arcinvert.recognizer import Recognizer
 
 GRID = 28
-PARTS = ("weight", "bias")
 RIDGES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0, 3.0, 10.0, 30.0)
 """An embedding that says much of the fine coefficients wants a small ridge, a poor one a large."""
 
@@ -44,8 +43,7 @@ class Calibration:
         weight: (D, K) of the regression.
         bias: (K,).
         residual: (K,) standard deviation of the coefficients around their prediction.
-        drawn_weight, drawn_bias: (D, D) and (D,) of the regression behind :meth:`drawn`; None if
-            calibration was shown no pictures.
+        drawn_weight, drawn_bias: (D, D) and (D,) of the regression behind :meth:`drawn`.
         channel_mean, channel_var: layer -> (C,).
         location_mean, location_var: layer -> (C, h, w), at most 28x28.
         prior_digest: of the face prior whose coefficients these are.
@@ -55,23 +53,21 @@ class Calibration:
     weight: Tensor
     bias: Tensor
     residual: Tensor
+    drawn_weight: Tensor
+    drawn_bias: Tensor
     channel_mean: dict[str, Tensor] = field(repr=False)
     channel_var: dict[str, Tensor] = field(repr=False)
     location_mean: dict[str, Tensor] = field(repr=False)
     location_var: dict[str, Tensor] = field(repr=False)
     prior_digest: str
     faces: int
-    drawn_weight: Tensor | None = None
-    drawn_bias: Tensor | None = None
 
     def predict(self, embeddings: Tensor) -> Tensor:
         """(B, D) unit norm -> (B, K) whitened coefficients of the expected face."""
         return embeddings @ self.weight + self.bias
 
     def drawn(self, embeddings: Tensor) -> Tensor:
-        """(B, D) of pictures -> (B, D) expected of the same faces as the basis can draw them; both unit norm."""
-        if self.drawn_weight is None or self.drawn_bias is None:
-            return embeddings
+        """(B, D) of faces -> (B, D) expected of them as the basis can draw them; both unit norm."""
         return normalize(embeddings @ self.drawn_weight + self.drawn_bias)
 
     def to_tensors(self) -> dict[str, Tensor]:
@@ -80,9 +76,9 @@ class Calibration:
             "regression.weight": self.weight.half(),
             "regression.bias": self.bias.float(),
             "regression.residual": self.residual.float(),
+            "drawn.weight": self.drawn_weight.half(),
+            "drawn.bias": self.drawn_bias.float(),
         }
-        if self.drawn_weight is not None and self.drawn_bias is not None:
-            tensors |= {"drawn.weight": self.drawn_weight.half(), "drawn.bias": self.drawn_bias.float()}
         for kind, maps in (
             ("channel.mean", self.channel_mean),
             ("channel.var", self.channel_var),
@@ -154,7 +150,8 @@ def kept_calibration(recognizer: Recognizer, prior: FacePrior) -> Calibration | 
 
 
 def _kept_file(recognizer: Recognizer, prior: FacePrior) -> Path:
-    return cache_folder() / "calibrations" / f"{recognizer.digest[:32]}-{prior.digest[:16]}.safetensors"
+    detail = "" if prior.detail is None else prior.detail.digest[:8]
+    return cache_folder() / "calibrations" / f"{recognizer.digest[:32]}-{prior.digest[:16]}{detail}.safetensors"
 
 
 def _from_tensors(recognizer: Recognizer, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> Calibration:
@@ -171,20 +168,20 @@ def _from_tensors(recognizer: Recognizer, tensors: Mapping[str, Tensor], header:
             tensors["regression.weight"].float().to(device),
             tensors["regression.bias"].float().to(device),
             tensors["regression.residual"].float().to(device),
+            tensors["drawn.weight"].float().to(device),
+            tensors["drawn.bias"].float().to(device),
             maps("channel.mean"),
             maps("channel.var"),
             maps("location.mean"),
             maps("location.var"),
             header["prior"],
             int(header["faces"]),
-            *(tensors[f"drawn.{part}"].float().to(device) if "drawn.weight" in tensors else None for part in PARTS),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"the calibration of the checkpoint lacks {error}") from None
     size, width = found.residual.shape, recognizer.embedding_size
     fits = len(size) == 1 and found.bias.shape == size and found.weight.shape == (width, *size)
-    if found.drawn_weight is not None and found.drawn_bias is not None:
-        fits = fits and found.drawn_weight.shape == (width, width) and found.drawn_bias.shape == (width,)
+    fits = fits and found.drawn_weight.shape == (width, width) and found.drawn_bias.shape == (width,)
     if not fits:
         raise CheckpointError("the parts of the checkpoint's calibration do not fit each other")
     foreign = {*found.channel_mean, *found.location_mean} - set(recognizer.layers)
@@ -210,7 +207,7 @@ def calibrate(
     Args:
         recognizer: on the device to work on.
         prior: whose basis the regression predicts.
-        images: (N, 112, 112, 3) uint8 faces to show; by default the faces of the prior itself, as it draws them.
+        images: (N, 112, 112, 3) uint8 faces to show; by default the faces of the prior itself, as it renders them.
         ridges: weights of the regression's squared norm to choose from, in units of one face.
         location_layers: for how many of the first BatchNorm layers to keep statistics per position.
         statistics_faces: how many faces, spread over all, go into the statistics.
@@ -225,7 +222,7 @@ def calibrate(
         raise InputError(f"expected at least 10 faces to calibrate on, got {count}")
     prior = prior.to(recognizer.device)
     embeddings = torch.empty(count, recognizer.embedding_size)
-    drawn = None if images is None else torch.empty_like(embeddings)
+    drawn = torch.empty_like(embeddings)
     coefficients = torch.empty(count, prior.size)
     moments = _Moments(recognizer.layers, recognizer.layers[:location_layers])
     every = max(1, count // statistics_faces)
@@ -233,23 +230,16 @@ def calibrate(
         for rows, faces, codes in _batches(prior, images, range(count), batch_size):
             embeddings[rows.start : rows.stop] = recognizer.trace(faces).embedding.cpu()
             coefficients[rows.start : rows.stop] = codes.cpu()
-            if drawn is not None:
-                drawn[rows.start : rows.stop] = recognizer.trace(prior.decode(codes).clamp(0, 1)).embedding.cpu()
+            drawn[rows.start : rows.stop] = recognizer.trace(prior.decode(codes).clamp(0, 1)).embedding.cpu()
             progress(rows.stop, count, "calibrating")
         for _, faces, _ in _batches(prior, images, range(0, count, every), batch_size // 2 + 1):
             # A face and its mirror image are equally likely.
             moments.add(recognizer.trace(torch.cat([faces, faces.flip(-1)]), taps=recognizer.layers).activations)
-    weight, bias, residual = fit_regression(embeddings, coefficients, ridges=ridges)
     device = recognizer.device
-    seen = None if drawn is None else fit_regression(embeddings, drawn, ridges=ridges)
+    weight, bias, residual = (part.to(device) for part in fit_regression(embeddings, coefficients, ridges=ridges))
+    drawn_weight, drawn_bias, _ = (part.to(device) for part in fit_regression(embeddings, drawn, ridges=ridges))
     return Calibration(
-        weight.to(device),
-        bias.to(device),
-        residual.to(device),
-        *moments.result(),
-        prior.digest,
-        count,
-        *(None, None) if seen is None else (seen[0].to(device), seen[1].to(device)),
+        weight, bias, residual, drawn_weight, drawn_bias, *moments.result(), prior_digest=prior.digest, faces=count
     )
 
 
@@ -310,7 +300,7 @@ def _batches(prior: FacePrior, images: Tensor | None, rows: range, size: int) ->
         chosen = rows[start : start + size]
         if images is None:
             codes = prior.coefficients(chosen)
-            faces = prior.decode(codes).clamp(0, 1)
+            faces = prior.render(codes).clamp(0, 1)
         else:
             faces = (
                 images[chosen.start : chosen.stop : chosen.step].to(prior.mean.device).permute(0, 3, 1, 2).float() / 255

@@ -11,7 +11,7 @@ import tokenize
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,6 +21,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from arcinvert.errors import InputError
+from arcinvert.importers import open_checkpoint
 
 LIMIT = 4 << 30
 """Bytes: an array, or standard input, larger than this is refused."""
@@ -120,6 +121,25 @@ def check_embeddings(array: NDArray[np.generic], size: int, model: str = "the re
     with np.errstate(over="ignore"):
         norms = lengths * largest
     return Embeddings((scaled / lengths[:, None]).astype(np.float32), norms)
+
+
+def class_centres(checkpoint: Path, identities: Sequence[int]) -> Embeddings:
+    """The centres of classes that a checkpoint's network was trained on, as targets.
+
+    Args:
+        checkpoint: one that keeps its head (``keep_head`` in training).
+        identities: numbers of classes, from 0.
+
+    Raises:
+        InputError: it does not keep them, or has fewer classes.
+    """
+    centres = open_checkpoint(checkpoint).section("head").get("centres")
+    if centres is None:
+        raise InputError(f"{str(checkpoint)!r} does not keep its class centres; train with keep_head = true")
+    unknown = [number for number in identities if not 0 <= number < len(centres)]
+    if unknown or not identities:
+        raise InputError(f"expected identities from 0 to {len(centres) - 1}, got {unknown[:5]}")
+    return check_embeddings(centres[list(identities)].float().numpy(), centres.shape[1])
 
 
 def _from_stream(file: BinaryIO, size: int, name: str, key: str | None) -> NDArray[np.generic]:

@@ -3,14 +3,15 @@
 A face is the mean face plus a weighted sum of components (eigenfaces of synthetic faces); its
 *coefficients* are whitened, so that over the faces behind the basis each has mean 0 and standard
 deviation 1. The file also carries the coefficients of those faces themselves, 8 bits each, which
-is what calibration shows a recognizer. ``scripts/make_face_prior.py`` makes the file.
+is what calibration shows a recognizer. ``scripts/make_face_prior.py`` makes the file. What a face
+of the basis lacks is drawn by :mod:`arcinvert.facedetail`, a file of its own.
 
 Turk and Pentland 1991, "Eigenfaces for recognition".
 """
 
 import functools
 import importlib.resources
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -18,7 +19,8 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from arcinvert.checkpoint import load_checkpoint
-from arcinvert.errors import CheckpointError
+from arcinvert.errors import CheckpointError, UsageError
+from arcinvert.facedetail import FaceDetail, load_face_detail
 
 SIZE = 112
 
@@ -36,6 +38,7 @@ class FacePrior:
         labels: (N,) int64, whom each of those faces shows.
         starts: name -> (K,) coefficients of a starting face (``frontal``, ``left``, ``smile``, ...).
         digest: of the file.
+        detail: what the basis cannot draw; None leaves faces soft.
     """
 
     mean: Tensor
@@ -45,6 +48,7 @@ class FacePrior:
     labels: Tensor
     starts: dict[str, Tensor]
     digest: str
+    detail: FaceDetail | None = None
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -60,12 +64,41 @@ class FacePrior:
         return self.codes[chosen].to(self.code_scale.device, self.code_scale.dtype) * self.code_scale
 
     def decode(self, coefficients: Tensor) -> Tensor:
-        """(B, K) whitened coefficients -> (B, 3, 112, 112), not clamped to [0, 1]."""
-        _, _, height, width = self.components.shape
-        detail = (coefficients @ self.components.flatten(1)).view(-1, 3, height, width)
-        if (height, width) != (SIZE, SIZE):
-            detail = interpolate(detail, size=(SIZE, SIZE), mode="bilinear", align_corners=False)
-        return self.mean + detail
+        """(B, K) whitened coefficients -> (B, 3, 112, 112), soft, not clamped to [0, 1]."""
+        return self.mean + interpolate(self._deviation(coefficients), size=(SIZE, SIZE), mode="bilinear")
+
+    def render(self, coefficients: Tensor) -> Tensor:
+        """:meth:`decode`, with the detail that belongs to such a face."""
+        soft = self.decode(coefficients)
+        if self.detail is None:
+            return soft
+        half = interpolate(self.mean[None], size=self.components.shape[-2:], mode="area")
+        detail: Tensor = self.detail.network(half + self._deviation(coefficients))
+        return soft + detail
+
+    def _deviation(self, coefficients: Tensor) -> Tensor:
+        return (coefficients @ self.components.flatten(1)).view(-1, *self.components.shape[1:])
+
+    @property
+    def attribute_weight(self) -> Tensor:
+        """(3, K) by which coefficients decide yaw, pitch and smile.
+
+        Raises:
+            UsageError: this prior does not know them.
+        """
+        if self.detail is None:
+            raise UsageError("this face prior does not know pose and expression")
+        return self.detail.attribute_weight
+
+    def attributes(self, coefficients: Tensor) -> Tensor:
+        """(B, K) whitened coefficients -> (B, 3) expected yaw, pitch and smile; see :class:`FaceDetail`.
+
+        Raises:
+            UsageError: this prior does not know them.
+        """
+        if self.detail is None:
+            raise UsageError("this face prior does not know pose and expression")
+        return coefficients @ self.detail.attribute_weight.T + self.detail.attribute_bias
 
     def encode(self, images: Tensor) -> Tensor:
         """(B, 3, 112, 112) in [0, 1] -> (B, K) whitened coefficients: the projection on the basis."""
@@ -84,6 +117,7 @@ class FacePrior:
             self.labels.to(device),
             {name: start.to(device) for name, start in self.starts.items()},
             self.digest,
+            None if self.detail is None else self.detail.to(device),
         )
 
 
@@ -124,8 +158,7 @@ def load_face_prior(path: Path) -> FacePrior:
 
 @functools.cache
 def default_face_prior() -> FacePrior:
-    """The face prior that ships with the package."""
-    with importlib.resources.as_file(
-        importlib.resources.files("arcinvert") / "data" / "face_prior.safetensors"
-    ) as path:
-        return load_face_prior(path)
+    """The face prior that ships with the package, with its detail."""
+    with importlib.resources.as_file(importlib.resources.files("arcinvert") / "data") as folder:
+        prior = load_face_prior(folder / "face_prior.safetensors")
+        return replace(prior, detail=load_face_detail(folder / "face_detail.safetensors", prior_digest=prior.digest))

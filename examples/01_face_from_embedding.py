@@ -13,7 +13,7 @@ import torch
 from arcinvert import Recognizer, invert, presets
 from arcinvert.calibration import calibration_of
 from arcinvert.faceprior import default_face_prior
-from arcinvert.inversion.synthesis import write_png
+from arcinvert.inversion.sheets import write_png
 
 
 def main() -> None:

@@ -6,9 +6,14 @@ Enrols picture 00 of N identities that the default checkpoint was not trained on
 embedding with a checkpoint, and lets each judge compare the reconstruction with the enrolled
 picture (type I) and with the identity's other pictures (type II). A judge is an ONNX embedder that
 takes RGB in 0..255. Thresholds are fixed beforehand, on impostor pairs of the other held-out
-identities. Controls: the mean face, the reconstruction of another target (shuffled), and a real
-second photo. ``--ablate`` repeats the run with each term of the preset left out, from the mean face
-in place of the predicted one, matching the target alone, and without any descent.
+identities. Controls: the mean face, a random face of the face prior, the reconstruction of another
+target (shuffled), and a real second photo. ``found`` is the share in which the detector finds a face.
+
+``--ablate`` repeats the run with each term of the preset left out, from the mean face in place of
+the predicted one, matching the target alone, without detail, and without any descent. ``--poses``
+asks every target to turn left and right, and prints for how many the measured yaw follows.
+``--race STEPS`` runs the preset ``paper`` for so many steps and prints when it reaches, if it does,
+the judged cosine that the first preset ends with.
 """
 
 import argparse
@@ -24,14 +29,17 @@ import onnxruntime
 import torch
 from torch import Tensor
 
-from arcinvert.calibration import calibration_of
+from arcinvert.calibration import Calibration, calibration_of
 from arcinvert.evaluation.metrics import auc, score_pairs, threshold_at_fmr, wilson_interval
-from arcinvert.faceprior import default_face_prior
+from arcinvert.faceprior import FacePrior, default_face_prior
+from arcinvert.inversion.controls import Controls
+from arcinvert.inversion.holds import crop_detector, holds
 from arcinvert.inversion.invert import Recipe, invert, to_bytes
 from arcinvert.inversion.objectives import CosineMatch
 from arcinvert.inversion.parameterization import FaceBasis
 from arcinvert.inversion.presets import PRESETS, Attack
-from arcinvert.inversion.synthesis import contact_sheet, generator_for, write_png
+from arcinvert.inversion.sheets import contact_sheet, write_png
+from arcinvert.inversion.synthesis import generator_for
 from arcinvert.recognizer import Recognizer
 from arcinvert.training.data import load_faces
 
@@ -85,12 +93,17 @@ def variants(name: str, ablate: bool) -> dict[str, Vary]:
         )
 
     def mean_start(recipe: Recipe, attack: Attack) -> Recipe:
-        basis = FaceBasis(attack.prior, torch.zeros(len(attack.target), attack.prior.size, device=attack.target.device))
+        zeros = torch.zeros(len(attack.target), attack.prior.size, device=attack.target.device)
+        basis = FaceBasis(attack.prior, zeros, soft=recipe.parameterization.soft)
         return dataclasses.replace(recipe, parameterization=basis)
 
     def whole_target(recipe: Recipe, attack: Attack) -> Recipe:
         match = (recipe.terms["match"][0], CosineMatch(attack.target))
         return dataclasses.replace(recipe, terms={**recipe.terms, "match": match})
+
+    def undetailed(recipe: Recipe, attack: Attack) -> Recipe:
+        recipe.parameterization.prior = dataclasses.replace(attack.prior, detail=None)
+        return recipe
 
     found: dict[str, Vary] = {name: lambda recipe, attack: recipe}
     if ablate:
@@ -99,6 +112,7 @@ def variants(name: str, ablate: bool) -> dict[str, Vary]:
         found[f"{name}, no jitter"] = lambda recipe, attack: dataclasses.replace(recipe, transform=None)
         found[f"{name}, from the mean face"] = mean_start
         found[f"{name}, matching the target alone"] = whole_target
+        found[f"{name}, no detail"] = undetailed
         found[f"{name}, no descent"] = lambda recipe, attack: dataclasses.replace(recipe, steps=0)
     return found
 
@@ -113,6 +127,8 @@ def main() -> None:
     parser.add_argument("--targets", type=int, default=20, help="how many of the held-out identities are inverted")
     parser.add_argument("--offset", type=int, default=0, help="of the held-out identities, pass over this many first")
     parser.add_argument("--ablate", action="store_true")
+    parser.add_argument("--poses", action="store_true", help="also ask every target to turn left and right")
+    parser.add_argument("--race", type=int, metavar="STEPS", help="run `paper` for so many steps on eight targets")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--sheet", type=Path, help="the first ten enrolled pictures above their reconstructions")
@@ -152,49 +168,119 @@ def main() -> None:
             "impostor_pairs": len(scored.impostor),
             "thresholds": {f"{fmr:g}": t for fmr, t in judge.thresholds.items()},
         }
+    detector = crop_detector()
 
     def record(name: str, images: Tensor, **extra: Any) -> None:
+        held = holds(recognizer, images, target, detector)
+        extra |= {"found": sum(bool(row["face_found"]) for row in held) / len(held), "holds": held}
         report["runs"][name] = extra | {
             judge.name: judged(judge, images, templates[judge.name], others[judge.name]) for judge in judges
         }
         print_row(name, report["runs"][name], judges)
 
+    def inverted(name: str, vary: Vary, controls: Controls) -> tuple[Tensor, dict[str, Any]]:
+        parts, cosines, steps, started = [], [], 0, time.perf_counter()
+        for start in range(0, len(target), 8):
+            rows = target[start : start + 8]
+            generators = [generator_for(options.seed, start + i, 0) for i in range(len(rows))]
+            variation = torch.zeros(len(rows), dtype=torch.int64)
+            attack = Attack(recognizer, prior, calibration, rows, variation, generators, controls)
+            recipe = vary(PRESETS[name](attack, options.steps), attack)
+            found = invert(recognizer, recipe, target=rows, generators=generators)
+            parts.append(found.images)
+            cosines.append(found.cosine)
+            steps = recipe.steps
+        seconds = (time.perf_counter() - started) / len(target)
+        own = float(torch.cat(cosines).mean())
+        return torch.cat(parts), {"steps": steps, "seconds": seconds, "own_cosine": own}
+
     print(f"{len(attacked)} targets; {len(reference)} other held-out identities fix the thresholds")
     heads = [f"{judge.name}: cosine, type I at FMR 1e-2, 1e-3, type II at 1e-2" for judge in judges]
-    print("| run | steps | s/face | own cosine | " + " | ".join(heads) + " |")
-    print("|---|---|---|---|" + "---|" * len(judges))
+    print("| run | steps | s/face | own cosine | found | " + " | ".join(heads) + " |")
+    print("|---|---|---|---|---|" + "---|" * len(judges))
     first: Tensor | None = None
-    for name in options.preset or ["fast"]:
+    names = options.preset or ["fast"]
+    for name in names:
         for label, vary in variants(name, options.ablate).items():
-            parts, cosines, steps, started = [], [], 0, time.perf_counter()
-            for start in range(0, len(target), 8):
-                rows = target[start : start + 8]
-                generators = [generator_for(options.seed, start + i, 0) for i in range(len(rows))]
-                variation = torch.zeros(len(rows), dtype=torch.int64)
-                attack = Attack(recognizer, prior, calibration, rows, variation, generators)
-                recipe = vary(PRESETS[name](attack, options.steps), attack)
-                found = invert(recognizer, recipe, target=rows, generators=generators)
-                parts.append(found.images)
-                cosines.append(found.cosine)
-                steps = recipe.steps
-            images = torch.cat(parts)
+            images, extra = inverted(name, vary, Controls())
             first = images if first is None else first
-            seconds = (time.perf_counter() - started) / len(target)
-            record(label, images, steps=steps, seconds=seconds, own_cosine=float(torch.cat(cosines).mean()))
+            record(label, images, **extra)
     assert first is not None
-    mean = prior.decode(torch.zeros(1, prior.size)).clamp(0, 1)
+    if options.poses:
+        for pose in ("left", "right"):
+            images, extra = inverted(names[0], lambda recipe, attack: recipe, Controls.parse(pose))
+            record(f"{names[0]}, {pose}", images, **extra)
+        turned = [report["runs"][f"{names[0]}, {pose}"]["holds"] for pose in ("left", "right")]
+        pairs = [(a["yaw"], b["yaw"]) for a, b in zip(*turned, strict=True)]
+        apart = [left is not None and right is not None and left < right for left, right in pairs]
+        both = [left is not None and right is not None and left < 0 < right for left, right in pairs]
+        report["poses"] = {"left of right": sum(apart) / len(apart), "to either side": sum(both) / len(both)}
+    mean = prior.render(torch.zeros(1, prior.size)).clamp(0, 1)
     record("control: mean face", to_bytes(mean).expand(len(target), -1, -1, -1))
+    drawn = torch.randint(len(prior), (len(target),), generator=torch.Generator().manual_seed(options.seed))
+    record("control: random face", to_bytes(prior.render(prior.codes[drawn] * prior.code_scale)))
     record("control: shuffled targets", first.roll(1, 0))
     record("control: a real second photo", faces.images[[row + 1 for row in enrolled_rows]])
+    if options.poses:
+        print("yaw, " + ", ".join(f"{what}: {share:.3f}" for what, share in report["poses"].items()))
+    if options.race:
+        report["race"] = race(recognizer, prior, calibration, target[:8], options, judges, templates)
     if options.json:
         options.json.write_text(json.dumps(report, indent=2) + "\n")
     if options.sheet:
         write_png(options.sheet, contact_sheet([*enrolled[:10], *first[:10]], min(10, len(enrolled))))
 
 
+def race(
+    recognizer: Recognizer,
+    prior: FacePrior,
+    calibration: Calibration,
+    target: Tensor,
+    options: argparse.Namespace,
+    judges: list[Judge],
+    templates: dict[str, np.ndarray],
+) -> dict[str, Any]:
+    """The judged cosine of the first targets, by the first preset and along the path of ``paper``."""
+
+    def attack() -> Attack:
+        generators = [generator_for(options.seed, i, 0) for i in range(len(target))]
+        return Attack(recognizer, prior, calibration, target, torch.zeros(len(target), dtype=torch.int64), generators)
+
+    def cosine(judge: Judge, images: Tensor) -> float:
+        return float((judge(to_bytes(images)) * templates[judge.name][: len(target)]).sum(1).mean())
+
+    ours = attack()
+    recipe = PRESETS[(options.preset or ["fast"])[0]](ours, options.steps)
+    images = invert(recognizer, recipe, target=target, generators=ours.generators).images
+    goal = {judge.name: cosine(judge, images.permute(0, 3, 1, 2) / 255) for judge in judges}
+    looked = sorted(
+        {max(1, round(recipe.steps * factor)) for factor in (1, 2, 5, 10, 20, 50, 100, 200)} | {options.race}
+    )
+    path: dict[int, dict[str, float]] = {}
+
+    def watch(step: int, image: Tensor) -> None:
+        if step in looked:
+            path[step] = {judge.name: cosine(judge, image) for judge in judges}
+
+    theirs = attack()
+    invert(
+        recognizer, PRESETS["paper"](theirs, options.race + 1), target=target, generators=theirs.generators, watch=watch
+    )
+    for judge in judges:
+        shown = ", ".join(f"{step}: {found[judge.name]:.3f}" for step, found in path.items())
+        there = [step for step, found in path.items() if found[judge.name] >= goal[judge.name]]
+        factor = f"{there[0] / recipe.steps:g} times the steps" if there else f"never, in {options.race} steps"
+        print(f"{judge.name}: {goal[judge.name]:.3f} after {recipe.steps} steps; paper {factor} ({shown})")
+        same = path[recipe.steps][judge.name]
+        print(
+            f"{judge.name}: at {recipe.steps} steps {goal[judge.name] / max(same, 1e-3):.1f} times the cosine of paper"
+        )
+    return {"goal": goal, "steps": recipe.steps, "paper": path}
+
+
 def print_row(name: str, run: dict[str, Any], judges: list[Judge]) -> None:
     cells = [name, str(run.get("steps", "")), f"{run['seconds']:.2f}" if "seconds" in run else ""]
-    cells.append(f"{run['own_cosine']:.3f}" if "own_cosine" in run else "")
+    cells += [f"{run['own_cosine']:.3f}" if "own_cosine" in run else "", f"{run['found']:.2f}"]
     for judge in judges:
         found = run[judge.name]
         cells.append(

@@ -96,6 +96,7 @@ TINY_HEADER = {
 def small_prior() -> FacePrior:
     """Of the shipped face prior, the first 32 components and 64 faces."""
     prior = default_face_prior()
+    assert prior.detail is not None
     return dataclasses.replace(
         prior,
         components=prior.components[:32].clone(),
@@ -103,6 +104,7 @@ def small_prior() -> FacePrior:
         code_scale=prior.code_scale[:32].clone(),
         labels=prior.labels[:64].clone(),
         starts={name: start[:32].clone() for name, start in prior.starts.items()},
+        detail=dataclasses.replace(prior.detail, attribute_weight=prior.detail.attribute_weight[:, :32].clone()),
     )
 
 

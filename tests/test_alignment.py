@@ -19,6 +19,7 @@ from arcinvert.alignment import (
     RetinaFace,
     align,
     align_photo,
+    landmark_pose,
     read_photo,
     similarity,
 )
@@ -367,6 +368,41 @@ def test_area_and_inside() -> None:
     assert large.area == 200
     assert small.inside(large)
     assert not large.inside(small)
+
+
+# --- pose
+
+
+def test_pose_follows_the_nose_and_not_the_tilt() -> None:
+    points = np.array([[-10.0, 0], [10, 0], [0, 8], [-7, 20], [7, 20]])
+    assert landmark_pose(points) == pytest.approx((0, 0.4))
+    right, down = points.copy(), points.copy()
+    right[2, 0], down[2, 1] = 3, 14
+    assert landmark_pose(right) == pytest.approx((3 / 20, 0.4))
+    assert landmark_pose(down) == pytest.approx((0, 0.7))
+    for angle in (-2.0, 0.3, 3.0):
+        assert landmark_pose(move(known(3.5, angle, (100, -7)), right)) == pytest.approx((3 / 20, 0.4))
+    assert landmark_pose(right[[1, 0, 2, 4, 3]] * MIRROR) == pytest.approx((-3 / 20, 0.4))
+
+
+def test_pose_by_its_definition_in_vectors() -> None:
+    for points in TEMPLATE + np.random.default_rng(0).normal(size=(20, 5, 2)) * 4:
+        left, right, nose, mouth_left, mouth_right = points
+        middle, mouth = (left + right) / 2, (mouth_left + mouth_right) / 2
+        distance = np.linalg.norm(right - left)
+        along = (right - left) / distance
+        down = np.array([-along[1], along[0]])
+        yaw = (nose - (middle + mouth) / 2) @ along / distance
+        assert landmark_pose(points) == pytest.approx((yaw, (nose - middle) @ down / ((mouth - middle) @ down)))
+
+
+@pytest.mark.parametrize(
+    "points",
+    [np.zeros((5, 2)), np.zeros((4, 2)), np.zeros((5, 3)), TEMPLATE[[0, 0, 2, 3, 4]], TEMPLATE[[0, 1, 2, 0, 1]]],
+)
+def test_points_without_a_pose(points: np.ndarray) -> None:
+    with pytest.raises(InputError, match="five points"):
+        landmark_pose(points)
 
 
 def faces_of(faces_dir: Path, count: int) -> list[np.ndarray]:

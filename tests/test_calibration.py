@@ -131,7 +131,7 @@ def test_statistics_are_those_of_the_faces_and_their_mirrors(
 ) -> None:
     few = replace(small_prior, codes=small_prior.codes[:23])
     found = calibrate(three_layers, few, location_layers=2, batch_size=batch_size)
-    shown = activations(three_layers, few.decode(few.coefficients()).clamp(0, 1))
+    shown = activations(three_layers, few.render(few.coefficients()).clamp(0, 1))
     assert set(found.channel_mean) == set(found.channel_var) == {"0", "2", "5"}
     assert set(found.location_mean) == set(found.location_var) == {"0", "2"}
     for layer, x in shown.items():
@@ -156,7 +156,7 @@ def test_statistics_are_symmetric_and_the_faces_are_not(three_layers: Recognizer
 
 def test_statistics_of_some_faces_are_spread_over_all(three_layers: Recognizer, small_prior: FacePrior) -> None:
     found = calibrate(three_layers, small_prior, statistics_faces=16)
-    shown = activations(three_layers, small_prior.decode(small_prior.coefficients(slice(0, 64, 4))).clamp(0, 1))
+    shown = activations(three_layers, small_prior.render(small_prior.coefficients(slice(0, 64, 4))).clamp(0, 1))
     np.testing.assert_allclose(found.channel_mean["5"], shown["5"].mean((0, 2, 3)), rtol=1e-3, atol=1e-5)
     assert found.faces == 64
 
@@ -166,7 +166,7 @@ def test_the_regression_predicts_the_codes_of_the_priors_own_faces(
 ) -> None:
     found = calibrate(three_layers, small_prior, ridges=(0.5,))
     codes = small_prior.coefficients()
-    embeddings = three_layers.embed(small_prior.decode(codes).clamp(0, 1))
+    embeddings = three_layers.embed(small_prior.render(codes).clamp(0, 1))
     whole = Ridge(alpha=0.5).fit(embeddings.double().numpy(), codes.double().numpy())
     np.testing.assert_allclose(found.predict(embeddings), whole.predict(embeddings.double().numpy()), atol=1e-2)
     assert found.prior_digest == small_prior.digest
@@ -192,11 +192,15 @@ def test_given_pictures_take_the_place_of_the_priors_faces(three_layers: Recogni
     torch.testing.assert_close(found.drawn(three_layers.embed(faces)), expected_of, rtol=1e-2, atol=1e-3)
 
 
-def test_without_pictures_nothing_is_known_of_how_faces_are_drawn(
-    tiny_calibration: Calibration, tiny_recognizer: Recognizer
+def test_without_pictures_rendered_faces_tell_how_soft_ones_are_seen(
+    three_layers: Recognizer, small_prior: FacePrior
 ) -> None:
-    rows = tiny_recognizer.embed(torch.rand(2, 3, 112, 112))
-    assert torch.equal(tiny_calibration.drawn(rows), rows)
+    found = calibrate(three_layers, small_prior)
+    codes = small_prior.coefficients()
+    sharp, soft = (three_layers.embed(draw(codes).clamp(0, 1)) for draw in (small_prior.render, small_prior.decode))
+    weight, bias, _ = fit_regression(sharp, soft, ridges=RIDGES)
+    torch.testing.assert_close(found.drawn(sharp), normalize(sharp @ weight + bias), rtol=1e-2, atol=1e-3)
+    assert float((found.drawn(sharp) * soft).sum(1).mean()) > float((sharp * soft).sum(1).mean())
 
 
 def test_a_channel_that_is_flat_somewhere_keeps_a_variance(three_layers: Recognizer, small_prior: FacePrior) -> None:
@@ -399,7 +403,7 @@ def test_calibration_gives_back_what_folding_took(small_prior: FacePrior) -> Non
     found = calibrate(recognizer, small_prior)
     statistics = stored_statistics(recognizer, found)
     assert set(statistics) == set(recognizer.layers)
-    faces = small_prior.decode(small_prior.coefficients()).clamp(0, 1)
+    faces = small_prior.render(small_prior.coefficients()).clamp(0, 1)
     seen = recognizer.trace(torch.cat([faces, faces.flip(-1)]), taps=["layer1.0.bn2"]).activations["layer1.0.bn2"]
     torch.testing.assert_close(statistics["layer1.0.bn2"].mean, seen.mean((0, 2, 3)), atol=1e-3, rtol=1e-3)
     torch.testing.assert_close(statistics["layer1.0.bn2"].var, seen.var((0, 2, 3)), atol=1e-3, rtol=1e-2)

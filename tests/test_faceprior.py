@@ -1,5 +1,6 @@
 """The face prior that ships, and files that are not one."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor
 
 from arcinvert.checkpoint import load_checkpoint, save_checkpoint
-from arcinvert.errors import CheckpointError
+from arcinvert.errors import CheckpointError, UsageError
 from arcinvert.faceprior import FacePrior, default_face_prior, load_face_prior
 
 KIND = {"kind": "face prior"}
@@ -187,3 +188,13 @@ def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
         load_face_prior(tmp_path / "p")
     with pytest.raises(CheckpointError, match="found none"):
         load_face_prior(tmp_path / "nothing")
+
+
+def test_without_detail_a_face_stays_soft_and_pose_is_unknown(prior: FacePrior) -> None:
+    soft = dataclasses.replace(prior, detail=None)
+    codes = prior.coefficients(slice(0, 2))
+    assert torch.equal(soft.render(codes), prior.decode(codes))
+    with pytest.raises(UsageError, match="does not know pose"):
+        soft.attributes(codes)
+    with pytest.raises(UsageError, match="does not know pose"):
+        _ = soft.attribute_weight

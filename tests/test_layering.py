@@ -21,7 +21,7 @@ LAYERS = [
     {"evaluation"},
     {"calibration"},
     {"export"},
-    {"recognizer", "embeddings", "faceprior", "alignment", "scrfd"},
+    {"recognizer", "embeddings", "faceprior", "facedetail", "alignment", "scrfd"},
     {"importers"},
     {"checkpoint"},
     {"backbones"},

@@ -2,59 +2,138 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from arcinvert.cli.common import Checkpoint, Device, Json, ProgressLine, answer, device, say
+from arcinvert.cli.common import Checkpoint, Device, Json, ProgressLine, answer, device, say, state
+from arcinvert.errors import UsageError
+
+if TYPE_CHECKING:
+    from arcinvert.inversion.sharding import Ranks
+    from arcinvert.inversion.synthesis import SynthConfig
 
 NAME = "synth"
 
 
 def main(
-    embedding: Annotated[str, typer.Option("--embedding", "-e", help="An .npy or .npz of (D,) or (N, D); - is stdin.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the pictures, sheet.png and manifest.json.")],
+    embedding: Annotated[
+        str | None, typer.Option("--embedding", "-e", help="An .npy or .npz of (D,) or (N, D); - is stdin.")
+    ] = None,
+    identity: Annotated[
+        str | None, typer.Option(help="Or classes of a checkpoint that keeps its centres, such as 17,42.")
+    ] = None,
     variations: Annotated[int, typer.Option(help="Pictures per target.")] = 1,
     steps: Annotated[int | None, typer.Option(help="Optimisation steps; default: the preset's own.")] = None,
-    preset: Annotated[str, typer.Option(help="fast, fourier or paper.")] = "fast",
+    preset: Annotated[str, typer.Option(help="See `arcinvert presets`.")] = "fast",
     seed: Annotated[int, typer.Option(help="Same seed, same machine: same bytes.")] = 0,
     batch_size: Annotated[int, typer.Option(help="Pictures optimised together.")] = 8,
+    pose: Annotated[str | None, typer.Option(help="frontal, left, right, up, down, or YAW,PITCH in degrees.")] = None,
+    expression: Annotated[str | None, typer.Option(help="neutral or smile.")] = None,
     key: Annotated[str | None, typer.Option(help="Which array of an .npz.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace another run's pictures in the folder.")] = False,
+    min_cosine: Annotated[float | None, typer.Option(help="Make a picture less like its target again.")] = None,
+    retries: Annotated[int, typer.Option(help="How often at most; the best is kept.")] = 2,
+    report: Annotated[bool, typer.Option("--report/--no-report", help="Test each picture, for the manifest.")] = True,
+    record: Annotated[bool, typer.Option("--record", help="Animate and plot the path of each first picture.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Start anew, and remove another run's pictures.")] = False,
     checkpoint: Checkpoint = None,
     device_name: Device = "auto",
     json_out: Json = False,
 ) -> None:
-    """Turn embeddings back into faces."""
-    from arcinvert.calibration import calibration_for
-    from arcinvert.embeddings import read_embeddings
-    from arcinvert.faceprior import default_face_prior
-    from arcinvert.inversion.synthesis import SynthConfig, synthesise, targets_tensor
-    from arcinvert.recognizer import Recognizer
+    """Turn embeddings back into faces. The same command again goes on where it was stopped."""
+    from arcinvert.inversion.sharding import joined
+    from arcinvert.inversion.synthesis import SynthConfig
 
-    config = SynthConfig(variations=variations, preset=preset, steps=steps, seed=seed, batch_size=batch_size)
-    recognizer = Recognizer.load(checkpoint, device=device(device_name))
-    found = read_embeddings(embedding, size=recognizer.embedding_size, key=key)
-    if note := found.note():
-        say(note)
-    if dropped := recognizer.dropped_channels():
-        say(f"{dropped} BatchNorm channels store no usable statistics and are left out")
-    prior = default_face_prior().to(recognizer.device)
-    manifest = synthesise(
-        recognizer,
-        targets_tensor(found.rows),
-        prior,
-        calibration_for(recognizer, prior, say=say, progress=ProgressLine("face")),
-        out,
-        config=config,
-        force=force,
-        progress=ProgressLine("step"),
+    config = SynthConfig(
+        variations=variations,
+        preset=preset,
+        steps=steps,
+        seed=seed,
+        batch_size=batch_size,
+        min_cosine=min_cosine,
+        retries=retries,
+        report=report,
+        record=record,
+        pose=pose,
+        expression=expression,
     )
+    if (embedding is None) == (identity is None):
+        raise UsageError("expected either --embedding or --identity")
+    with joined() as ranks:
+        if ranks.rank:
+            state.quiet = True  # the first process speaks for all
+        if ranks.world > 1 and embedding == "-":
+            raise UsageError("expected a file of embeddings, got standard input, which several processes cannot share")
+        manifest = _run(config, ranks, embedding, identity, key, out, force, checkpoint, device_name)
+    if ranks.rank:
+        return
     if json_out:
         answer(json.dumps(manifest))
     else:
         cosine = "none finite" if manifest["mean_cosine"] is None else f"mean cosine {manifest['mean_cosine']:.3f}"
         answer(f"{len(manifest['results'])} faces in {out}, {cosine}")
-    if manifest["diverged"]:
-        say(f"{manifest['diverged']} reconstructions diverged; the manifest marks them")
+    for count, what in ((manifest["diverged"], "diverged"), (manifest["below_min_cosine"], "stay below --min-cosine")):
+        if count:
+            say(f"{count} reconstructions {what}; the manifest marks them")
+    if manifest["diverged"] or manifest["below_min_cosine"]:
         raise typer.Exit(4)
+
+
+def _run(
+    config: "SynthConfig",
+    ranks: "Ranks",
+    embedding: str | None,
+    identity: str | None,
+    key: str | None,
+    out: Path,
+    force: bool,
+    checkpoint: Path | None,
+    device_name: str,
+) -> dict[str, Any]:
+    import torch
+
+    from arcinvert.calibration import calibration_for
+    from arcinvert.embeddings import class_centres, read_embeddings
+    from arcinvert.faceprior import default_face_prior
+    from arcinvert.inversion.run import synthesise
+    from arcinvert.inversion.synthesis import targets_tensor
+    from arcinvert.recognizer import Recognizer, default_checkpoint
+
+    chosen = device(device_name)
+    if ranks.world > 1 and chosen == torch.device("cuda"):
+        chosen = torch.device("cuda", ranks.local % torch.cuda.device_count())
+    recognizer = Recognizer.load(checkpoint, device=chosen)
+    if embedding is None:
+        found = class_centres(checkpoint or default_checkpoint(), _classes(identity or ""))
+    else:
+        found = read_embeddings(embedding, size=recognizer.embedding_size, key=key)
+    if note := found.note():
+        say(note)
+    if dropped := recognizer.dropped_channels():
+        say(f"{dropped} BatchNorm channels store no usable statistics and are left out")
+    prior = default_face_prior().to(recognizer.device)
+    if ranks.rank:
+        ranks.wait()  # for the first process to calibrate, if that is to be done
+    calibration = calibration_for(recognizer, prior, say=say, progress=ProgressLine("face"))
+    if not ranks.rank:
+        ranks.wait()
+    return synthesise(
+        recognizer,
+        targets_tensor(found.rows),
+        prior,
+        calibration,
+        out,
+        config=config,
+        force=force,
+        ranks=ranks,
+        say=say,
+        progress=ProgressLine("step"),
+    )
+
+
+def _classes(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise UsageError(f"expected numbers of identities such as 17,42, got {text!r}") from None

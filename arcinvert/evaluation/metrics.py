@@ -1,17 +1,22 @@
 """Verification figures, as pure functions of genuine and impostor scores.
 
 A score is a similarity: accepted means ``score >= threshold``, so a tie is accepted. A rate that
-the number of scores cannot support is None, never a guess.
+the number of scores cannot support is None, with the reason, never a guess.
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from arcinvert.errors import InputError
+from arcinvert.evaluation.intervals import bootstrap_interval as bootstrap_interval
+from arcinvert.evaluation.intervals import wilson_interval as wilson_interval
 
 Scores = NDArray[np.floating]
+Counts = NDArray[np.int64]
 
 
 def auc(*, genuine: Scores, impostor: Scores) -> float:
@@ -27,18 +32,28 @@ def auc(*, genuine: Scores, impostor: Scores) -> float:
     return float((below + not_above).sum() / (2 * len(genuine) * len(impostor)))
 
 
+def allowed_false_matches(fmr: float, impostor_pairs: int) -> int:
+    """How many of ``impostor_pairs`` may be accepted at ``fmr``; 2.9999999999 counts as 3.
+
+    Raises:
+        InputError: a rate that is not between 0 and 1.
+    """
+    if not 0 < fmr < 1:
+        raise InputError(f"expected a false match rate between 0 and 1, got {fmr}")
+    return min(math.floor(fmr * impostor_pairs * (1 + 1e-15) + 1e-9), impostor_pairs - 1)
+
+
 def threshold_at_fmr(fmr: float, *, impostor: Scores) -> float | None:
     """The lowest threshold whose false match rate on ``impostor`` (M,) is at most ``fmr``.
 
     None if ``fmr`` is below 3 / M: fewer than three false matches fix no rate.
     """
-    ordered = _checked(impostor)
-    if not 0 < fmr < 1:
-        raise InputError(f"expected a false match rate between 0 and 1, got {fmr}")
-    allowed = int(np.floor(fmr * len(ordered) + 1e-9))
-    if allowed < 3:
-        return None
-    return float(np.nextafter(ordered[len(ordered) - allowed - 1], np.inf))
+    return _threshold(fmr, _checked(impostor))
+
+
+def _threshold(fmr: float, ordered: Scores) -> float | None:
+    allowed = allowed_false_matches(fmr, len(ordered))
+    return None if allowed < 3 else float(np.nextafter(ordered[len(ordered) - allowed - 1], np.inf))
 
 
 def acceptance_rate(threshold: float, scores: Scores) -> float:
@@ -46,15 +61,139 @@ def acceptance_rate(threshold: float, scores: Scores) -> float:
     return float((_checked(scores) >= threshold).mean())
 
 
-def wilson_interval(accepted: int, trials: int, z: float = 1.96) -> tuple[float, float]:
-    """Wilson score interval of a rate (Wilson 1927); 95 % for the default z."""
-    if not 0 <= accepted <= trials or trials == 0:
-        raise InputError(f"expected 0 <= accepted <= trials and at least one trial, got {accepted} of {trials}")
-    rate = accepted / trials
-    centre = rate + z * z / (2 * trials)
-    spread = z * np.sqrt(rate * (1 - rate) / trials + z * z / (4 * trials * trials))
-    scale = 1 + z * z / trials
-    return float(max(0.0, (centre - spread) / scale)), float(min(1.0, (centre + spread) / scale))
+def fmr(threshold: float, *, impostor: Scores) -> float:
+    """False match rate: the share of impostor scores (M,) that is accepted."""
+    return acceptance_rate(threshold, impostor)
+
+
+def fnmr(threshold: float, *, genuine: Scores) -> float:
+    """False non-match rate: the share of genuine scores (G,) that is refused."""
+    return 1 - acceptance_rate(threshold, genuine)
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """What every threshold does: the points of a ROC, from the strictest threshold to the loosest.
+
+    Attributes:
+        thresholds: (P,) descending: one that accepts nothing, then every distinct score.
+        false_matches, true_matches: (P,) scores accepted there.
+        impostor_pairs, genuine_pairs: of how many.
+    """
+
+    thresholds: Scores
+    false_matches: Counts
+    true_matches: Counts
+    impostor_pairs: int
+    genuine_pairs: int
+
+    @property
+    def fmr(self) -> Scores:
+        """(P,) false match rates."""
+        return self.false_matches / self.impostor_pairs
+
+    @property
+    def tar(self) -> Scores:
+        """(P,) true accept rates."""
+        return self.true_matches / self.genuine_pairs
+
+    @property
+    def fnmr(self) -> Scores:
+        """(P,) false non-match rates."""
+        return (self.genuine_pairs - self.true_matches) / self.genuine_pairs
+
+
+def roc(*, genuine: Scores, impostor: Scores) -> Curve:
+    """The ROC of genuine (G,) and impostor (M,) scores, no point left out."""
+    genuine, impostor = _checked(genuine), _checked(impostor)
+    distinct = np.unique(np.concatenate([genuine, impostor]))[::-1]
+    thresholds = np.concatenate([np.nextafter(distinct[:1], np.inf), distinct])
+    false = len(impostor) - np.searchsorted(impostor, thresholds, side="left")
+    true = len(genuine) - np.searchsorted(genuine, thresholds, side="left")
+    return Curve(thresholds, false.astype(np.int64), true.astype(np.int64), len(impostor), len(genuine))
+
+
+def det(*, genuine: Scores, impostor: Scores) -> Scores:
+    """Points (P, 2) of a DET curve, FMR and FNMR, from the strictest threshold to the loosest.
+
+    Only those that normal deviates can show: both rates between 0 and 1, exclusively.
+    """
+    curve = roc(genuine=genuine, impostor=impostor)
+    points = np.stack([curve.fmr, curve.fnmr], 1)
+    return points[((points > 0) & (points < 1)).all(1)]
+
+
+def eer(*, genuine: Scores, impostor: Scores) -> tuple[float, float]:
+    """Equal error rate and its threshold, see :func:`crossing`."""
+    return crossing(roc(genuine=genuine, impostor=impostor))
+
+
+def crossing(curve: Curve) -> tuple[float, float]:
+    """Where FMR equals FNMR on the straight line between two neighbouring points of a curve.
+
+    Returns:
+        The rate, and the lowest threshold whose FMR is at most its FNMR.
+    """
+    error, miss = curve.fmr, curve.fnmr
+    after = int(np.argmax(error > miss))
+    if after == 0:
+        raise InputError("the curve does not begin where FMR is at most FNMR, or does not reach the other side")
+    gap = miss - error
+    share = gap[after - 1] / (gap[after - 1] - gap[after])
+    rate = error[after - 1] + share * (error[after] - error[after - 1])
+    return float(rate), float(np.nextafter(curve.thresholds[after], np.inf))
+
+
+@dataclass(frozen=True, eq=False)
+class FoldAccuracy:
+    """Accuracy by the rules of LFW, see :func:`fold_accuracy`.
+
+    Attributes:
+        mean: over the folds.
+        standard_error: of that mean, ``std(ddof=1) / sqrt(F)`` (Huang et al. 2007).
+        folds, thresholds: (F,) accuracy of each fold, and the threshold it was judged at.
+    """
+
+    mean: float
+    standard_error: float
+    folds: tuple[float, ...]
+    thresholds: tuple[float, ...]
+
+
+def folds_in_order(pairs: int, folds: int = 10) -> Counts:
+    """(P,) fold of each pair of a list: consecutive ones, the first folds one longer where needed."""
+    return np.repeat(np.arange(folds), [len(part) for part in np.array_split(np.empty(pairs), folds)])
+
+
+def fold_accuracy(*, scores: Scores, same: NDArray[np.bool_], folds: NDArray[np.integer]) -> FoldAccuracy:
+    """Each fold is judged at the threshold that is most often right on the others (LFW, Huang et al. 2007).
+
+    The thresholds tried are the scores of the other folds and one above them all; of equally good ones
+    the strictest is taken.
+
+    Args:
+        scores, same, folds: (P,) of each pair.
+
+    Raises:
+        InputError: other shapes, fewer than two folds, or others without genuine or impostor pairs.
+    """
+    if not scores.shape == same.shape == folds.shape or scores.ndim != 1:
+        raise InputError(f"expected scores, same and folds of equal length, got {scores.shape}, {same.shape}")
+    names = np.unique(folds)
+    if len(names) < 2:
+        raise InputError(f"expected pairs in at least two folds, got {len(names)}")
+    accuracies, thresholds = [], []
+    for name in names:
+        inside = folds == name
+        if same[~inside].all() or not same[~inside].any():
+            raise InputError("expected genuine and impostor pairs outside of every fold")
+        curve = roc(genuine=scores[~inside & same], impostor=scores[~inside & ~same])
+        right = curve.true_matches + curve.impostor_pairs - curve.false_matches
+        threshold = curve.thresholds[int(np.argmax(right))]
+        accuracies.append(float(((scores[inside] >= threshold) == same[inside]).mean()))
+        thresholds.append(float(threshold))
+    error = float(np.std(accuracies, ddof=1) / np.sqrt(len(names)))
+    return FoldAccuracy(float(np.mean(accuracies)), error, tuple(accuracies), tuple(thresholds))
 
 
 @dataclass(frozen=True)
@@ -85,20 +224,67 @@ def score_pairs(embeddings: NDArray[np.floating], labels: NDArray[np.integer]) -
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """A threshold fixed at a false match rate, and what the genuine scores reach there."""
+    """A threshold fixed at a false match rate, and what the genuine scores reach there.
+
+    Attributes:
+        fmr: the rate that was asked for.
+        threshold, tar: None if the impostor pairs are too few, then ``reason`` says so.
+        impostor_pairs, genuine_pairs: behind the rates.
+        false_matches, true_matches: how many of them are accepted.
+        interval: of ``tar``, Wilson 95 % over the genuine pairs.
+        reason: why there is no threshold.
+        warning: that fewer than 30 false matches fix it.
+    """
 
     fmr: float
     threshold: float | None
     tar: float | None
     impostor_pairs: int
     genuine_pairs: int
+    false_matches: int | None = None
+    true_matches: int | None = None
+    interval: tuple[float, float] | None = None
+    reason: str | None = None
+    warning: str | None = None
 
 
 def operating_point(fmr: float, *, genuine: Scores, impostor: Scores) -> OperatingPoint:
     """Threshold and true accept rate at ``fmr``; both None where :func:`threshold_at_fmr` is."""
-    threshold = threshold_at_fmr(fmr, impostor=impostor)
-    tar = None if threshold is None else acceptance_rate(threshold, genuine)
-    return OperatingPoint(fmr, threshold, tar, len(impostor), len(genuine))
+    return operating_points([fmr], genuine=genuine, impostor=impostor)[0]
+
+
+def operating_points(fmrs: Sequence[float], *, genuine: Scores, impostor: Scores) -> tuple[OperatingPoint, ...]:
+    """:func:`operating_point` at each rate."""
+    genuine, impostor = _checked(genuine), _checked(impostor)
+    points = []
+    for rate in fmrs:
+        threshold = _threshold(rate, impostor)
+        edge = np.inf if threshold is None else threshold
+        false = len(impostor) - int(np.searchsorted(impostor, edge, side="left"))
+        true = len(genuine) - int(np.searchsorted(genuine, edge, side="left"))
+        points.append(point_of_counts(rate, threshold, (false, len(impostor)), (true, len(genuine))))
+    return tuple(points)
+
+
+def point_of_counts(
+    fmr: float, threshold: float | None, false: tuple[int, int], true: tuple[int, int]
+) -> OperatingPoint:
+    """An operating point of (accepted, all) impostor and genuine pairs; without a threshold, the reason why."""
+    expected = f"{fmr * false[1]:.3g} of {false[1]} impostor pairs make an FMR of {fmr:g}"
+    if threshold is None:
+        return OperatingPoint(fmr, None, None, false[1], true[1], reason=f"{expected}; fewer than 3 fix no threshold")
+    few = allowed_false_matches(fmr, false[1]) < 30
+    return OperatingPoint(
+        fmr,
+        threshold,
+        true[0] / true[1],
+        impostor_pairs=false[1],
+        genuine_pairs=true[1],
+        false_matches=false[0],
+        true_matches=true[0],
+        interval=wilson_interval(*true),
+        warning=f"{expected}; fewer than 30 fix the threshold badly" if few else None,
+    )
 
 
 def _checked(scores: Scores) -> Scores:

@@ -69,6 +69,7 @@ def invert(
     target: Tensor,
     generators: Sequence[torch.Generator],
     progress: Progress = silent,
+    watch: Callable[[int, Tensor], None] | None = None,
 ) -> Inversion:
     """Run a recipe.
 
@@ -82,6 +83,7 @@ def invert(
         target: (B, D) unit norm, what ``cosine`` is measured to.
         generators: one per image, for the views.
         progress: told (step, steps, text).
+        watch: shown (step, image (B, 3, 112, 112), not clamped) before each step.
     """
     parameters = list(recipe.parameterization.parameters())
     optimiser = torch.optim.Adam(parameters, lr=recipe.lr, betas=recipe.betas, foreach=False)
@@ -94,6 +96,8 @@ def invert(
     before = [p.detach().clone() for p in parameters]
     for step in range(recipe.steps):
         image = recipe.parameterization()
+        if watch is not None:
+            watch(step, image.detach())
         view = image if recipe.transform is None else recipe.transform(image, generators)
         trace = recognizer.trace(view, taps=taps, latent=recipe.parameterization.latent())
         total = view.new_zeros(count)
@@ -119,7 +123,7 @@ def invert(
             _slow_down(torch.where(failures >= PATIENCE, 0.0, rate), parameters, before)
         progress(step + 1, recipe.steps, f"cosine {float(history['cosine'][-1].mean()):.3f}")
     with torch.no_grad():
-        images = to_bytes(recipe.parameterization())
+        images = to_bytes(recipe.parameterization.result())
     embedding = recognizer.embed(images.permute(0, 3, 1, 2))
     return Inversion(
         images.cpu(),

@@ -20,6 +20,10 @@ class Parameterization(nn.Module):
         """(B, 3, 112, 112) RGB; may leave [0, 1] a little."""
         raise NotImplementedError
 
+    def result(self) -> Tensor:
+        """The image to keep in the end; where it is not the one that is optimised, a better one."""
+        return self()  # type: ignore[no-any-return]
+
     def latent(self) -> Tensor | None:
         """(B, K) whitened coordinates, or None."""
         return None
@@ -71,32 +75,73 @@ class Fourier(Parameterization):
 
 
 class FaceBasis(Parameterization):
-    """Mean face plus components: ``decode(centre + spread * latent)``.
+    """A face of the face prior: ``render(centre + spread * latent)``.
 
     Args:
         prior: the face prior.
         centre: (B, K) coefficients to start from; zeros give the mean face.
         spread: (K,) standard deviation of each coefficient around the centre; ones for the basis
             alone, the residual deviations for p(face | embedding).
+        redraw: draw the detail anew at every so many looks, and hold it in between, so that it costs
+            next to nothing and is not itself optimised; 0 lets the gradient through it at every look.
+        attributes: (B, 3) yaw, pitch and smile that an image keeps, as
+            :meth:`~arcinvert.faceprior.FacePrior.attributes` measures them. Where some are NaN it keeps
+            those of its centre, where all are, or with None, it is free.
+
+    Raises:
+        InputError: centres that do not fit the prior.
+        UsageError: attributes, with a face prior that cannot measure them.
     """
 
-    def __init__(self, prior: FacePrior, centre: Tensor, spread: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        prior: FacePrior,
+        centre: Tensor,
+        spread: Tensor | None = None,
+        *,
+        redraw: int = 0,
+        attributes: Tensor | None = None,
+    ) -> None:
         super().__init__()
         if centre.ndim != 2 or centre.shape[1] != prior.size:
             raise InputError(f"expected centres (B, {prior.size}), got {tuple(centre.shape)}")
-        self.prior = prior
-        self.centre: Tensor
+        self.prior, self.redraw, self.looks = prior, redraw, 0
+        self.detail: Tensor | None = None
         self.spread: Tensor
-        self.register_buffer("centre", centre)
+        self.centre: Tensor
         self.register_buffer("spread", torch.ones_like(centre[0]) if spread is None else spread)
+        self.held: Tensor | None = None
+        if attributes is not None and not bool(attributes.isnan().all()):
+            # The likeliest way to move each attribute by one, S W' (W S W')^-1, transposed.
+            self.weight = prior.attribute_weight
+            scaled = self.weight * self.spread.square()
+            self.back = torch.linalg.solve(self.weight @ scaled.T, scaled)
+            self.held = ~attributes.isnan().all(1, keepdim=True)
+            there = prior.attributes(centre)
+            centre = centre + (torch.where(attributes.isnan(), there, attributes) - there) @ self.back
+        self.register_buffer("centre", centre)
         self.coordinates = nn.Parameter(torch.zeros_like(centre))
 
     def coefficients(self) -> Tensor:
         """(B, K) whitened coefficients of the face prior."""
-        return self.centre + self.spread * self.coordinates
+        moved = self.spread * self.coordinates
+        if self.held is not None:  # only along what leaves the attributes as they are
+            moved = moved - self.held * (moved @ self.weight.T) @ self.back
+        return self.centre + moved
 
     def forward(self) -> Tensor:
-        return self.prior.decode(self.coefficients())
+        coefficients = self.coefficients()
+        if self.redraw == 0:
+            return self.prior.render(coefficients)
+        soft = self.prior.decode(coefficients)
+        if self.detail is None or self.looks % self.redraw == 0:
+            with torch.no_grad():
+                self.detail = self.prior.render(coefficients) - soft
+        self.looks += 1
+        return soft + self.detail
+
+    def result(self) -> Tensor:
+        return self.prior.render(self.coefficients())
 
     def latent(self) -> Tensor:
         return self.coordinates

@@ -1,31 +1,37 @@
-"""From embeddings to files: the targets in batches, PNGs, a contact sheet and a manifest."""
+"""From embeddings to pictures: every target, batch by batch, and again where a picture is not like enough.
 
-import hashlib
-import json
-import platform
+A batch is fixed by the number of its pictures, not by what is still to do: a run that goes on where
+it was killed, or with more processes, computes the same batches and so the same pictures.
+"""
+
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, PngImagePlugin
 from torch import Tensor
 
-import arcinvert
+from arcinvert.alignment import Detector
 from arcinvert.calibration import Calibration
-from arcinvert.checkpoint import atomic_write
-from arcinvert.errors import DivergedError, EnvironmentProblem, UsageError
+from arcinvert.errors import UsageError
 from arcinvert.faceprior import FacePrior
-from arcinvert.inversion.invert import Inversion, invert
-from arcinvert.inversion.presets import Attack, preset
+from arcinvert.inversion.controls import Controls
+from arcinvert.inversion.holds import holds
+from arcinvert.inversion.invert import invert
+from arcinvert.inversion.journal import Job
+from arcinvert.inversion.memory import in_parts
+from arcinvert.inversion.presets import CONTROLLED, Attack, preset
+from arcinvert.inversion.record import Film, history_of
 from arcinvert.progress import Progress, silent
 from arcinvert.recognizer import Recognizer
 
-SYNTHETIC = "synthetic face, reconstructed from an embedding by arcinvert; not a photograph"
+Say = Callable[[str], None]
+
+
+def unheard(line: str) -> None:
+    """Says nothing."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,12 @@ class SynthConfig:
         steps: None takes the preset's own.
         seed: of every draw; each image has a generator of its own, from (seed, target, variation).
         batch_size: images optimised together.
+        min_cosine: a picture less like its target is made again; None makes each once.
+        retries: how often at most; the best is kept.
+        report: whether each picture is tested (see :mod:`~arcinvert.inversion.holds`) and the
+            variations of a target are compared (see :mod:`~arcinvert.inversion.variety`).
+        record: whether the path of each target's first picture is kept.
+        pose, expression: see :meth:`~arcinvert.inversion.controls.Controls.parse`; None leaves them free.
     """
 
     variations: int = 1
@@ -45,18 +57,41 @@ class SynthConfig:
     steps: int | None = None
     seed: int = 0
     batch_size: int = 8
+    min_cosine: float | None = None
+    retries: int = 2
+    report: bool = True
+    record: bool = False
+    pose: str | None = None
+    expression: str | None = None
 
     def __post_init__(self) -> None:
         if self.variations < 1 or self.batch_size < 1 or (self.steps is not None and self.steps < 1):
             raise UsageError("expected variations, steps and batch size of at least 1")
-        if self.seed < 0:
-            raise UsageError(f"expected a seed of at least 0, got {self.seed}")
+        if self.seed < 0 or self.retries < 0:
+            raise UsageError(f"expected a seed and retries of at least 0, got {min(self.seed, self.retries)}")
+        if self.min_cosine is not None and not -1 <= self.min_cosine <= 1:
+            raise UsageError(f"expected a least cosine in -1 to 1, got {self.min_cosine}")
         preset(self.preset)
+        if Controls.parse(self.pose, self.expression) != Controls() and self.preset not in CONTROLLED:
+            raise UsageError(f"only {', '.join(CONTROLLED)} keep a pose or an expression, not {self.preset!r}")
 
 
 @dataclass(frozen=True, eq=False)
 class Reconstruction:
-    """One image of one target."""
+    """One image of one target.
+
+    Attributes:
+        target, variation: which.
+        image: (112, 112, 3) uint8.
+        cosine: of the 8-bit image to the target, by the attacked network.
+        steps: of an attempt.
+        seconds: of all attempts, its share of its batch.
+        diverged: no finite step was found.
+        attempts: how often it was made.
+        holds: see :func:`arcinvert.inversion.holds.holds`; None without a report.
+        history: see :func:`arcinvert.inversion.record.history_of`; None if not recorded.
+        frames: pictures of the path, without the result.
+    """
 
     target: int
     variation: int
@@ -65,12 +100,44 @@ class Reconstruction:
     steps: int
     seconds: float
     diverged: bool
+    attempts: int = 1
+    holds: dict[str, float | bool | None] | None = None
+    history: dict[str, list[float | None]] | None = field(default=None, repr=False)
+    frames: tuple[Tensor, ...] = field(default=(), repr=False)
+
+    def short_of(self, least: float | None) -> bool:
+        """Whether it stays below the least cosine, or has none."""
+        return least is not None and (self.diverged or not self.cosine >= least)
 
 
-def generator_for(seed: int, target: int, variation: int) -> torch.Generator:
-    """The generator of one image, whoever its neighbours are."""
-    mixed = np.random.SeedSequence([seed, target, variation]).generate_state(1, np.uint64)[0]
+@dataclass(frozen=True, eq=False)
+class _Known:
+    """What every batch needs."""
+
+    recognizer: Recognizer
+    targets: Tensor
+    prior: FacePrior
+    calibration: Calibration
+    config: SynthConfig
+    detector: Detector | None
+
+
+def targets_tensor(rows: NDArray[np.float32]) -> Tensor:
+    """(T, D) as a tensor of its own."""
+    return torch.from_numpy(np.array(rows, dtype=np.float32))
+
+
+def generator_for(seed: int, target: int, variation: int, attempt: int = 0) -> torch.Generator:
+    """The generator of one attempt at one image, whoever its neighbours are."""
+    key = [seed, target, variation, *([attempt] if attempt else [])]
+    mixed = np.random.SeedSequence(key).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(mixed) & (2**63 - 1))
+
+
+def batches_of(targets: int, config: SynthConfig) -> list[list[Job]]:
+    """Every picture of a run, in order, in batches."""
+    jobs = [(target, variation) for target in range(targets) for variation in range(config.variations)]
+    return [jobs[i : i + config.batch_size] for i in range(0, len(jobs), config.batch_size)]
 
 
 def reconstruct(
@@ -80,9 +147,12 @@ def reconstruct(
     calibration: Calibration,
     *,
     config: SynthConfig,
+    batches: Sequence[Sequence[Job]] | None = None,
+    detector: Detector | None = None,
+    say: Say = unheard,
     progress: Progress = silent,
 ) -> Iterator[Reconstruction]:
-    """Invert every target ``config.variations`` times, batch by batch.
+    """Invert every target ``config.variations`` times, batch by batch; smaller ones when memory runs out.
 
     Args:
         recognizer: the network that is inverted.
@@ -90,158 +160,84 @@ def reconstruct(
         prior: on the recognizer's device.
         calibration: of the recognizer.
         config: how many and how.
-        progress: told (steps done, steps in all, text).
+        batches: those of :func:`batches_of` that are wanted; None is all of them.
+        detector: for the report.
+        say: told when memory runs out.
+        progress: told (steps done, steps in all, text); of first attempts.
+
+    Raises:
+        UsageError: the calibration is of another face prior.
+        MemoryError: there is too little for a single image.
     """
     if calibration.prior_digest != prior.digest:
         raise UsageError("the checkpoint was calibrated with another face prior; run `arcinvert calibrate` again")
-    jobs = [(t, v) for t in range(len(targets)) for v in range(config.variations)]
-    batches = [jobs[i : i + config.batch_size] for i in range(0, len(jobs), config.batch_size)]
-    for number, batch in enumerate(batches):
-        rows = targets[[t for t, _ in batch]].to(recognizer.device)
-        attack = Attack(
-            recognizer,
-            prior,
-            calibration,
-            rows,
-            torch.tensor([v for _, v in batch], device=rows.device),
-            [generator_for(config.seed, t, v) for t, v in batch],
-        )
-        recipe = preset(config.preset)(attack, config.steps)
-        done = number * recipe.steps
+    known = _Known(recognizer, targets, prior, calibration, config, detector)
+    batches = batches_of(len(targets), config) if batches is None else batches
 
-        def tell(step: int, steps: int, text: str, done: int = done) -> None:
-            progress(done + step, steps * len(batches), text)
+    def work(number: int, done: int, jobs: Sequence[Job]) -> list[Reconstruction]:
+        def tell(step: int, steps: int, text: str) -> None:
+            within = (done * steps + len(jobs) * step) // len(batches[number])
+            progress(number * steps + within, steps * len(batches), text)
 
-        started = time.perf_counter()
-        found = invert(recognizer, recipe, target=rows, generators=attack.generators, progress=tell)
-        seconds = (time.perf_counter() - started) / len(batch)
-        for i, (target, variation) in enumerate(batch):
-            yield _reconstruction(found, i, target, variation, recipe.steps, seconds)
+        return _pictures(known, jobs, tell)
+
+    yield from in_parts(batches, work, say=say)
 
 
-def synthesise(
-    recognizer: Recognizer,
-    targets: Tensor,
-    prior: FacePrior,
-    calibration: Calibration,
-    out: Path,
-    *,
-    config: SynthConfig,
-    force: bool = False,
-    progress: Progress = silent,
-) -> dict[str, Any]:
-    """Reconstruct, and write ``out/TTTT_VV.png``, ``out/sheet.png`` and ``out/manifest.json``.
-
-    Args:
-        recognizer, targets, prior, calibration, config, progress: see :func:`reconstruct`.
-        out: the folder.
-        force: write even where another run, of other targets or settings, has left its manifest.
-
-    Returns:
-        The manifest: ``results`` with target, variation, file, cosine (of the 8-bit image), steps and
-        seconds (an image's share of its batch); and the settings, digests and versions behind them.
-
-    Raises:
-        UsageError: the folder holds another run.
-        DivergedError: no target gave a finite image; the manifest is written all the same.
-        EnvironmentProblem: the folder cannot be written.
-    """
-    started = time.perf_counter()
-    run = {
-        "targets": hashlib.sha256(targets.contiguous().numpy().tobytes()).hexdigest(),
-        "checkpoint": recognizer.digest,
-        **vars(config),
-    }
-    if not force:
-        _refuse_other_run(out, run)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:  # said before the work, not after it
-        raise EnvironmentProblem(f"cannot write to {str(out)!r}: {error.strerror or error}") from None
-    results: list[dict[str, Any]] = []
-    images: list[Tensor] = []
-    for found in reconstruct(recognizer, targets, prior, calibration, config=config, progress=progress):
-        name = f"{found.target:04d}_{found.variation:02d}.png"
-        write_png(out / name, found.image)
-        images.append(found.image)
-        results.append(
-            {
-                "target": found.target,
-                "variation": found.variation,
-                "file": name,
-                "cosine": round(found.cosine, 6),
-                "steps": found.steps,
-                "seconds": round(found.seconds, 3),
-                **({"diverged": True} if found.diverged else {}),
-            }
-        )
-    write_png(out / "sheet.png", contact_sheet(images, config.variations))
-    good = [row["cosine"] for row in results if "diverged" not in row]
-    manifest = {
-        "results": results,
-        "mean_cosine": round(sum(good) / len(good), 6) if good else None,
-        "diverged": len(results) - len(good),
-        "checkpoint": {"digest": recognizer.digest, "backbone": recognizer.header.get("backbone")},
-        "face_prior": prior.digest,
-        "settings": vars(config) | {"steps": results[0]["steps"], "device": str(recognizer.device)},
-        "run": run,
-        "versions": {
-            "arcinvert": arcinvert.__version__,
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-            "python": platform.python_version(),
-        },
-        "seconds": round(time.perf_counter() - started, 3),
-        "note": SYNTHETIC,
-    }
-    with atomic_write(out / "manifest.json") as temporary:
-        temporary.write_text(json.dumps(manifest, indent=2) + "\n")
-    if not good:
-        raise DivergedError(f"none of the {len(results)} reconstructions stayed finite")
-    return manifest
+def _pictures(known: _Known, jobs: Sequence[Job], progress: Progress) -> list[Reconstruction]:
+    """The best of all attempts at each picture, tested if that is wanted."""
+    config = known.config
+    best = _attempt(known, jobs, 0, progress)
+    for attempt in range(1, 1 + (0 if config.min_cosine is None else config.retries)):
+        again = [i for i, found in enumerate(best) if found.short_of(config.min_cosine)]
+        if not again:
+            break
+        for i, new in zip(again, _attempt(known, [jobs[i] for i in again], attempt, silent), strict=True):
+            old = best[i]
+            better = (not new.diverged, new.cosine) > (not old.diverged, old.cosine)
+            best[i] = replace(
+                new if better else old,
+                attempts=attempt + 1,
+                seconds=old.seconds + new.seconds,
+            )
+    if not config.report:
+        return best
+    images = torch.stack([found.image for found in best])
+    tested = holds(known.recognizer, images, known.targets[[target for target, _ in jobs]], known.detector)
+    return [replace(found, holds=row) for found, row in zip(best, tested, strict=True)]
 
 
-def targets_tensor(rows: NDArray[np.float32]) -> Tensor:
-    """(T, D) as a tensor of its own."""
-    return torch.from_numpy(np.array(rows, dtype=np.float32))
-
-
-def contact_sheet(images: list[Tensor], columns: int, gap: int = 4) -> Tensor:
-    """Images (H, W, 3) uint8 in rows of ``columns`` (a target a row, or eight targets where one each)."""
-    columns = columns if columns > 1 else min(8, len(images))
-    rows = -(-len(images) // columns)
-    height, width = images[0].shape[:2]
-    sheet = torch.full((rows * (height + gap) - gap, columns * (width + gap) - gap, 3), 255, dtype=torch.uint8)
-    for i, image in enumerate(images):
-        top, left = (i // columns) * (height + gap), (i % columns) * (width + gap)
-        sheet[top : top + height, left : left + width] = image
-    return sheet
-
-
-def write_png(path: Path, image: Tensor) -> None:
-    """(H, W, 3) uint8 -> PNG with a text chunk that says it is synthetic."""
-    info = PngImagePlugin.PngInfo()
-    info.add_text("Description", SYNTHETIC)
-    info.add_text("Software", f"arcinvert {arcinvert.__version__}")
-    with atomic_write(path) as temporary:
-        Image.fromarray(image.numpy()).save(temporary, format="PNG", pnginfo=info)
-
-
-def _refuse_other_run(out: Path, run: dict[str, Any]) -> None:
-    path = out / "manifest.json"
-    if not path.is_file():
-        return
-    try:
-        other = json.loads(path.read_text()).get("run")
-    except (ValueError, AttributeError):
-        other = None
-    if other != run:
-        raise UsageError(f"{str(out)!r} holds the pictures of another run; choose another folder, or --force")
-
-
-def _reconstruction(
-    found: Inversion, row: int, target: int, variation: int, steps: int, seconds: float
-) -> Reconstruction:
-    return Reconstruction(
-        target, variation, found.images[row], float(found.cosine[row]), steps, seconds, bool(found.diverged[row])
+def _attempt(known: _Known, jobs: Sequence[Job], attempt: int, progress: Progress) -> list[Reconstruction]:
+    """One inversion of a batch."""
+    config = known.config
+    rows = known.targets[[target for target, _ in jobs]].to(known.recognizer.device)
+    attack = Attack(
+        known.recognizer,
+        known.prior,
+        known.calibration,
+        rows,
+        torch.tensor([variation for _, variation in jobs], device=rows.device),
+        [generator_for(config.seed, *job, attempt) for job in jobs],
+        Controls.parse(config.pose, config.expression),
     )
+    recipe = preset(config.preset)(attack, config.steps)
+    recorded = [i for i, (_, variation) in enumerate(jobs) if config.record and variation == 0]
+    film = Film(recorded, recipe.steps)
+    watch = film if recorded else None
+    started = time.perf_counter()
+    found = invert(known.recognizer, recipe, target=rows, generators=attack.generators, progress=progress, watch=watch)
+    seconds = (time.perf_counter() - started) / len(jobs)
+    return [
+        Reconstruction(
+            target,
+            variation,
+            found.images[i],
+            float(found.cosine[i]),
+            recipe.steps,
+            seconds,
+            bool(found.diverged[i]),
+            history=history_of(found.history, i) if config.record else None,
+            frames=tuple(film.frames.get(i, ())),
+        )
+        for i, (target, variation) in enumerate(jobs)
+    ]

@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 import torch
 
@@ -9,20 +11,23 @@ from arcinvert.inversion.parameterization import FaceBasis, Fourier, Pixels, noi
 def parameterizations():
     start = torch.rand(2, 3, 112, 112, generator=torch.Generator().manual_seed(0)) * 0.8 + 0.1
     prior = default_face_prior()
+    soft = dataclasses.replace(prior, detail=None)
     return {
         "pixels": (Pixels(start), start),
         "fourier": (Fourier(start), start),
-        "basis": (FaceBasis(prior, torch.zeros(2, prior.size)), prior.mean.expand(2, -1, -1, -1)),
+        "basis": (FaceBasis(soft, torch.zeros(2, prior.size)), prior.mean.expand(2, -1, -1, -1)),
+        "rendered": (FaceBasis(prior, torch.zeros(2, prior.size)), prior.render(torch.zeros(2, prior.size))),
+        "redrawn": (FaceBasis(prior, torch.zeros(2, prior.size), redraw=3), prior.render(torch.zeros(2, prior.size))),
     }
 
 
-@pytest.mark.parametrize("name", ["pixels", "fourier", "basis"])
+@pytest.mark.parametrize("name", ["pixels", "fourier", "basis", "rendered", "redrawn"])
 def test_starts_where_it_was_told_to(name):
     parameterization, start = parameterizations()[name]
     torch.testing.assert_close(parameterization().detach(), start, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["pixels", "fourier", "basis"])
+@pytest.mark.parametrize("name", ["pixels", "fourier", "basis", "rendered", "redrawn"])
 def test_reaches_a_darker_image_in_five_adam_steps(name):
     parameterization, _ = parameterizations()[name]
     optimiser = torch.optim.Adam(parameterization.parameters(), lr=0.05)
@@ -34,7 +39,7 @@ def test_reaches_a_darker_image_in_five_adam_steps(name):
     assert float(parameterization().detach().mean()) < before - 1e-3
 
 
-@pytest.mark.parametrize("name", ["pixels", "fourier", "basis"])
+@pytest.mark.parametrize("name", ["pixels", "fourier", "basis", "rendered", "redrawn"])
 def test_rows_do_not_touch_each_other(name):
     parameterization, _ = parameterizations()[name]
     parameterization()[0].square().sum().backward()
@@ -63,6 +68,27 @@ def test_fourier_stays_inside_and_a_single_coefficient_is_a_wave():
     wave = torch.logit(image[0, 0, 5])
     expected = torch.cos(2 * torch.pi * 2 * torch.arange(112) / 112)
     assert float(torch.corrcoef(torch.stack([wave, expected]))[0, 1]) > 0.9999
+
+
+def test_detail_is_redrawn_now_and_then_and_always_in_the_end():
+    prior = default_face_prior()
+    centre = prior.coefficients(slice(0, 2))
+    basis = FaceBasis(prior, centre, redraw=3)
+    there, first = prior.coefficients(slice(2, 4)), prior.render(centre) - prior.decode(centre)
+    torch.testing.assert_close(basis().detach(), prior.render(centre))
+    with torch.no_grad():
+        basis.coordinates.copy_(there - centre)
+    for _ in range(2):  # the soft face has moved on, the detail has not
+        torch.testing.assert_close(basis().detach(), prior.decode(there) + first)
+    torch.testing.assert_close(basis().detach(), prior.render(there))
+    with torch.no_grad():
+        basis.coordinates.zero_()
+    torch.testing.assert_close(basis.result().detach(), prior.render(centre))
+    # Held detail is not optimised: the gradient is that of the soft face.
+    basis().square().sum().backward()
+    soft = FaceBasis(dataclasses.replace(prior, detail=None), centre)
+    (soft() + (prior.render(there) - prior.decode(there))).square().sum().backward()
+    torch.testing.assert_close(basis.coordinates.grad, soft.coordinates.grad)
 
 
 def test_bad_starts_are_refused():

@@ -1,0 +1,173 @@
+"""What the folder of a run holds, so that a run that was killed goes on where it was.
+
+A picture is written whole or not at all; then its line is appended to ``journal.RANK.jsonl``, whose
+first line says which run it belongs to. When all is done ``manifest.json`` says the same of every
+picture, and the journals go.
+"""
+
+import contextlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from arcinvert.checkpoint import file_digest
+from arcinvert.errors import EnvironmentProblem, UsageError
+
+try:
+    import fcntl
+except ImportError:  # Windows has none
+    fcntl = None  # type: ignore[assignment]
+
+Job = tuple[int, int]
+"""Target and variation: one picture."""
+Row = dict[str, Any]
+"""What the manifest says of a picture."""
+Run = Mapping[str, Any]
+"""What makes two runs the same: targets, checkpoint and settings, as JSON."""
+
+MANIFEST, SHEET = "manifest.json", "sheet.png"
+_PICTURE = re.compile(r"\d{4,}_\d{2,}(\.png|\.webp|\.plot\.png)")
+_JOURNAL = re.compile(r"journal\.\d+\.jsonl")
+_TEMPORARY = re.compile(r"\.[a-z0-9_]{8}\.part")
+
+
+def stem(job: Job) -> str:
+    """``TTTT_VV``, what the names of a picture's files begin with."""
+    return f"{job[0]:04d}_{job[1]:02d}"
+
+
+@contextlib.contextmanager
+def locked(out: Path, *, wanted: bool = True) -> Iterator[None]:
+    """The folder, made if it is not there; where ``wanted`` and the system has such locks, for one process at a time.
+
+    Raises:
+        EnvironmentProblem: another process has it, or the folder cannot be made.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        folder = os.open(out, os.O_RDONLY) if wanted and fcntl is not None else None
+    except OSError as error:  # said before the work, not after it
+        raise EnvironmentProblem(f"cannot write to {str(out)!r}: {error.strerror or error}") from None
+    try:
+        if folder is not None:
+            with contextlib.suppress(OSError):  # of a file system without locks
+                _lock(folder, out)
+        yield
+    finally:
+        if folder is not None:
+            os.close(folder)
+
+
+def _lock(folder: int, out: Path) -> None:
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise EnvironmentProblem(f"{str(out)!r} is locked: another process writes to it") from None
+
+
+def refuse_other_run(out: Path, run: Run) -> None:
+    """Look, and touch nothing.
+
+    Raises:
+        UsageError: the folder's manifest or a journal belongs to another run, or cannot be read.
+    """
+    others = [_read_manifest(out / MANIFEST)[0]] if (out / MANIFEST).is_file() else []
+    others += [found for path in _matching(out, _JOURNAL) if (found := _read_journal(path)[0]) is not None]
+    if any(other != run for other in others):
+        raise UsageError(f"{str(out)!r} holds the pictures of another run; choose another folder, or --force")
+
+
+def clear(out: Path, *, all_of_it: bool) -> None:
+    """Remove what a killed process left half written; with ``all_of_it`` everything that a run of ours writes.
+
+    What says whose pictures they are goes last.
+    """
+    for path in _matching(out, _TEMPORARY):
+        path.unlink()
+    if all_of_it:
+        for path in (*_matching(out, _PICTURE), out / SHEET):
+            path.unlink(missing_ok=True)
+        close(out)
+        (out / MANIFEST).unlink(missing_ok=True)
+
+
+def close(out: Path) -> None:
+    """Remove the journals."""
+    for path in _matching(out, _JOURNAL):
+        path.unlink()
+
+
+def finished(out: Path, run: Run, *, check: bool = True) -> dict[Job, Row]:
+    """The pictures of a run that are there, by its manifest and journals.
+
+    Args:
+        out: the folder.
+        run: lines of any other are left out.
+        check: leave out those whose file is missing or not the one that was written.
+    """
+    found: dict[Job, Row] = {}
+    sources = [_read_manifest(out / MANIFEST)] if (out / MANIFEST).is_file() else []
+    for other, rows in (*sources, *map(_read_journal, _matching(out, _JOURNAL))):
+        found |= {(row["target"], row["variation"]): row for row in rows if other == run and _whole(row)}
+    return {job: row for job, row in found.items() if not check or _there(out / f"{stem(job)}.png", row["sha256"])}
+
+
+def append(out: Path, rank: int, run: Run, row: Row) -> None:
+    """Add a line to the journal of a rank, and see it on the disk; a torn line before it is cut off.
+
+    Raises:
+        EnvironmentProblem: it cannot be written.
+    """
+    path = out / f"journal.{rank}.jsonl"
+    try:
+        with open(path, "ab+") as file:
+            whole = file.seek(0, os.SEEK_END)
+            file.seek(max(0, whole - 1))
+            if file.read(1) not in (b"\n", b""):
+                file.seek(0)
+                whole = file.read().rfind(b"\n") + 1
+                file.truncate(whole)
+            lines = [] if whole else [{"run": run}]
+            file.write(b"".join(json.dumps(line).encode() + b"\n" for line in (*lines, row)))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise EnvironmentProblem(f"cannot write {str(path)!r}: {error.strerror or error}") from None
+
+
+def _matching(out: Path, pattern: re.Pattern[str]) -> list[Path]:
+    return sorted(path for path in out.iterdir() if pattern.fullmatch(path.name)) if out.is_dir() else []
+
+
+def _read_manifest(path: Path) -> tuple[object, list[Any]]:
+    """Run and rows; of a file that is no manifest of ours an empty run."""
+    try:
+        manifest = json.loads(path.read_bytes())
+        return manifest.get("run", {}), list(manifest.get("results", []))
+    except (ValueError, AttributeError, TypeError, RecursionError):
+        return {}, []
+
+
+def _read_journal(path: Path) -> tuple[object, list[Any]]:
+    """Run and rows; the run is None where not even the first line was finished, and empty where it is not ours."""
+    lines = []
+    for line in path.read_bytes().split(b"\n")[:-1]:  # what no line end follows was torn off
+        try:
+            lines.append(json.loads(line))
+        except (ValueError, RecursionError):
+            lines.append(None)
+    if not lines:
+        return None, []
+    return lines[0].get("run", {}) if isinstance(lines[0], dict) else {}, lines[1:]
+
+
+def _whole(row: object) -> bool:
+    kinds = {"target": int, "variation": int, "sha256": str}
+    return isinstance(row, dict) and all(type(row.get(key)) is kind for key, kind in kinds.items())
+
+
+def _there(path: Path, digest: str) -> bool:
+    return path.is_file() and file_digest(path) == digest

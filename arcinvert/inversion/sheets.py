@@ -1,0 +1,56 @@
+"""Pictures as files: PNGs that say they are synthetic, and the contact sheet."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, PngImagePlugin
+from torch import Tensor
+
+import arcinvert
+from arcinvert.checkpoint import atomic_write, file_digest
+
+SYNTHETIC = "synthetic face, reconstructed from an embedding by arcinvert; not a photograph"
+ROWS = 64
+"""More rows than this a contact sheet does not show."""
+
+
+def columns_for(variations: int, count: int) -> int:
+    """A target a row; or eight targets where there is one picture each."""
+    return variations if variations > 1 else min(8, count)
+
+
+def contact_sheet(images: list[Tensor], columns: int, gap: int = 4) -> Tensor:
+    """Images (H, W, 3) uint8 in rows of ``columns`` (a target a row, or eight targets where one each)."""
+    columns = columns_for(columns, len(images))
+    rows = -(-len(images) // columns)
+    height, width = images[0].shape[:2]
+    sheet = torch.full((rows * (height + gap) - gap, columns * (width + gap) - gap, 3), 255, dtype=torch.uint8)
+    for i, image in enumerate(images):
+        top, left = (i // columns) * (height + gap), (i % columns) * (width + gap)
+        sheet[top : top + height, left : left + width] = image
+    return sheet
+
+
+def sheet_of_files(paths: list[Path], variations: int, out: Path) -> dict[str, int]:
+    """Write the contact sheet of pictures that are there, of the first :data:`ROWS` rows; how many rows of how many."""
+    columns = columns_for(variations, len(paths))
+    write_png(out, contact_sheet([read_png(path) for path in paths[: ROWS * columns]], variations))
+    rows = -(-len(paths) // columns)
+    return {"rows": min(rows, ROWS), "rows_in_all": rows}
+
+
+def write_png(path: Path, image: Tensor) -> str:
+    """(H, W, 3) uint8 -> PNG with a text chunk that says it is synthetic; returns the SHA-256 of the file."""
+    info = PngImagePlugin.PngInfo()
+    info.add_text("Description", SYNTHETIC)
+    info.add_text("Software", f"arcinvert {arcinvert.__version__}")
+    with atomic_write(path) as temporary:
+        Image.fromarray(image.numpy()).save(temporary, format="PNG", pnginfo=info)
+        return file_digest(temporary)
+
+
+def read_png(path: Path) -> Tensor:
+    """A picture that :func:`write_png` wrote, (H, W, 3) uint8."""
+    with Image.open(path, formats=("PNG",)) as picture:
+        return torch.from_numpy(np.array(picture))

@@ -1,0 +1,181 @@
+"""``arcinvert synth`` on many targets: killed and run again, in several processes, with a floor."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from arcinvert.cli import common, run
+from arcinvert.inversion import synthesis
+
+SIZE, TARGETS = 16, 5
+SETTINGS = ["--steps", "3", "--batch-size", "2", "--variations", "2", "--no-report", "--device", "cpu"]
+
+
+@pytest.fixture(autouse=True)
+def as_found() -> Iterator[None]:
+    """Puts back what a run leaves in this process."""
+    handler = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, handler)
+    common.state.quiet = common.state.debug = False
+    torch.set_flush_denormal(False)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tiny_checkpoint: Path, tiny_faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny checkpoint, calibrated. Do not write to it."""
+    out = tmp_path_factory.mktemp("many") / "tiny.safetensors"
+    arguments = ["calibrate", "-o", str(out), "--checkpoint", str(tiny_checkpoint), "--faces", str(tiny_faces)]
+    assert run(["-q", *arguments]) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def target(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    rows = np.random.default_rng(0).normal(size=(TARGETS, SIZE)).astype(np.float32)
+    path = tmp_path_factory.mktemp("targets") / "target.npy"
+    np.save(path, rows / np.linalg.norm(rows, axis=1, keepdims=True))
+    return path
+
+
+def command(checkpoint: Path, target: Path, out: Path, *more: str) -> list[str]:
+    return ["synth", "-e", str(target), "-o", str(out), "--checkpoint", str(checkpoint), *SETTINGS, *more]
+
+
+@pytest.fixture(scope="module")
+def whole(checkpoint: Path, target: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An uninterrupted run of one process. Do not write to it."""
+    out = tmp_path_factory.mktemp("whole") / "out"
+    assert run(["-q", *command(checkpoint, target, out)]) == 0
+    return out
+
+
+def process(*arguments: str, **options: Any) -> "subprocess.Popen[str]":
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, *arguments],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+def pictures(out: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in out.iterdir() if path.suffix == ".png"}
+
+
+def results(out: Path) -> list[dict[str, Any]]:
+    rows = json.loads((out / "manifest.json").read_text())["results"]
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+
+
+def same(out: Path, whole: Path) -> None:
+    assert sorted(path.name for path in out.iterdir()) == sorted(path.name for path in whole.iterdir())
+    assert pictures(out) == pictures(whole)
+    assert results(out) == results(whole)
+
+
+@pytest.mark.slow
+def test_a_run_that_was_killed_ends_with_the_same_set(
+    checkpoint: Path, target: Path, whole: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    running = process("-m", "arcinvert", *command(checkpoint, target, out))
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline and running.poll() is None:
+        journal = out / "journal.0.jsonl"
+        if journal.is_file() and journal.read_bytes().count(b"\n") >= 3:
+            break
+        time.sleep(0.002)
+    running.send_signal(signal.SIGKILL)
+    running.communicate()
+    assert running.returncode == -signal.SIGKILL, "it was done before it could be killed"
+    assert not (out / "manifest.json").exists()
+    made = [line for line in (out / "journal.0.jsonl").read_text().splitlines()[1:] if line.endswith("}")]
+    times = {row["file"]: (out / row["file"]).stat().st_mtime_ns for row in map(json.loads, made)}
+    assert run(["-q", *command(checkpoint, target, out, "--seed", "9")]) == 2
+    assert run(["-q", *command(checkpoint, target, out)]) == 0
+    same(out, whole)
+    assert {name: (out / name).stat().st_mtime_ns for name in times} == times
+
+
+@pytest.mark.slow
+def test_two_processes_end_with_the_same_set_also_of_a_run_begun_by_one(
+    checkpoint: Path, target: Path, whole: Path, tmp_path: Path
+) -> None:
+    from arcinvert.inversion import journal
+
+    out = tmp_path / "out"
+    out.mkdir()
+    manifest = json.loads((whole / "manifest.json").read_text())
+    for row in manifest["results"][:3]:
+        (out / row["file"]).write_bytes((whole / row["file"]).read_bytes())
+        journal.append(out, 0, manifest["run"], row)
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "arcinvert"]
+    running = process(*launch, *command(checkpoint, target, out, "--json"))
+    said, remarks = running.communicate(timeout=300)
+    assert running.returncode == 0, remarks
+    same(out, whole)
+    (line,) = [line for line in said.splitlines() if line.startswith("{")]
+    assert json.loads(line)["settings"]["processes"] == 2
+
+
+def test_standard_input_cannot_be_shared(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, checkpoint: Path, tmp_path: Path
+) -> None:
+    import contextlib
+
+    from arcinvert.inversion import sharding
+
+    monkeypatch.setattr(sharding, "joined", lambda: contextlib.nullcontext(sharding.Ranks(0, 2)))
+    assert run(command(checkpoint, Path("-"), tmp_path / "out")) == 2
+    assert "standard input" in capsys.readouterr().err
+
+
+def test_pictures_below_the_floor_end_with_4(
+    capsys: pytest.CaptureFixture[str], checkpoint: Path, target: Path, tmp_path: Path
+) -> None:
+    arguments = command(checkpoint, target, tmp_path / "out", "--steps", "1", "--retries", "1", "--min-cosine")
+    assert run([*arguments, "0.9999"]) == 4
+    said = capsys.readouterr()
+    assert "10 reconstructions stay below --min-cosine" in said.err
+    assert said.out.startswith("10 faces in ")
+    rows = json.loads((tmp_path / "out" / "manifest.json").read_text())["results"]
+    assert [(row["attempts"], row["below_min_cosine"]) for row in rows] == [(2, True)] * 10
+    assert run(["-q", *arguments[:-1], "--min-cosine", "-1", "--force"]) == 0
+
+
+def test_out_of_memory_goes_on_and_ends_with_6_where_even_one_is_too_many(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    checkpoint: Path,
+    target: Path,
+    tmp_path: Path,
+) -> None:
+    real = synthesis.invert
+    room = 1
+
+    def invert(*arguments: Any, target: torch.Tensor, **options: Any) -> Any:
+        if len(target) > room:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return real(*arguments, target=target, **options)
+
+    monkeypatch.setattr(synthesis, "invert", invert)
+    assert run(command(checkpoint, target, tmp_path / "one", "--steps", "1")) == 0
+    assert capsys.readouterr().err.count("out of memory with 2 pictures at once; going on with 1") == 1
+    room = 0
+    assert run(command(checkpoint, target, tmp_path / "none", "--steps", "1")) == 6
+    assert "out of memory" in capsys.readouterr().err.splitlines()[-1]
+    assert list((tmp_path / "none").iterdir()) == []

@@ -1,5 +1,6 @@
-"""From photos to embeddings, and embeddings to a file."""
+"""From photos to aligned crops and to embeddings, and both to files."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 from arcinvert.alignment import SIZE, SUFFIXES, Detector, RetinaFace, align_photo, read_photo
 from arcinvert.checkpoint import atomic_write
@@ -102,6 +104,58 @@ def embed_photos(
         files.append(path)
     stacked = np.stack(rows) if rows else np.empty((0, recognizer.embedding_size), np.float32)
     return Embedded(stacked.astype(np.float32), tuple(files), tuple(skipped), tuple(remarks))
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """What became of a folder of photos.
+
+    Attributes:
+        files: the crops that were written.
+        skipped, remarks: see :class:`Embedded`.
+    """
+
+    files: tuple[Path, ...]
+    skipped: tuple[tuple[Path, str], ...]
+    remarks: tuple[str, ...]
+
+
+def align_folder(folder: Path, out: Path, *, detector: str = RETINAFACE, progress: Progress = silent) -> Aligned:
+    """Write the largest face of each photo as an aligned 112x112 PNG, in folders like those of the photos.
+
+    Args:
+        folder: photos, at any depth; ``folder/<identity>/<photo>`` is what training and evaluation want.
+        out: the folder of the crops.
+        detector: see :func:`open_detector`.
+        progress: told (done, all, text).
+
+    Raises:
+        InputError: see :func:`list_photos` and :func:`open_detector`; two photos whose crops would
+            have one name. A photo that cannot be used is skipped, not raised.
+        EnvironmentProblem: the detector cannot be loaded.
+    """
+    if not folder.is_dir():
+        raise InputError(f"expected a folder of photos, got {str(folder)!r}")
+    photos = list_photos([folder])
+    crops = [out / photo.relative_to(folder).with_suffix(".png") for photo in photos]
+    twice = [crop for crop, count in Counter(crops).items() if count > 1]
+    if twice:
+        raise InputError(f"two photos would become {str(twice[0])!r}; rename one")
+    finder = open_detector(detector)
+    files, skipped, remarks = [], [], []
+    for number, (photo, path) in enumerate(zip(photos, crops, strict=True), start=1):
+        crop, faces, reason = _crop(photo, finder)
+        progress(number, len(photos), "aligning")
+        if crop is None:
+            skipped.append((photo, reason))
+            continue
+        if faces > 1:
+            remarks.append(f"{str(photo)!r} shows {faces} faces; the largest is taken")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(path) as temporary:
+            Image.fromarray(crop).save(temporary, format="PNG")
+        files.append(path)
+    return Aligned(tuple(files), tuple(skipped), tuple(remarks))
 
 
 def save_embeddings(path: Path, rows: NDArray[np.float32]) -> None:

@@ -125,10 +125,19 @@ def measured(faces: Faces, every: int) -> tuple[Tensor, Tensor]:
     return torch.tensor(rows), torch.tensor(values)
 
 
-def attributes(coefficients: Tensor, values: Tensor, ridge: float = 100.0) -> tuple[Tensor, Tensor, list[float]]:
-    """Ridge regression coefficients -> attributes: weight (3, K), bias (3,), correlation on the last fifth unseen."""
+def attributes(
+    coefficients: Tensor, values: Tensor, parity: Tensor, ridge: float = 200.0
+) -> tuple[Tensor, Tensor, list[float]]:
+    """Ridge regression coefficients -> attributes: weight (3, K), bias (3,), correlation on the last fifth unseen.
+
+    Args:
+        coefficients: (M, K).
+        values: (M, 3).
+        parity: (K,) 1 where a component is symmetric, -1 where it is antisymmetric: mirror images count too.
+    """
 
     def fit(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        x, y = torch.cat([x, x * parity]), torch.cat([y, y * torch.tensor([-1.0, 1.0, 1.0])])
         centre, scale = y.mean(0), y.std(0)
         weight = torch.linalg.solve(x.T @ x + ridge * torch.eye(x.shape[1]), x.T @ ((y - centre) / scale))
         weight = (weight * scale).T
@@ -163,7 +172,8 @@ def main() -> None:
     recognizer = Recognizer.load(options.checkpoint)
     losses = train(network, faces, prior, recognizer, options.steps, options.out.with_suffix(".state"))
     rows, values = measured(faces, options.measure_every)
-    weight, bias, correlation = attributes(prior.codes[rows] * prior.code_scale, values)
+    mirrored = (prior.components * prior.components.flip(-1)).flatten(1).sum(1)
+    weight, bias, correlation = attributes(prior.codes[rows] * prior.code_scale, values, mirrored.sign())
     print("correlation unseen: " + ", ".join(f"{n} {c:.2f}" for n, c in zip(ATTRIBUTES, correlation, strict=True)))
     tensors = {f"network.{name}": value.half() for name, value in network.state_dict().items()}
     tensors |= {"attributes.weight": weight.half(), "attributes.bias": bias}

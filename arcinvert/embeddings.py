@@ -131,11 +131,13 @@ def class_centres(checkpoint: Path, identities: Sequence[int]) -> Embeddings:
         identities: numbers of classes, from 0.
 
     Raises:
-        InputError: it does not keep them, or has fewer classes.
+        InputError: it does not keep them, has several for each class, or has fewer classes.
     """
     centres = open_checkpoint(checkpoint).section("head").get("centres")
     if centres is None:
         raise InputError(f"{str(checkpoint)!r} does not keep its class centres; train with keep_head = true")
+    if centres.ndim != 2:
+        raise InputError(f"{str(checkpoint)!r} keeps {centres.shape[1]} sub-centers for each class, expected one")
     unknown = [number for number in identities if not 0 <= number < len(centres)]
     if unknown or not identities:
         raise InputError(f"expected identities from 0 to {len(centres) - 1}, got {unknown[:5]}")

@@ -94,7 +94,7 @@ def variants(name: str, ablate: bool) -> dict[str, Vary]:
 
     def mean_start(recipe: Recipe, attack: Attack) -> Recipe:
         zeros = torch.zeros(len(attack.target), attack.prior.size, device=attack.target.device)
-        basis = FaceBasis(attack.prior, zeros, soft=recipe.parameterization.soft)
+        basis = FaceBasis(attack.prior, zeros, redraw=recipe.parameterization.redraw)
         return dataclasses.replace(recipe, parameterization=basis)
 
     def whole_target(recipe: Recipe, attack: Attack) -> Recipe:

@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from arcinvert import __version__
-from arcinvert.cli import align, calibrate, checkpoint, embed, plot, presets, synth, train
+from arcinvert.cli import align, calibrate, checkpoint, data, embed, plot, presets, synth, train
 from arcinvert.cli import eval as evaluation
 from arcinvert.cli import eval_distance as eval_distance  # adds its command to those of eval
 from arcinvert.cli import eval_more as eval_more  # adds its commands to those of eval
@@ -30,6 +30,7 @@ app = typer.Typer(
 for command in (synth, presets, embed, align, train, calibrate):
     app.command(command.NAME)(command.main)
 app.add_typer(checkpoint.app, name=checkpoint.NAME)
+app.add_typer(data.app, name=data.NAME)
 app.add_typer(plot.app, name=plot.NAME)
 app.add_typer(evaluation.app, name=evaluation.NAME)
 

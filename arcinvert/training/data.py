@@ -1,20 +1,25 @@
-"""Aligned faces from a folder of identities, held in memory as bytes; augmentation in batches.
+"""Aligned faces of identities, held in memory as bytes; augmentation in batches.
 
-Layout: ``DIR/<identity>/<picture>.(jpg|jpeg|png|webp|bmp)``. Identities are labelled 0.. in sorted order.
+Layout of a folder: ``DIR/<identity>/<picture>.(jpg|jpeg|png|webp|bmp)``; ``.rec`` files and tar shards are
+read as if they were unpacked into one. Identities are labelled 0.. in sorted order.
 """
 
 import hashlib
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample, interpolate
 
-from arcinvert.alignment import SIZE, SUFFIXES
+from arcinvert.alignment import SIZE
 from arcinvert.errors import InputError
+from arcinvert.training.degradations import BLUR, blur, jpeg, low_resolution
+from arcinvert.training.pictures import Pictures, decode
+from arcinvert.training.sources import folder_pictures, open_pictures
+from arcinvert.training.sources import identity_folders as identity_folders
 
 
 @dataclass(frozen=True)
@@ -22,7 +27,7 @@ class Faces:
     """Aligned faces and who they show.
 
     Attributes:
-        files: (N,) paths, relative to the folder.
+        files: (N,) paths ``identity/picture``, relative to the source.
         images: (N, 112, 112, 3) uint8 RGB.
         labels: (N,) int64, positions in ``identities``.
         identities: the names, sorted.
@@ -39,20 +44,6 @@ class Faces:
         return len(self.files)
 
 
-def identity_folders(folder: Path) -> list[str]:
-    """Names of the identity folders, sorted.
-
-    Raises:
-        InputError: no such folder, or nothing in it.
-    """
-    if not folder.is_dir():
-        raise InputError(f"expected a folder of identities, got {str(folder)!r}")
-    names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    if not names:
-        raise InputError(f"expected one sub-folder per identity in {str(folder)!r}, found none")
-    return names
-
-
 def split_identities(names: list[str], held_out: int) -> tuple[list[str], list[str]]:
     """Training identities, and the last ``held_out`` ones, which training never sees.
 
@@ -67,40 +58,55 @@ def split_identities(names: list[str], held_out: int) -> tuple[list[str], list[s
     return names[:cut], names[cut:]
 
 
-def load_faces(folder: Path, identities: list[str]) -> Faces:
-    """Read the pictures of these identities.
+def open_faces(
+    source: Path | Sequence[Path] | Pictures,
+    identities: Sequence[str] | None = None,
+    *,
+    keep: Collection[str] | None = None,
+) -> Faces:
+    """Read the faces of a source of any kind; an identity folder gives what :func:`load_faces` does.
+
+    Args:
+        source: as of :func:`~arcinvert.training.sources.open_pictures`, or what that returned.
+        identities: only these; default: all.
+        keep: of their pictures only these, ``identity/picture`` (a clean list). An identity that
+            keeps none is left out.
+
+    Raises:
+        InputError: see there; or a picture that cannot be read, or that is not 112x112
+            with 8 bits a channel, or that is in ``keep`` and not in the source.
+    """
+    listed = source if isinstance(source, Pictures) else open_pictures(source)
+    return _read(listed.of(listed.identities if identities is None else identities, keep))
+
+
+def load_faces(folder: Path, identities: list[str], keep: Collection[str] | None = None) -> Faces:
+    """Read the pictures of these identity folders, or of them only those in ``keep`` (see :func:`open_faces`).
 
     Raises:
         InputError: a picture that cannot be read, or that is not 112x112 with 8 bits a channel.
     """
-    files: list[str] = []
-    labels: list[int] = []
-    images: list[np.ndarray] = []
+    return _read(folder_pictures(folder, identities).of(identities, keep))
+
+
+def _read(pictures: Pictures) -> Faces:
     digest = hashlib.sha256()
-    for label, name in enumerate(identities):
-        pictures = sorted(p for p in (folder / name).iterdir() if p.suffix.lower() in SUFFIXES)
-        if not pictures:
-            raise InputError(f"expected pictures ({', '.join(sorted(SUFFIXES))}) in {str(folder / name)!r}, found none")
-        for path in pictures:
-            relative = f"{name}/{path.name}"
-            try:
-                content = path.read_bytes()
-                digest.update(relative.encode(errors="surrogatepass") + b"\0" + hashlib.sha256(content).digest())
-                with Image.open(path) as picture:
-                    if picture.size != (SIZE, SIZE):
-                        raise InputError(f"expected {SIZE}x{SIZE} aligned faces, got {picture.size} in {str(path)!r}")
-                    if picture.mode[0] in "IF":  # Pillow would clip it to white
-                        raise InputError(f"expected 8 bits a channel, got mode {picture.mode} in {str(path)!r}")
-                    images.append(np.asarray(picture.convert("RGB")))
-            except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-                raise InputError(f"cannot read the picture {str(path)!r}: {error}") from None
-            files.append(relative)
-            labels.append(label)
+    images = np.empty((len(pictures.entries), SIZE, SIZE, 3), np.uint8)
+    names = pictures.identities
+    labels = {name: label for label, name in enumerate(names)}
+    for row, entry in enumerate(pictures.entries):
+        where = str(pictures.source / entry.file)
+        try:
+            content = pictures.read(entry)
+        except OSError as error:
+            raise InputError(f"cannot read the picture {where!r}: {error}") from None
+        digest.update(entry.file.encode(errors="surrogatepass") + b"\0" + hashlib.sha256(content).digest())
+        images[row] = decode(content, where)
     return Faces(
-        tuple(files),
-        torch.from_numpy(np.stack(images)),
-        torch.tensor(labels),
-        tuple(identities),
+        tuple(entry.file for entry in pictures.entries),
+        torch.from_numpy(images),
+        torch.tensor([labels[entry.identity] for entry in pictures.entries]),
+        tuple(names),
         digest.hexdigest(),
     )
 
@@ -126,6 +132,9 @@ class Augmentation:
         surroundings: probability that everything outside an oval around the face is taken from
             another image of the batch, so that hair and background say nothing of who it is.
         shade: largest relative change of brightness by a light that varies smoothly over the image.
+        low_resolution: probability of an image of a quarter to three quarters of the pixels a side.
+        blurred: probability of a Gaussian blur of 0.3 to 2.5 pixels.
+        jpeg: probability of JPEG's losses, at a quality from 20 to 90.
     """
 
     flip: float = 0.5
@@ -138,6 +147,9 @@ class Augmentation:
     cutout: float = 0.2
     surroundings: float = 0.0
     shade: float = 0.0
+    low_resolution: float = 0.0
+    blurred: float = 0.0
+    jpeg: float = 0.0
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """(B, 3, H, W) in [0, 1] -> the same, drawn from ``generator`` (a CPU generator)."""
@@ -176,6 +188,29 @@ class Augmentation:
         if self.surroundings:
             oval = self._oval(images, draw(4, 1, 1))
             images = torch.where(chance(self.surroundings), images * oval + images.roll(1, 0) * (1 - oval), images)
+        return self._degrade(images, generator) if self.low_resolution or self.blurred or self.jpeg else images
+
+    def _degrade(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """What a poor camera does, in its order: low resolution, blur, JPEG; only the images drawn are touched."""
+        images = images.clone()
+
+        def chosen(probability: float) -> tuple[Tensor, Tensor]:
+            """Which images, and for each a number in [0, 1)."""
+            drawn = torch.rand(2, len(images), generator=generator)
+            rows = (drawn[0] < probability).nonzero()[:, 0]
+            return rows.to(images.device), drawn[1, rows].to(images.device)
+
+        if self.low_resolution:
+            rows, share = chosen(self.low_resolution)
+            sides = ((0.25 + 0.5 * share) * images.shape[-1] / 8).round().mul(8).long()  # few sizes: few calls
+            for side in sorted(set(sides.tolist())):
+                images[rows[sides == side]] = low_resolution(images[rows[sides == side]], side)
+        if self.blurred:
+            rows, share = chosen(self.blurred)
+            images[rows] = blur(images[rows], 0.3 + (BLUR - 0.3) * share)
+        if self.jpeg:
+            rows, share = chosen(self.jpeg)
+            images[rows] = jpeg(images[rows], 20 + 70 * share)
         return images
 
     @staticmethod

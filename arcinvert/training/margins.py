@@ -6,15 +6,15 @@ The combined margin of Deng et al. 2019, Eq. 4, replaces the target cosine cos(t
 ===========  ====  ====  ====  =======================
 name         m1    m2    m3    source
 ===========  ====  ====  ====  =======================
-softmax      1     0     0     Deng et al. 2019, Eq. 2
+softmax      1     0     0     Deng et al. 2019, Eq. 2 (norm-softmax: no bias, all of unit norm)
 arcface      1     0.5   0     Deng et al. 2019, Eq. 3
 cosface      1     0     0.35  Wang et al. 2018
-sphereface   1.35  0     0     Liu et al. 2017
+sphereface   1.35  0     0     Liu et al. 2017, by arccos and without annealing
 cm1          1     0.3   0.2   Deng et al. 2019, Table 2
 cm2          0.9   0.4   0.15  Deng et al. 2019, Table 2
 ===========  ====  ====  ====  =======================
 
-Angles are in radians.
+:class:`AdaFace` gives every image an m2 and an m3 of its own. Angles are in radians.
 """
 
 import math
@@ -24,6 +24,9 @@ import torch
 from torch import Tensor
 
 from arcinvert.errors import UsageError
+
+BEYOND = ("monotone", "easy", "plain")
+"""What :func:`combined_margin` may do beyond the angle where the formula turns."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +43,50 @@ class Margin:
                 f"expected a finite m1 > 0, 0 <= m2 < pi and a finite m3, got m1={self.m1}, m2={self.m2}, m3={self.m3}"
             )
 
-    def __call__(self, cosine: Tensor) -> Tensor:
+    def __call__(self, cosine: Tensor, *, beyond: str = "monotone", exact: bool = True) -> Tensor:
         """:func:`combined_margin` with these settings."""
-        return combined_margin(cosine, self.m1, self.m2, self.m3)
+        return combined_margin(cosine, self.m1, self.m2, self.m3, beyond=beyond, exact=exact)
+
+
+@dataclass(frozen=True)
+class AdaFace:
+    """The adaptive margin of Kim et al. 2022 (CVPR): the norm of the features stands for the quality of the image.
+
+    With ``z = clip(h * (norm - mean) / (deviation + 0.001), -1, 1)``, where mean and deviation run
+    over the batches, an image has ``m2 = -m * z`` radians and ``m3 = m * z + m`` in
+    :func:`combined_margin`. No gradient goes through the norm. The pure functions below keep
+    nothing: mean and deviation are the head's. (Beyond pi the authors' code holds the value
+    at -1 - m3, without gradient; here ``beyond`` says.)
+
+    Attributes:
+        m: size of both margins, at least 0 and below pi.
+        h: how much of the norms' spread is used, above 0.
+        momentum: share of the old mean and deviation that a batch leaves, in [0, 1).
+    """
+
+    m: float = 0.4
+    h: float = 0.333
+    momentum: float = 0.99
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.m < math.pi or not 0 < self.h < math.inf or not 0 <= self.momentum < 1:
+            raise UsageError(
+                f"expected 0 <= m < pi, a finite h > 0 and 0 <= momentum < 1, got m={self.m}, h={self.h}, "
+                f"momentum={self.momentum}"
+            )
+
+    def margins(self, norms: Tensor, mean: Tensor, deviation: Tensor) -> tuple[Tensor, Tensor]:
+        """m2 (radians) and m3 of images with these norms (B,), both (B,), without gradient."""
+        scaled = self.h * (norms.detach().clamp(1e-3, 100.0) - mean) / (deviation + 1e-3)
+        scaled = scaled.clamp(-1.0, 1.0)
+        return -self.m * scaled, self.m * scaled + self.m
+
+    def running(self, norms: Tensor, mean: Tensor, deviation: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and (unbiased) deviation after a batch with these norms (B,); one norm alone changes neither."""
+        if len(norms) < 2:
+            return mean, deviation
+        norms, rate = norms.detach().clamp(1e-3, 100.0), 1 - self.momentum
+        return torch.lerp(mean, norms.mean(), rate), torch.lerp(deviation, norms.std(), rate)
 
 
 MARGINS: dict[str, Margin] = {
@@ -54,33 +98,89 @@ MARGINS: dict[str, Margin] = {
     "cm2": Margin(m1=0.9, m2=0.4, m3=0.15),
 }
 
+ALL_MARGINS: dict[str, Margin | AdaFace | None] = {**MARGINS, "adaface": AdaFace(), "softmax-bias": None}
+"""What a training run may name. None: softmax with a bias, nothing normalised (Deng et al. 2019, Eq. 1)."""
 
-def combined_margin(cosine: Tensor, m1: float = 1.0, m2: float = 0.0, m3: float = 0.0) -> Tensor:
-    """``cos(m1 * theta + m2) - m3``, monotone over the whole of theta in [0, pi].
 
-    The function is followed up to the angle where ``m1 * theta + m2`` reaches pi and the cosine
-    would rise again. Beyond it the value falls on with slope 1 in the cosine:
-    ``-1 - m3 + (cos(theta) - cos((pi - m2) / m1))``, so that it is continuous, non-increasing in
-    theta and differentiable everywhere but at that one angle. The gradient is the exact one.
+def check_beyond(beyond: str) -> None:
+    """Raises UsageError for what is not in :data:`BEYOND`."""
+    if beyond not in BEYOND:
+        raise UsageError(f"expected beyond out of {', '.join(BEYOND)}, got {beyond!r}")
+
+
+def angle(cosine: Tensor) -> Tensor:
+    """Radians in [0, pi], of the same shape; float32 at least.
+
+    The slope of arccos is infinite at +-1. There the cosine is held 1e-7 away (float64: 1e-12), so
+    that it is finite: a cosine of exactly 1 gives 0.0005 radians (1.4e-6) and no gradient.
+    """
+    return torch.acos(_inside(cosine))
+
+
+def combined_margin(
+    cosine: Tensor,
+    m1: float = 1.0,
+    m2: float | Tensor = 0.0,
+    m3: float | Tensor = 0.0,
+    *,
+    beyond: str = "monotone",
+    exact: bool = True,
+) -> Tensor:
+    """``cos(m1 * theta + m2) - m3`` (Deng et al. 2019, Eq. 4), by default monotone over all theta in [0, pi].
+
+    At the angle where ``m1 * theta + m2`` reaches pi the formula turns: the cosine would rise again. ``beyond`` says
+    what happens there.
+
+    - ``monotone``: the value falls on with slope 1 in the cosine:
+      ``-1 - m3 + (cos(theta) - cos((pi - m2) / m1))``, so that it is continuous, non-increasing
+      in theta and differentiable everywhere but at that one angle.
+    - ``easy``: the angle has a margin only up to 90 degrees, above it the value is ``cos(theta) - m3``
+      (the easy margin of the first ArcFace release). It jumps at 90 degrees.
+    - ``plain``: the formula as it stands, also where it rises again.
+
+    Where a negative m2 would take the angle below 0, it counts as 0, as in AdaFace's own code.
 
     Args:
         cosine: any shape, in [-1, 1]; values beyond are clamped.
         m1: factor on the angle.
-        m2: added to the angle, radians.
-        m3: taken from the cosine.
+        m2: added to the angle, radians; a number, or a tensor that broadcasts with the cosine.
+        m3: taken from the cosine; likewise.
+        beyond: see above.
+        exact: the gradient is that of the formula; otherwise it is 1 everywhere (straight through, as if the
+            margin were a constant), which is what arcface_torch trains with.
 
     Returns:
         The same shape; float32 at least, because arccos is steep at both ends.
+
+    Raises:
+        UsageError: an unknown ``beyond``.
     """
+    check_beyond(beyond)
     cosine = cosine.float() if cosine.dtype in (torch.float16, torch.bfloat16) else cosine
-    if m1 == 1.0 and m2 == 0.0:
-        return cosine.clamp(-1.0, 1.0) - m3
-    # The derivative of arccos is infinite at +-1. A clamp inside keeps it finite.
-    eps = 1e-7 if cosine.dtype == torch.float32 else 1e-12
-    inside = cosine.clamp(-1 + eps, 1 - eps)
-    if m1 == 1.0:
-        moved = inside * math.cos(m2) - (1 - inside * inside).sqrt() * math.sin(m2)
+    if m1 == 1.0 and not isinstance(m2, Tensor) and m2 == 0.0:
+        value = cosine.clamp(-1.0, 1.0) - m3
     else:
-        moved = torch.cos(m1 * torch.acos(inside) + m2)
-    turn = math.cos(min(math.pi, (math.pi - m2) / m1))
-    return torch.where(inside > turn, moved, inside - turn - 1) - m3
+        m2 = m2 if isinstance(m2, Tensor) else cosine.new_full((), m2)
+        value = _moved(_inside(cosine), m1, m2, beyond) - m3
+    return value if exact else cosine + (value - cosine).detach()
+
+
+def _moved(inside: Tensor, m1: float, m2: Tensor, beyond: str) -> Tensor:
+    if m1 == 1.0:
+        value = inside * torch.cos(m2) - (1 - inside * inside).sqrt() * torch.sin(m2)
+    else:
+        value = torch.cos(m1 * torch.acos(inside) + m2)
+    start = torch.cos((-m2 / m1).clamp(0, math.pi))
+    value = torch.where(inside > start, torch.ones_like(value), value)
+    if beyond == "easy":
+        return torch.where(inside > 0, value, inside)
+    if beyond == "monotone":
+        turn = torch.cos(((math.pi - m2) / m1).clamp(max=math.pi))
+        return torch.where(inside > turn, value, inside - turn - 1)
+    return value
+
+
+def _inside(cosine: Tensor) -> Tensor:
+    cosine = cosine.float() if cosine.dtype in (torch.float16, torch.bfloat16) else cosine
+    eps = 1e-7 if cosine.dtype == torch.float32 else 1e-12
+    return cosine.clamp(-1 + eps, 1 - eps)

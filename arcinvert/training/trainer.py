@@ -24,9 +24,11 @@ from arcinvert.checkpoint import atomic_write, save_checkpoint
 from arcinvert.errors import CheckpointError, DivergedError, InputError, UsageError
 from arcinvert.evaluation.metrics import auc, operating_point, score_pairs
 from arcinvert.progress import Progress, silent
-from arcinvert.training.data import Augmentation, Faces, identity_folders, load_faces, split_identities, to_float
+from arcinvert.training.data import Augmentation, Faces, open_faces, split_identities, to_float
 from arcinvert.training.heads import MarginHead
-from arcinvert.training.margins import MARGINS, Margin
+from arcinvert.training.losses import LOSSES
+from arcinvert.training.margins import ALL_MARGINS, AdaFace, Margin, check_beyond
+from arcinvert.training.sources import open_pictures
 
 FMRS = (1e-2, 1e-3)
 
@@ -37,8 +39,10 @@ class TrainConfig:
 
     Attributes:
         backbone, width, embedding_size, dropout: the network (dropout in its head, if it has one).
-        margin: a name of :data:`~arcinvert.training.margins.MARGINS`, or (m1, m2, m3).
+        margin: a name of :data:`~arcinvert.training.margins.ALL_MARGINS`, or (m1, m2, m3).
         scale: s of the margin loss.
+        subcentres, beyond, exact: see :class:`~arcinvert.training.heads.MarginHead`.
+        intra, inter, triplet, centre: weights of further losses (:mod:`arcinvert.training.losses`).
         epochs, batch_size: a last batch that is not full is left to the next epoch's shuffle.
         lr, momentum, weight_decay: SGD; ``warmup`` is in epochs.
         clip: largest gradient norm of the backbone.
@@ -57,6 +61,13 @@ class TrainConfig:
     dropout: float = 0.0
     margin: str | tuple[float, float, float] = "arcface"
     scale: float = 64.0
+    subcentres: int = 1
+    beyond: str = "monotone"
+    exact: bool = True
+    intra: float = 0.0
+    inter: float = 0.0
+    triplet: float = 0.0
+    centre: float = 0.0
     epochs: int = 16
     batch_size: int = 64
     lr: float = 0.1
@@ -96,14 +107,17 @@ class TrainConfig:
                 _check_values(part)
         if min(config.epochs, config.batch_size, config.validate_every) < 1 or config.batch_size < 2:
             raise UsageError("expected epochs and validate_every of at least 1, and batch_size of at least 2")
+        check_beyond(config.beyond)
+        if config.subcentres < 1:
+            raise UsageError("expected subcentres of at least 1")
         return config
 
-    def resolve_margin(self) -> Margin:
-        """The margin that ``margin`` names."""
+    def resolve_margin(self) -> Margin | AdaFace | None:
+        """The margin that ``margin`` names; None is plain softmax."""
         if isinstance(self.margin, str):
-            if self.margin not in MARGINS:
-                raise UsageError(f"expected a margin out of {', '.join(MARGINS)}, got {self.margin!r}")
-            return MARGINS[self.margin]
+            if self.margin not in ALL_MARGINS:
+                raise UsageError(f"expected a margin out of {', '.join(ALL_MARGINS)}, got {self.margin!r}")
+            return ALL_MARGINS[self.margin]
         return Margin(*self.margin)
 
     def backbone_settings(self) -> dict[str, Any]:
@@ -125,7 +139,14 @@ class Run:
         self.layout = memory_format(self.network)
         self.network.to(device, memory_format=self.layout)  # type: ignore[call-overload]
         self.head = MarginHead(
-            config.embedding_size, len(faces.identities), margin=config.resolve_margin(), scale=config.scale
+            config.embedding_size,
+            len(faces.identities),
+            margin=config.resolve_margin(),
+            scale=config.scale,
+            subcentres=config.subcentres,
+            beyond=config.beyond,
+            exact=config.exact,
+            extras={name: getattr(config, name) for name in LOSSES},
         ).to(device)
         self.forward: nn.Module = torch.compile(self.network) if config.compile else self.network  # type: ignore[assignment]
         self.parameters = [p for p in [*self.network.parameters(), *self.head.parameters()] if p.requires_grad]
@@ -206,7 +227,10 @@ class Run:
         if not isinstance(state, dict) or "config" not in state:
             raise CheckpointError(f"{str(path)!r} is not a training state")
         mine = json.loads(json.dumps(asdict(self.config)))
-        other = json.loads(state["config"])
+        before = json.loads(json.dumps(asdict(TrainConfig())))
+        other = before | json.loads(state["config"])  # a setting that is newer than the state had its default
+        for name in ("augmentation", "late"):
+            other[name] = other[name] and asdict(Augmentation()) | other[name]
         changed = sorted(key for key in mine | other if mine.get(key) != other.get(key))
         if changed or state["data"] != self.faces.digest:
             what = ", ".join(changed) or "the data"
@@ -237,7 +261,7 @@ def train(
     every ``save_every`` seconds, and is taken up if it is there; it stays when the run has ended.
 
     Args:
-        data: ``data/<identity>/<picture>``, 112x112 aligned.
+        data: ``data/<identity>/<picture>``, 112x112 aligned; or a .rec file or tar shards of them.
         out: the checkpoint to write (safetensors, float16).
         config: all settings.
         device: where to train.
@@ -255,9 +279,10 @@ def train(
     """
     if out.is_dir():
         raise UsageError(f"expected a file to write the checkpoint to, got the folder {str(out)!r}")
-    names, held_out = split_identities(identity_folders(data), config.held_out)
-    faces = load_faces(data, names)
-    validation = load_faces(data, held_out) if held_out else None
+    pictures = open_pictures(data)
+    names, held_out = split_identities(pictures.identities, config.held_out)
+    faces = open_faces(pictures, names)
+    validation = open_faces(pictures, held_out) if held_out else None
     if validation is not None and int(validation.labels.bincount().max()) < 2:
         raise InputError("expected a held-out identity with two pictures or more; each has one")
     if len(faces) < config.batch_size:
@@ -313,7 +338,7 @@ def train(
         "validation": figures,
     }
     if config.keep_head:
-        tensors["head.centres"] = nn.functional.normalize(run.head.centres.detach()).half()
+        tensors["head.centres"] = nn.functional.normalize(run.head.centres.detach(), dim=-1).half()
     save_checkpoint(out, header, tensors)
     return header
 

@@ -1,18 +1,31 @@
+import json
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from torch.nn.functional import cross_entropy, normalize
 
+from arcinvert.checkpoint import load_checkpoint
+from arcinvert.errors import CheckpointError, UsageError
+from arcinvert.training.data import Faces
 from arcinvert.training.heads import MarginHead
-from arcinvert.training.margins import MARGINS, Margin
+from arcinvert.training.losses import LOSSES, inter_loss, intra_loss, triplet_loss
+from arcinvert.training.margins import ALL_MARGINS, BEYOND, MARGINS, AdaFace, Margin
+from arcinvert.training.trainer import Run, TrainConfig, train
 
 CLASSES, SIZE, BATCH = 7, 5, 9
 
 
-def make(margin: Margin, *, scale: float = 64.0, seed: int = 0) -> tuple[MarginHead, torch.Tensor, torch.Tensor]:
+def make(
+    margin: Margin | AdaFace | None, *, scale: float = 64.0, seed: int = 0, **settings: Any
+) -> tuple[MarginHead, torch.Tensor, torch.Tensor]:
     """A head, features (B, D) of all sorts of norm, labels (B,)."""
     torch.manual_seed(seed)
-    head = MarginHead(SIZE, CLASSES, margin=margin, scale=scale)
+    head = MarginHead(SIZE, CLASSES, margin=margin, scale=scale, **settings)
     features = torch.randn(BATCH, SIZE) * torch.logspace(-2, 2, BATCH)[:, None]
     return head, features, torch.randint(CLASSES, (BATCH,))
 
@@ -127,3 +140,249 @@ def test_gradients_are_finite_for_perfect_and_opposite_images(name: str) -> None
     head(features, torch.tensor([0, 0])).sum().backward()
     assert features.grad.isfinite().all()
     assert head.centres.grad.isfinite().all()
+
+
+def slow_cosines(features: np.ndarray, centres: np.ndarray) -> np.ndarray:
+    """One image against (N, K, D) centres in float64: the largest cosine of each class."""
+    found = []
+    for own in centres:
+        each = [features @ centre / np.sqrt((features @ features) * (centre @ centre)) for centre in own]
+        found.append(max(each))
+    return np.array(found)
+
+
+@pytest.mark.parametrize("name", sorted(MARGINS))
+def test_subcentres_against_float64_numpy(name: str) -> None:
+    head, features, labels = make(MARGINS[name], subcentres=3)
+    assert head.centres.shape == (CLASSES, 3, SIZE)
+    centres = head.centres.detach().numpy().astype(np.float64)
+    losses = head(features, labels).tolist()
+    for row, label, value in zip(features.numpy().astype(np.float64), labels.tolist(), losses, strict=True):
+        # unit vectors at the angles found, so that the reference of one centre per class can judge them
+        cosines = slow_cosines(row, centres)
+        stand_ins = np.stack([cosines, np.sqrt(1 - cosines**2)], 1)
+        assert value == pytest.approx(slow_loss(np.array([1.0, 0.0]), stand_ins, label, MARGINS[name], 64.0), rel=1e-4)
+
+
+def test_only_the_nearest_subcentre_learns() -> None:
+    head, features, labels = make(MARGINS["arcface"], subcentres=3)
+    (gradient,) = torch.autograd.grad(head(features[:1], labels[:1]).sum(), head.centres)
+    learning = gradient.abs().sum(2) > 0
+    cosines = normalize(head.centres, dim=2) @ normalize(features[0], dim=0)
+    assert torch.equal(learning, torch.nn.functional.one_hot(cosines.argmax(1), 3).bool())
+
+
+@pytest.mark.parametrize("subcentres", [1, 3])
+def test_plain_softmax_is_a_linear_layer_with_bias(subcentres: int) -> None:
+    head, features, labels = make(None, subcentres=subcentres)
+    with torch.no_grad():
+        head.bias.normal_()
+        head.centres.mul_(30)
+    losses = head(features, labels).tolist()
+    centres = head.centres.detach().double().numpy().reshape(CLASSES, subcentres, SIZE)
+    for row, label, value in zip(features.double().numpy(), labels.tolist(), losses, strict=True):
+        logits = np.array([max(centre @ row for centre in own) for own in centres]) + head.bias.detach().numpy()
+        assert value == pytest.approx(np.logaddexp.reduce(logits) - logits[label], rel=1e-4, abs=1e-4)
+
+
+@pytest.mark.parametrize("beyond", BEYOND)
+def test_beyond_and_exact_reach_the_margin(beyond: str) -> None:
+    head, features, labels = make(MARGINS["arcface"], scale=8.0, beyond=beyond)
+    rough, _, _ = make(MARGINS["arcface"], scale=8.0, beyond=beyond, exact=False)
+    cosine = normalize(features) @ normalize(head.centres).T
+    rows = torch.arange(BATCH)
+    moved = cosine.index_put((rows, labels), MARGINS["arcface"](cosine[rows, labels], beyond=beyond))
+    expected = cross_entropy(8 * moved, labels, reduction="none")
+    torch.testing.assert_close(head(features, labels), expected)
+    torch.testing.assert_close(rough(features, labels), expected)
+    # straight through, the gradient of the centres is that of a softmax over given probabilities
+    share = (8 * moved).softmax(1).detach() - torch.nn.functional.one_hot(labels, CLASSES)
+    by_hand = torch.autograd.grad((8 * share * cosine).sum(), head.centres)[0]
+    found = torch.autograd.grad(rough(features, labels).sum(), rough.centres)[0]
+    torch.testing.assert_close(found, by_hand, rtol=1e-4, atol=1e-3)
+    exact = torch.autograd.grad(head(features, labels).sum(), head.centres)[0]
+    assert (exact - by_hand).abs().max() > 1
+
+
+def test_adaface_against_numpy() -> None:
+    head, features, labels = make(AdaFace(momentum=0.5))
+    norms = np.clip(np.linalg.norm(features.double().numpy(), axis=1), 0.001, 100)
+    mean, deviation = 0.5 * 20 + 0.5 * norms.mean(), 0.5 * 100 + 0.5 * norms.std(ddof=1)
+    centres = head.centres.detach().double().numpy()
+    losses = head(features, labels).tolist()
+    assert head.norm_mean.item() == pytest.approx(mean)
+    assert head.norm_deviation.item() == pytest.approx(deviation)
+    for row, norm, label, value in zip(features.double().numpy(), norms, labels.tolist(), losses, strict=True):
+        z = np.clip(0.333 * (norm - mean) / (deviation + 0.001), -1, 1)
+        cosines = slow_cosines(row, centres[:, None])
+        angle = max(0.0, np.arccos(cosines[label]) - 0.4 * z)
+        fallen = np.cos(np.pi + 0.4 * z) - cosines[label]
+        cosines[label] = (np.cos(angle) if angle <= np.pi else -1 - fallen) - 0.4 - 0.4 * z
+        assert value == pytest.approx(np.logaddexp.reduce(64 * cosines) - 64 * cosines[label], rel=1e-4, abs=1e-3)
+
+
+def test_adafaces_statistics_stand_still_in_evaluation_and_travel_in_the_state() -> None:
+    head, features, labels = make(AdaFace())
+    head(features, labels)
+    before = {key: value.clone() for key, value in head.state_dict().items()}
+    assert set(before) == {"centres", "norm_mean", "norm_deviation"}
+    assert before["norm_mean"] != 20
+    head.eval()(features, labels)
+    assert all(torch.equal(value, before[key]) for key, value in head.state_dict().items())
+    other, _, _ = make(AdaFace(), seed=1)
+    other.load_state_dict(before)
+    torch.testing.assert_close(other.eval()(features, labels), head(features, labels))
+
+
+def test_extras_are_added_with_their_weights() -> None:
+    weights = {"intra": 0.5, "inter": 2.0, "triplet": 0.25, "centre": 0.0}
+    head, features, labels = make(MARGINS["arcface"], extras=weights)
+    bare, _, _ = make(MARGINS["arcface"])
+    x, w = normalize(features), normalize(head.centres)
+    added = 0.5 * intra_loss(x, labels, w) + 2 * inter_loss(x, labels, w) + 0.25 * triplet_loss(x, labels)
+    torch.testing.assert_close(head(features, labels), bare(features, labels) + added)
+    assert set(head.state_dict()) == {"centres"}  # of weight 0, the centre loss keeps no centres
+
+
+def test_the_centre_loss_has_moving_centres_in_the_space_of_the_features() -> None:
+    head, features, labels = make(None, extras={"centre": 0.003})
+    bare, _, _ = make(None)
+    squares = features.square().sum(1) / 2  # the centres start at 0
+    torch.testing.assert_close(head(features, labels), bare(features, labels) + 0.003 * squares)
+    for _ in range(60):
+        head(features, labels)
+    for label in labels.unique().tolist():
+        torch.testing.assert_close(head.moving_centres[label], features[labels == label].mean(0), rtol=1e-4, atol=1e-4)
+    still = head.moving_centres.clone()
+    head.eval()(3 * features, labels)
+    assert torch.equal(head.moving_centres, still)
+    assert "moving_centres" in head.state_dict()
+
+
+@pytest.mark.parametrize("subcentres", [1, 3])
+@pytest.mark.parametrize("name", sorted(ALL_MARGINS))
+@pytest.mark.parametrize("beyond", BEYOND)
+def test_gradients_of_the_whole_loss(name: str, beyond: str, subcentres: int) -> None:
+    """In float64, all losses at once, also for images next to their centre and next to its opposite."""
+    extras = dict.fromkeys(LOSSES, 0.5)
+    head, features, labels = make(ALL_MARGINS[name], scale=4.0, subcentres=subcentres, beyond=beyond, extras=extras)
+    head = head.double().eval()
+    with torch.no_grad():
+        head.centres.normal_()
+        near = head.centres[labels[:2]].reshape(2, -1, SIZE)[:, 0]
+    features, labels = normalize(features.double())[:5], torch.tensor([*labels[:2].tolist(), 1, 1, 2])
+    features[:2] = normalize(near) * torch.tensor([[1.0], [-1.0]]) + 1e-3 * features[:2]
+    norms = torch.linspace(0.8, 1.2, 5)[:, None]  # fixed: AdaFace sees the norm, but without gradient
+    assert torch.autograd.gradcheck(
+        lambda x, w: torch.func.functional_call(head, {"centres": w}, (norms * normalize(x), labels)),
+        (features.requires_grad_(), head.centres.detach().requires_grad_()),
+        eps=1e-7,
+        atol=1e-4,
+        rtol=1e-3,
+    )
+
+
+@pytest.mark.parametrize("name", sorted(ALL_MARGINS))
+@pytest.mark.parametrize("make_image", [lambda w: w, lambda w: -w, torch.zeros_like], ids=["same", "opposite", "zero"])
+def test_finite_at_the_ends_with_everything_on(name: str, make_image: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    head, _, _ = make(ALL_MARGINS[name], subcentres=2, extras=dict.fromkeys(LOSSES, 1.0))
+    features = make_image(head.centres.detach()[:3, 0]).requires_grad_()
+    loss = head(features, torch.tensor([0, 0, 2]))
+    loss.sum().backward()
+    assert loss.isfinite().all()
+    assert features.grad.isfinite().all()
+    assert head.centres.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", ["adaface", "softmax-bias"])
+def test_autocast_does_not_reach_the_others_either(name: str, dtype: torch.dtype) -> None:
+    head, features, labels = make(ALL_MARGINS[name], subcentres=2, extras=dict.fromkeys(LOSSES, 1.0))
+    features = features.to(dtype)
+    expected = head.eval()(features, labels)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = head(features, labels)
+    assert loss.dtype == torch.float32
+    assert torch.equal(loss, expected)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"beyond": "hard"}, "expected beyond out of"),
+        ({"subcentres": 0}, "at least 1 sub-centre"),
+        ({"extras": {"outer": 1.0}}, "expected losses out of intra, inter, triplet, centre"),
+        ({"extras": {"intra": -1.0}}, "weight >= 0; got 'intra': -1"),
+        ({"extras": {"intra": float("nan")}}, "weight >= 0"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        make(MARGINS["arcface"], **settings)
+
+
+class TestInTheTrainer:
+    BASE = TrainConfig(
+        width=0.05, embedding_size=16, scale=16.0, epochs=2, batch_size=8, lr=0.05, held_out=2, keep_head=True
+    )
+    NEW = ("subcentres", "beyond", "exact", "intra", "inter", "triplet", "centre")
+
+    def faces(self) -> Faces:
+        images = torch.randint(0, 256, (8, 112, 112, 3), generator=torch.Generator().manual_seed(0))
+        names = tuple(str(i) for i in range(8))
+        return Faces(names, images.to(torch.uint8), torch.arange(4).repeat_interleave(2), names[:4], "digest")
+
+    @pytest.mark.parametrize("name", ["adaface", "softmax-bias"])
+    def test_everything_on_trains_resumes_and_is_stored(self, tiny_faces: Path, tmp_path: Path, name: str) -> None:
+        config = replace(
+            self.BASE, margin=name, subcentres=2, intra=1.0, inter=1.0, triplet=1.0, centre=0.003, beyond="easy"
+        )
+        out, cut = tmp_path / "whole", tmp_path / "cut"
+        header = train(tiny_faces, out, config=config)
+        assert TrainConfig.from_mapping(json.loads(json.dumps(header["training"]))) == config
+        centres = load_checkpoint(out).tensors["head.centres"].float()
+        torch.testing.assert_close(centres.norm(dim=2), torch.ones(4, 2), atol=1e-3, rtol=0)
+
+        def stop(step: int, _total: int, _text: str) -> None:
+            if step == 4:
+                raise InterruptedError
+
+        with pytest.raises(InterruptedError):
+            train(tiny_faces, cut, config=config, save_every=0, progress=stop)
+        train(tiny_faces, cut, config=config)
+        first, second = (load_checkpoint(path).tensors for path in (out, cut))
+        assert all(torch.equal(value, second[key]) for key, value in first.items())
+
+    def test_a_state_from_before_these_settings_is_taken_up_with_their_defaults(self, tmp_path: Path) -> None:
+        path, run = tmp_path / "state", Run(self.faces(), self.BASE, torch.device("cpu"))
+        run.advance(*next(iter(run.batches())))
+        run.save(path)
+        state = torch.load(path, weights_only=True)
+        state["config"] = json.dumps({k: v for k, v in asdict(self.BASE).items() if k not in self.NEW})
+        torch.save(state, path)
+        again = Run(self.faces(), self.BASE, torch.device("cpu"))
+        again.resume(path)
+        assert again.step == 1
+        assert torch.equal(again.head.centres, run.head.centres)
+        other = Run(self.faces(), replace(self.BASE, subcentres=3), torch.device("cpu"))
+        with pytest.raises(CheckpointError, match="belongs to another run: subcentres differs"):
+            other.resume(path)
+
+    @pytest.mark.parametrize(
+        ("document", "said"),
+        [
+            ({"margin": "arc"}, "expected a margin out of softmax, .*adaface, softmax-bias, got 'arc'"),
+            ({"beyond": "hard"}, "expected beyond out of"),
+            ({"subcentres": 0}, "expected subcentres of at least 1"),
+            ({"subcentres": 1.5}, "expected int of at least 0 for subcentres"),
+            ({"exact": 1}, "expected bool for exact"),
+            ({"intra": -1}, "expected float of at least 0 for intra"),
+        ],
+    )
+    def test_settings_are_refused_before_anything_is_read(self, document: dict[str, Any], said: str) -> None:
+        with pytest.raises(UsageError, match=said):
+            TrainConfig.from_mapping(document)
+
+    @pytest.mark.parametrize("name", ["adaface", "softmax-bias"])
+    def test_names_beside_the_combined_margins(self, name: str) -> None:
+        assert TrainConfig.from_mapping({"margin": name}).resolve_margin() == ALL_MARGINS[name]

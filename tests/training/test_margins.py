@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from arcinvert.errors import UsageError
-from arcinvert.training.margins import MARGINS, Margin, combined_margin
+from arcinvert.training.margins import ALL_MARGINS, BEYOND, MARGINS, AdaFace, Margin, angle, combined_margin
 
 NAMES = sorted(MARGINS)
 # The angle beyond which m1 * theta + m2 exceeds pi; softmax and cosface never get there.
@@ -169,3 +169,127 @@ def test_the_plain_function_has_no_margin_by_default() -> None:
 def test_bad_margins_are_refused(margins: dict[str, float]) -> None:
     with pytest.raises(UsageError, match="expected a finite m1"):
         Margin(**margins)
+
+
+def reference_beyond(cosine: float, margin: Margin, beyond: str) -> float:
+    """The two other ways, one element, by angles."""
+    theta = math.acos(cosine)
+    if beyond == "easy" and math.degrees(theta) >= 90:
+        return cosine - margin.m3
+    return math.cos(margin.m1 * theta + margin.m2) - margin.m3
+
+
+@pytest.mark.parametrize("beyond", ["easy", "plain"])
+@pytest.mark.parametrize("name", NAMES)
+def test_easy_and_plain_against_the_slow_reference(name: str, beyond: str) -> None:
+    cosines = torch.linspace(-0.9999, 0.9999, 2000, dtype=torch.float64)
+    values = [reference_beyond(cosine, MARGINS[name], beyond) for cosine in cosines.tolist()]
+    found = MARGINS[name](cosines, beyond=beyond)
+    torch.testing.assert_close(found, torch.tensor(values, dtype=torch.float64), atol=1e-10, rtol=0)
+
+
+def test_the_three_ways_part_only_where_they_should() -> None:
+    cosines = torch.linspace(-1, 1, 401, dtype=torch.float64)
+    monotone, easy, plain = (MARGINS["arcface"](cosines, beyond=beyond) for beyond in BEYOND)
+    assert torch.equal(monotone == plain, cosines > math.cos(math.pi - 0.5))
+    assert torch.equal(easy == plain, cosines > 0)
+    assert plain[:10].diff().max() < 0  # the cosine falls as the angle does: why monotone is the default
+
+
+def test_an_unknown_way_is_refused() -> None:
+    with pytest.raises(UsageError, match="expected beyond out of monotone, easy, plain, got 'hard'"):
+        MARGINS["arcface"](torch.zeros(1), beyond="hard")
+
+
+@pytest.mark.parametrize("beyond", BEYOND)
+@pytest.mark.parametrize("name", NAMES)
+def test_gradient_is_exact_in_every_way_also_next_to_the_ends(name: str, beyond: str) -> None:
+    cosines = [-1 + 1e-6, -1 + 1e-4, -0.99, -0.3, 0.01, 0.3, 0.95, 1 - 1e-4, 1 - 1e-6]
+    values = torch.tensor(cosines, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(
+        lambda given: MARGINS[name](given, beyond=beyond), values, eps=1e-8, atol=1e-5, rtol=1e-3
+    )
+
+
+@pytest.mark.parametrize("beyond", BEYOND)
+@pytest.mark.parametrize("name", NAMES)
+def test_straight_through_has_the_same_value_and_slope_1(name: str, beyond: str) -> None:
+    cosines = torch.linspace(-1, 1, 201, dtype=torch.float64, requires_grad=True)
+    value = MARGINS[name](cosines, beyond=beyond, exact=False)
+    torch.testing.assert_close(value, MARGINS[name](cosines, beyond=beyond), atol=1e-15, rtol=0)
+    (slope,) = torch.autograd.grad(value.sum(), cosines)
+    assert torch.equal(slope, torch.ones_like(slope))
+
+
+def test_angle_against_python_and_its_gradient() -> None:
+    cosines = [-1 + 1e-6, -0.5, 0.0, 0.7, 1 - 1e-6]
+    values = torch.tensor(cosines, dtype=torch.float64, requires_grad=True)
+    torch.testing.assert_close(angle(values).tolist(), [math.acos(cosine) for cosine in cosines])
+    assert torch.autograd.gradcheck(angle, values, eps=1e-8, atol=1e-5, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "off"), [(torch.float16, 6e-4), (torch.float32, 6e-4), (torch.float64, 2e-6)], ids=str
+)
+def test_angle_at_and_beyond_the_ends(dtype: torch.dtype, off: float) -> None:
+    cosines = torch.tensor([-1.001, -1.0, 1.0, 1.001], dtype=dtype, requires_grad=True)
+    found = angle(cosines)
+    found.sum().backward()
+    assert found.tolist() == pytest.approx([math.pi, math.pi, 0, 0], abs=off)
+    assert cosines.grad.tolist() == [0, 0, 0, 0]
+
+
+def test_a_margin_for_each_element() -> None:
+    """m2 of both signs, m3 of its own; below 0 degrees the angle counts as 0, beyond pi the value falls on."""
+    cosines = torch.cos(torch.tensor([0.2, 0.2, 1.5, 3.0, 3.0], dtype=torch.float64))
+    m2 = torch.tensor([-0.4, 0.4, -0.4, 0.4, -0.4], dtype=torch.float64)
+    m3 = torch.tensor([0.0, 0.1, 0.2, 0.3, 0.8], dtype=torch.float64)
+    expected = [1, math.cos(0.6) - 0.1, math.cos(1.1) - 0.2, reference(math.cos(3.0), 1, 0.4, 0.3), math.cos(2.6) - 0.8]
+    assert combined_margin(cosines, 1.0, m2, m3).tolist() == pytest.approx(expected, abs=1e-9)
+    values = cosines.requires_grad_()
+    assert torch.autograd.gradcheck(lambda given: combined_margin(given, 1.0, m2, m3), values, atol=1e-5, rtol=1e-3)
+
+
+class TestAdaFace:
+    NORMS = (0.0, 5.0, 18.0, 20.0, 22.0, 40.0, 500.0)
+
+    def test_margins_by_hand(self) -> None:
+        m2, m3 = AdaFace().margins(torch.tensor(self.NORMS), torch.tensor(20.0), torch.tensor(4.0))
+        for norm, angular, additive in zip(self.NORMS, m2.tolist(), m3.tolist(), strict=True):
+            scaled = max(-1.0, min(1.0, 0.333 * (min(max(norm, 0.001), 100.0) - 20) / 4.001))
+            assert (angular, additive) == pytest.approx((-0.4 * scaled, 0.4 + 0.4 * scaled), abs=1e-6)
+
+    def test_a_bad_picture_gets_arcface_a_mean_one_cosface_a_good_one_a_negative_angle(self) -> None:
+        """The paper's figure: m2 = m and m3 = 0; 0 and m; -m and 2 m."""
+        m2, m3 = AdaFace().margins(torch.tensor([0.0, 20.0, 90.0]), torch.tensor(20.0), torch.tensor(2.0))
+        assert m2.tolist() == pytest.approx([0.4, 0, -0.4], abs=1e-6)
+        assert m3.tolist() == pytest.approx([0, 0.4, 0.8], abs=1e-6)
+
+    def test_mean_and_deviation_run(self) -> None:
+        mean, deviation = torch.tensor(20.0), torch.tensor(100.0)
+        for _ in range(2):
+            mean, deviation = AdaFace(momentum=0.9).running(torch.tensor([1.0, 3.0, 8.0]), mean, deviation)
+        assert mean.item() == pytest.approx(0.81 * 20 + 0.19 * 4)
+        assert deviation.item() == pytest.approx(0.81 * 100 + 0.19 * math.sqrt((9 + 1 + 16) / 2))
+
+    def test_one_image_alone_changes_nothing(self) -> None:
+        mean, deviation = AdaFace().running(torch.tensor([3.0]), torch.tensor(20.0), torch.tensor(4.0))
+        assert (mean.item(), deviation.item()) == (20, 4)
+
+    def test_no_gradient_through_the_norm(self) -> None:
+        norms = torch.tensor([10.0, 30.0], requires_grad=True)
+        given = (norms, torch.tensor(20.0), torch.tensor(4.0))
+        assert not any(part.requires_grad for part in (*AdaFace().margins(*given), *AdaFace().running(*given)))
+
+    @pytest.mark.parametrize(
+        "settings", [{"m": -0.1}, {"m": 4.0}, {"m": math.nan}, {"h": 0.0}, {"h": math.inf}, {"momentum": 1.0}], ids=str
+    )
+    def test_bad_settings_are_refused(self, settings: dict[str, float]) -> None:
+        with pytest.raises(UsageError, match="expected 0 <= m < pi"):
+            AdaFace(**settings)
+
+
+def test_all_that_a_run_may_name() -> None:
+    assert set(ALL_MARGINS) == {*MARGINS, "adaface", "softmax-bias"}
+    assert ALL_MARGINS["adaface"] == AdaFace(m=0.4, h=0.333, momentum=0.99)
+    assert ALL_MARGINS["softmax-bias"] is None

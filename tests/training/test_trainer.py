@@ -400,10 +400,10 @@ class TestCheckpoint:
         validation = header["validation"]
         assert 0 <= validation["auc"] <= 1
         assert (validation["identities"], validation["images"]) == (2, 12)
-        assert validation["thresholds"] == [
-            {"fmr": fmr, "threshold": None, "tar": None, "impostor_pairs": 36, "genuine_pairs": 30}
-            for fmr in (1e-2, 1e-3)
-        ]
+        for point, fmr in zip(validation["thresholds"], (1e-2, 1e-3), strict=True):
+            expected = {"fmr": fmr, "threshold": None, "tar": None, "impostor_pairs": 36, "genuine_pairs": 30}
+            assert {name: point[name] for name in expected} == expected
+            assert "fewer than 3 fix no threshold" in point["reason"]
         assert [entry["tar"] for entry in header["history"]] == [None] * 4
         assert header["history"][-1]["auc"] == validation["auc"]
 

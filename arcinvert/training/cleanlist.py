@@ -1,0 +1,89 @@
+"""Clean lists: which pictures stay; and wrong labels put in on purpose, for experiments."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from arcinvert.checkpoint import atomic_write
+from arcinvert.errors import InputError, UsageError
+
+
+def read_clean_list(path: Path) -> frozenset[str]:
+    """The pictures that stay: one path a line, ``identity/picture``, relative to the source.
+
+    Empty lines and lines that begin with ``#`` say nothing.
+
+    Raises:
+        InputError: no such text, no line, a line twice, or a line that is no such path.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8", errors="surrogateescape").split("\n")
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read the clean list {str(path)!r}: {error}") from None
+    kept: set[str] = set()
+    for number, line in enumerate(lines, 1):
+        file = line.rstrip("\r")
+        if not file.strip() or file.startswith("#"):
+            continue
+        parts = file.split("/")
+        if len(parts) != 2 or not all(parts) or parts[0].startswith("."):
+            raise InputError(f"expected identity/picture in line {number} of {str(path)!r}, got {file[:80]!r}")
+        if file in kept:
+            raise InputError(f"line {number} of {str(path)!r} stands there twice: {file[:80]!r}")
+        kept.add(file)
+    if not kept:
+        raise InputError(f"the clean list {str(path)!r} names no picture")
+    return frozenset(kept)
+
+
+def write_clean_list(path: Path, files: Iterable[str]) -> None:
+    """Write what :func:`read_clean_list` reads, sorted.
+
+    Raises:
+        InputError: a name that breaks the line or looks like a remark; nothing is written.
+    """
+    lines = sorted(files)
+    for file in lines:
+        if "\n" in file or file.endswith("\r") or file.startswith("#"):
+            raise InputError(f"cannot name {file!r} in a clean list")
+    with atomic_write(path) as temporary:
+        temporary.write_bytes("".join(f"{line}\n" for line in lines).encode(errors="surrogateescape"))
+
+
+def permute_labels(labels: Tensor, share: float, *, seed: int) -> tuple[Tensor, Tensor]:
+    """Permute the labels of a share of the pictures among themselves, so that each of these gets a wrong one.
+
+    How many pictures each identity has stays as it was.
+
+    Args:
+        labels: (N,) int64.
+        share: of the pictures, in [0, 1]; ``round(share * N)`` are mislabelled, never exactly one.
+        seed: of the draw.
+
+    Returns:
+        (N,) noisy labels, and (N,) bool: which are wrong.
+
+    Raises:
+        UsageError: a share outside [0, 1], or one that no permutation can reach.
+    """
+    if not 0 <= share <= 1:
+        raise UsageError(f"expected a share of labels in [0, 1], got {share}")
+    generator = np.random.default_rng(seed)
+    true = labels.numpy()
+    rows = generator.choice(len(true), round(share * len(true)), replace=False)
+    before = true[rows]
+    after = generator.permutation(before)
+    for row in generator.permutation(np.flatnonzero(after == before)):
+        if after[row] != before[row]:
+            continue  # an earlier exchange has cured it
+        others = np.flatnonzero((after != before[row]) & (before != after[row]))
+        if len(others) == 0:
+            raise UsageError(f"cannot mislabel {share:g} of the pictures: too many show one identity")
+        other = generator.choice(others)
+        after[[row, other]] = after[[other, row]]
+    noisy = true.copy()
+    noisy[rows] = after
+    return torch.from_numpy(noisy), torch.from_numpy(noisy != true)

@@ -59,9 +59,9 @@ def fast(attack: Attack, steps: int | None = None) -> Recipe:
 
     Variation 0 starts at the expected face; the others at a draw from the conditional prior, which
     then also holds them, in a pose and with an expression of their own. The detail of the face is
-    drawn anew every five steps.
+    drawn anew every ten steps.
     """
-    return _face(attack, redraw=5, share=0.6, steps=60 if steps is None else steps)
+    return _face(attack, redraw=10, share=0.6, steps=60 if steps is None else steps)
 
 
 def best(attack: Attack, steps: int | None = None) -> Recipe:

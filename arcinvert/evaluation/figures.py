@@ -75,6 +75,7 @@ def of_identification(found: Identification, among: MegaFace | None = None) -> l
         figures.append(Figure(f"DIR@FAR={point.far:g}", point.dir, over, point.threshold, note=point.note))
     if among is not None:
         figures += [_rate(f"MegaFace rank-1 among {rate.at}", rate, "pairs") for rate in among.rank1]
+        figures += of_points("MegaFace TPR@FPR", among.tpr)
         if among.note:
             figures.append(Figure("MegaFace rank-1", None, f"{among.pairs} pairs", note=among.note))
     return figures

@@ -42,6 +42,7 @@ __all__ = [
     "embed_folder",
     "embed_images",
     "files_digest",
+    "flip_test",
     "identity_files",
     "read_bin",
     "read_crop",
@@ -156,6 +157,31 @@ def files_digest(folder: Path, files: Sequence[Path]) -> str:
     return digest.hexdigest()
 
 
+def flip_test(embeddings: Rows, mirrored: Rows, how: str) -> Rows:
+    """Join the embeddings of pictures and of their mirror images.
+
+    Args:
+        embeddings, mirrored: (N, D), unit norm.
+        how: ``none``, ``average`` (their mean) or ``concatenate`` (side by side).
+
+    Returns:
+        (N, D), or (N, 2D) for ``concatenate``; unit norm.
+
+    Raises:
+        UsageError: another ``how``.
+        InputError: other shapes; rows that are not finite, or opposite to their mirror image.
+    """
+    if embeddings.shape != mirrored.shape or embeddings.ndim != 2:
+        raise InputError(f"expected mirrored embeddings {embeddings.shape}, got {mirrored.shape}")
+    if how == "none":
+        return embeddings
+    if how == "average":
+        return check_embeddings(embeddings + mirrored, embeddings.shape[1]).rows
+    if how == "concatenate":
+        return check_embeddings(np.concatenate([embeddings, mirrored], 1), 2 * embeddings.shape[1]).rows
+    raise UsageError(f"expected a flip of none, average or concatenate, got {how!r}")
+
+
 def embed_images(
     recognizer: Recognizer,
     images: NDArray[np.uint8],
@@ -238,8 +264,7 @@ def _embed(
         images = torch.from_numpy(np.stack([crop(number) for number in range(start, stop)])).permute(0, 3, 1, 2)
         rows = recognizer.embed(images, batch_size=batch_size).cpu().numpy()
         if flip != "none":
-            mirrored = recognizer.embed(images.flip(3), batch_size=batch_size).cpu().numpy()
-            rows = np.concatenate([rows, mirrored], 1) if flip == "concatenate" else rows + mirrored
+            rows = flip_test(rows, recognizer.embed(images.flip(3), batch_size=batch_size).cpu().numpy(), flip)
         parts.append(check_embeddings(rows, width).rows)
         progress(stop, count, "embedding")
     return np.concatenate(parts)

@@ -8,8 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from arcinvert.embeddings import check_embeddings
-from arcinvert.errors import InputError, UsageError
+from arcinvert.errors import InputError
 from arcinvert.evaluation.metrics import (
     FoldAccuracy,
     OperatingPoint,
@@ -58,31 +57,6 @@ class Verified:
     genuine_pairs: int
     impostor_pairs: int
     sources: tuple[dict[str, Any], ...] = ()
-
-
-def flip_test(embeddings: Rows, mirrored: Rows, how: str) -> Rows:
-    """Join the embeddings of pictures and of their mirror images.
-
-    Args:
-        embeddings, mirrored: (N, D), unit norm.
-        how: ``none``, ``average`` (their mean) or ``concatenate`` (side by side).
-
-    Returns:
-        (N, D), or (N, 2D) for ``concatenate``; unit norm.
-
-    Raises:
-        UsageError: another ``how``.
-        InputError: other shapes; rows that are not finite, or opposite to their mirror image.
-    """
-    if embeddings.shape != mirrored.shape or embeddings.ndim != 2:
-        raise InputError(f"expected mirrored embeddings {embeddings.shape}, got {mirrored.shape}")
-    if how == "none":
-        return embeddings
-    if how == "average":
-        return check_embeddings(embeddings + mirrored, embeddings.shape[1]).rows
-    if how == "concatenate":
-        return check_embeddings(np.concatenate([embeddings, mirrored], 1), 2 * embeddings.shape[1]).rows
-    raise UsageError(f"expected a flip of none, average or concatenate, got {how!r}")
 
 
 def verify_embeddings(

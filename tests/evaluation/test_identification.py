@@ -10,6 +10,7 @@ from arcinvert.evaluation import search
 from arcinvert.evaluation.folder_protocols import identify_folder
 from arcinvert.evaluation.identification import folder_split, identify
 from arcinvert.evaluation.megaface import megaface
+from arcinvert.evaluation.metrics import operating_point
 
 ENGINES = [
     "numpy",
@@ -142,6 +143,23 @@ def test_megaface_against_a_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     rates = [point.rate for point in found.rank1]
     assert rates[0] > rates[1] > rates[2] > 0
     assert [p.at for p in megaface(rows, distractors, labels=labels).rank1] == [10, 100, 150]
+
+
+def test_megaface_verification_against_all_scores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "BLOCK", 50)
+    labels = np.repeat(np.arange(4), 3)
+    rows, distractors = people(5, labels, spread=1.2), people(6, np.full(200, 40), spread=1.5)
+    found = megaface(rows, distractors, labels=labels, fmrs=(0.05, 0.004, 0.001)).tpr
+    impostor = (rows.astype(np.float64) @ distractors.T.astype(np.float64)).ravel()
+    genuine = np.array([cosine(rows[i], rows[j]) for i in range(12) for j in range(i) if labels[i] == labels[j]])
+    for point in found[:2]:
+        expected = operating_point(point.fmr, genuine=genuine, impostor=impostor)
+        assert point.threshold == pytest.approx(expected.threshold, abs=1e-6)
+        assert (point.tar, point.impostor_pairs, point.genuine_pairs) == (expected.tar, 2400, 12)
+        assert point.false_matches == expected.false_matches
+    assert 0 < found[1].tar < found[0].tar
+    assert found[2].threshold is None
+    assert "fewer than 3 fix no threshold" in found[2].reason
 
 
 def test_a_distractor_that_is_the_mate_wins() -> None:

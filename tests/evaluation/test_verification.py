@@ -4,7 +4,8 @@ import pytest
 from arcinvert.errors import InputError, UsageError
 from arcinvert.evaluation import verification
 from arcinvert.evaluation.metrics import auc, eer, fold_accuracy, operating_points, score_pairs
-from arcinvert.evaluation.verification import flip_test, verify_embeddings, verify_pairs
+from arcinvert.evaluation.sources import flip_test
+from arcinvert.evaluation.verification import verify_embeddings, verify_pairs
 
 
 def faces(seed: int, count: int = 240, identities: int = 30, size: int = 32) -> tuple[np.ndarray, np.ndarray]:

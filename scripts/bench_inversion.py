@@ -7,7 +7,9 @@ embedding with a checkpoint, and lets each judge compare the reconstruction with
 picture (type I) and with the identity's other pictures (type II). A judge is an ONNX embedder that
 takes RGB in 0..255. Thresholds are fixed beforehand, on impostor pairs of the other held-out
 identities. Controls: the mean face, a random face of the face prior, the reconstruction of another
-target (shuffled), and a real second photo. ``found`` is the share in which the detector finds a face.
+target (shuffled), and a real second photo; and what the face prior can draw at best, the enrolled
+picture itself projected on the basis, without and with detail. ``found`` is the share in which the
+detector finds a face.
 
 ``--ablate`` repeats the run with each term of the preset left out, from the mean face in place of
 the predicted one, matching the target alone, without detail, and without any descent. ``--poses``
@@ -215,11 +217,17 @@ def main() -> None:
         apart = [left is not None and right is not None and left < right for left, right in pairs]
         both = [left is not None and right is not None and left < 0 < right for left, right in pairs]
         report["poses"] = {"left of right": sum(apart) / len(apart), "to either side": sum(both) / len(both)}
+        for pose, held in zip(("left", "right"), turned, strict=True):
+            yaws = [row["yaw"] for row in held if row["yaw"] is not None]
+            report["poses"][f"mean measured yaw, {pose}"] = float(np.mean(yaws)) if yaws else float("nan")
     mean = prior.render(torch.zeros(1, prior.size)).clamp(0, 1)
     record("control: mean face", to_bytes(mean).expand(len(target), -1, -1, -1))
     drawn = torch.randint(len(prior), (len(target),), generator=torch.Generator().manual_seed(options.seed))
     record("control: random face", to_bytes(prior.render(prior.codes[drawn] * prior.code_scale)))
     record("control: shuffled targets", first.roll(1, 0))
+    codes = prior.encode(enrolled.permute(0, 3, 1, 2).float() / 255)
+    record("bound: the enrolled picture in the basis", to_bytes(prior.decode(codes)))
+    record("bound: the same, with detail", to_bytes(prior.render(codes)))
     record("control: a real second photo", faces.images[[row + 1 for row in enrolled_rows]])
     if options.poses:
         print("yaw, " + ", ".join(f"{what}: {share:.3f}" for what, share in report["poses"].items()))
@@ -251,6 +259,8 @@ def race(
 
     ours = attack()
     recipe = PRESETS[(options.preset or ["fast"])[0]](ours, options.steps)
+    if options.race < recipe.steps:
+        raise SystemExit(f"expected a race of at least {recipe.steps} steps, as many as the preset takes")
     images = invert(recognizer, recipe, target=target, generators=ours.generators).images
     goal = {judge.name: cosine(judge, images.permute(0, 3, 1, 2) / 255) for judge in judges}
     looked = sorted(

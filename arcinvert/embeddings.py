@@ -123,12 +123,12 @@ def check_embeddings(array: NDArray[np.generic], size: int, model: str = "the re
     return Embeddings((scaled / lengths[:, None]).astype(np.float32), norms)
 
 
-def class_centres(checkpoint: Path, identities: Sequence[int]) -> Embeddings:
+def class_centres(checkpoint: Path, identities: Sequence[int] | None = None) -> Embeddings:
     """The centres of classes that a checkpoint's network was trained on, as targets.
 
     Args:
         checkpoint: one that keeps its head (``keep_head`` in training).
-        identities: numbers of classes, from 0.
+        identities: numbers of classes, from 0; None is all of them.
 
     Raises:
         InputError: it does not keep them, has several for each class, or has fewer classes.
@@ -138,6 +138,7 @@ def class_centres(checkpoint: Path, identities: Sequence[int]) -> Embeddings:
         raise InputError(f"{str(checkpoint)!r} does not keep its class centres; train with keep_head = true")
     if centres.ndim != 2:
         raise InputError(f"{str(checkpoint)!r} keeps {centres.shape[1]} sub-centers for each class, expected one")
+    identities = range(len(centres)) if identities is None else identities
     unknown = [number for number in identities if not 0 <= number < len(centres)]
     if unknown or not identities:
         raise InputError(f"expected identities from 0 to {len(centres) - 1}, got {unknown[:5]}")

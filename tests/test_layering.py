@@ -26,6 +26,7 @@ LAYERS = [
     {"importers"},
     {"checkpoint"},
     {"backbones"},
+    {"ranks"},
     {"errors", "progress", "__init__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

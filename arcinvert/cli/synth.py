@@ -10,8 +10,8 @@ from arcinvert.cli.common import Checkpoint, Device, Json, ProgressLine, answer,
 from arcinvert.errors import UsageError
 
 if TYPE_CHECKING:
-    from arcinvert.inversion.sharding import Ranks
     from arcinvert.inversion.synthesis import SynthConfig
+    from arcinvert.ranks import Ranks
 
 NAME = "synth"
 
@@ -24,6 +24,9 @@ def main(
     identity: Annotated[
         str | None, typer.Option(help="Or classes of a checkpoint that keeps its centres, such as 17,42.")
     ] = None,
+    match: Annotated[
+        str, typer.Option(help="With --identity: cosine to the centre, or the margin loss over all classes.")
+    ] = "cosine",
     variations: Annotated[int, typer.Option(help="Pictures per target.")] = 1,
     steps: Annotated[int | None, typer.Option(help="Optimisation steps; default: the preset's own.")] = None,
     preset: Annotated[str, typer.Option(help="See `arcinvert presets`.")] = "fast",
@@ -42,8 +45,8 @@ def main(
     json_out: Json = False,
 ) -> None:
     """Turn embeddings back into faces. The same command again goes on where it was stopped."""
-    from arcinvert.inversion.sharding import joined
     from arcinvert.inversion.synthesis import SynthConfig
+    from arcinvert.ranks import joined
 
     config = SynthConfig(
         variations=variations,
@@ -60,12 +63,14 @@ def main(
     )
     if (embedding is None) == (identity is None):
         raise UsageError("expected either --embedding or --identity")
+    if match not in ("cosine", "margin") or (match == "margin" and identity is None):
+        raise UsageError(f"expected --match cosine, or margin with --identity, got {match!r}")
     with joined() as ranks:
         if ranks.rank:
             state.quiet = True  # the first process speaks for all
         if ranks.world > 1 and embedding == "-":
             raise UsageError("expected a file of embeddings, got standard input, which several processes cannot share")
-        manifest = _run(config, ranks, embedding, identity, key, out, force, checkpoint, device_name)
+        manifest = _run(config, ranks, embedding, identity, match, key, out, force, checkpoint, device_name)
     if ranks.rank:
         return
     if json_out:
@@ -85,6 +90,7 @@ def _run(
     ranks: "Ranks",
     embedding: str | None,
     identity: str | None,
+    match: str,
     key: str | None,
     out: Path,
     force: bool,
@@ -97,15 +103,19 @@ def _run(
     from arcinvert.embeddings import class_centres, read_embeddings
     from arcinvert.faceprior import default_face_prior
     from arcinvert.inversion.run import synthesise
-    from arcinvert.inversion.synthesis import targets_tensor
+    from arcinvert.inversion.synthesis import Objective, margin_objective, targets_tensor
     from arcinvert.recognizer import Recognizer, default_checkpoint
 
     chosen = device(device_name)
     if ranks.world > 1 and chosen == torch.device("cuda"):
         chosen = torch.device("cuda", ranks.local % torch.cuda.device_count())
     recognizer = Recognizer.load(checkpoint, device=chosen)
+    objective: Objective | None = None
     if embedding is None:
-        found = class_centres(checkpoint or default_checkpoint(), _classes(identity or ""))
+        classes, path = _classes(identity or ""), checkpoint or default_checkpoint()
+        found = class_centres(path, classes)
+        if match == "margin":
+            objective = margin_objective(targets_tensor(class_centres(path).rows).to(chosen), classes)
     else:
         found = read_embeddings(embedding, size=recognizer.embedding_size, key=key)
     if note := found.note():
@@ -127,6 +137,8 @@ def _run(
         config=config,
         force=force,
         ranks=ranks,
+        objective=objective,
+        about="" if match == "cosine" else match,
         say=say,
         progress=ProgressLine("step"),
     )

@@ -1,8 +1,11 @@
 """Terms that know the target."""
 
+import math
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from arcinvert.errors import InputError
 from arcinvert.recognizer import Trace
@@ -37,6 +40,40 @@ class L2Match:
     def __call__(self, trace: Trace) -> Tensor:
         # The root has no slope at 0; the floor keeps the gradient finite when the match is exact.
         return (_aligned(trace, self.target) - self.target).square().sum(1).clamp_min(1e-12).sqrt()
+
+
+@dataclass(frozen=True, eq=False)
+class MarginMatch:
+    """The ArcFace loss of the right class, over the scale: the close set of Deng et al. 2021, section 3.3.
+
+    ``-log softmax(s cos(theta + m), s cos(theta_j)) / s``: unlike a cosine it also drives the image away
+    from every other class. Beyond ``theta = pi - m``, where the formula turns back, ``cos(theta)`` lowered
+    by a constant takes its place.
+
+    Attributes:
+        centres: (C, D), unit norm, of all classes.
+        labels: (B,) int64, the class of each image.
+        margin: m, radians.
+        scale: s.
+    """
+
+    centres: Tensor
+    labels: Tensor
+    margin: float = 0.5
+    scale: float = 64.0
+    taps: tuple[str, ...] = ()
+
+    def __call__(self, trace: Trace) -> Tensor:
+        if trace.embedding.shape != (len(self.labels), self.centres.shape[1]):
+            raise InputError(f"expected {len(self.labels)} embeddings, got {tuple(trace.embedding.shape)}")
+        cosine = (trace.embedding @ self.centres.T).clamp(-1, 1)
+        right = cosine.gather(1, self.labels[:, None])
+        sine = (1 - right.square()).clamp_min(1e-9).sqrt()
+        turned = right * math.cos(self.margin) - sine * math.sin(self.margin)
+        beyond = right - math.cos(math.pi - self.margin) - 1
+        turned = torch.where(right > math.cos(math.pi - self.margin), turned, beyond)
+        logits = self.scale * cosine.scatter(1, self.labels[:, None], turned)
+        return cross_entropy(logits, self.labels, reduction="none") / self.scale
 
 
 def _aligned(trace: Trace, target: Tensor) -> Tensor:

@@ -27,6 +27,7 @@ from arcinvert.inversion.priors import (
     TotalVariation,
     stored_statistics,
 )
+from arcinvert.inversion.terms import Term
 from arcinvert.inversion.transforms import Jitter
 from arcinvert.recognizer import Recognizer
 
@@ -43,6 +44,8 @@ class Attack:
         variation: (B,) 0 for the first image of a target, 1.. for its variations.
         generators: one per image.
         controls: pose and expression that are asked for.
+        objective: what the images are to match in place of ``target``, where that is only a guess;
+            the template of a protected embedding, say. ``fast`` and ``best`` heed it.
     """
 
     recognizer: Recognizer
@@ -52,6 +55,7 @@ class Attack:
     variation: Tensor
     generators: Sequence[torch.Generator]
     controls: Controls = field(default_factory=Controls)
+    objective: Term | None = None
 
 
 def fast(attack: Attack, steps: int | None = None) -> Recipe:
@@ -75,8 +79,8 @@ def _face(attack: Attack, *, redraw: int, share: float, steps: int) -> Recipe:
     return Recipe(
         FaceBasis(attack.prior, centre, spread, redraw=redraw, attributes=attributes),
         {
-            "match": (1.0, CosineMatch(halfway(attack, share))),
-            "batchnorm": (0.03, BatchNormMatch(stored_statistics(attack.recognizer, attack.calibration, largest=56))),
+            "match": (1.0, attack.objective or CosineMatch(halfway(attack, share))),
+            "batchnorm": (0.03, BatchNormMatch(stored_statistics(attack.recognizer, attack.calibration, largest=28))),
             "face": (0.001, LatentGaussian()),
         },
         steps=steps,
@@ -120,7 +124,7 @@ def paper(attack: Attack, steps: int | None = None) -> Recipe:
 Preset = Callable[[Attack, int | None], Recipe]
 PRESETS: dict[str, Preset] = {"fast": fast, "best": best, "fourier": fourier, "paper": paper}
 CONTROLLED = ("fast", "best")
-"""Those that heed :attr:`Attack.controls`."""
+"""Those that heed :attr:`Attack.controls` and :attr:`Attack.objective`."""
 
 
 def preset(name: str) -> Preset:

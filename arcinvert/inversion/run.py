@@ -23,11 +23,11 @@ from arcinvert.inversion import journal
 from arcinvert.inversion.holds import crop_detector
 from arcinvert.inversion.journal import MANIFEST, SHEET, Row, stem
 from arcinvert.inversion.record import write_animation, write_plot
-from arcinvert.inversion.sharding import ALONE, Ranks
 from arcinvert.inversion.sheets import SYNTHETIC, read_png, sheet_of_files, write_png
-from arcinvert.inversion.synthesis import Reconstruction, Say, SynthConfig, batches_of, reconstruct, unheard
+from arcinvert.inversion.synthesis import Objective, Reconstruction, Say, SynthConfig, batches_of, reconstruct, unheard
 from arcinvert.inversion.variety import Distance, open_distance
 from arcinvert.progress import Progress, silent
+from arcinvert.ranks import ALONE, Ranks
 from arcinvert.recognizer import Recognizer
 
 
@@ -41,6 +41,8 @@ def synthesise(
     config: SynthConfig,
     force: bool = False,
     ranks: Ranks = ALONE,
+    objective: Objective | None = None,
+    about: str = "",
     say: Say = unheard,
     progress: Progress = silent,
 ) -> dict[str, Any]:
@@ -50,11 +52,12 @@ def synthesise(
     With ``config.record`` each target's first picture also gets ``TTTT_00.webp`` and ``TTTT_00.plot.png``.
 
     Args:
-        recognizer, targets, prior, calibration, config, say, progress: see
+        recognizer, targets, prior, calibration, config, objective, say, progress: see
             :func:`~arcinvert.inversion.synthesis.reconstruct`.
         out: the folder.
         force: start anew, and remove what another run, of other targets or settings, has left.
         ranks: of several processes each computes its share of the batches; the first one writes what concerns all.
+        about: names the objective; two runs of different ones are not the same run.
 
     Returns:
         The manifest: ``results`` with target, variation, file and its sha256, cosine (of the 8-bit image),
@@ -68,7 +71,7 @@ def synthesise(
         MemoryError: there is too little for a single image.
     """
     started = time.perf_counter()
-    run = run_of(recognizer, targets, config)
+    run = run_of(recognizer, targets, config, about)
     if not force:
         journal.refuse_other_run(out, run)
     distance = open_distance(recognizer, calibration) if config.report and config.variations > 1 else None
@@ -90,6 +93,7 @@ def synthesise(
             config=config,
             batches=mine,
             detector=detector,
+            objective=objective,
             say=say,
             progress=progress,
         ):
@@ -105,12 +109,13 @@ def synthesise(
     return manifest
 
 
-def run_of(recognizer: Recognizer, targets: Tensor, config: SynthConfig) -> dict[str, Any]:
+def run_of(recognizer: Recognizer, targets: Tensor, config: SynthConfig, about: str = "") -> dict[str, Any]:
     """What makes two runs the same, as JSON knows it; how many pictures share a batch is no part of it."""
     run = {
         "targets": hashlib.sha256(targets.contiguous().numpy().tobytes()).hexdigest(),
         "checkpoint": recognizer.digest,
         **{name: value for name, value in asdict(config).items() if name != "batch_size"},
+        **({"objective": about} if about else {}),
     }
     return json.loads(json.dumps(run))  # type: ignore[no-any-return]
 

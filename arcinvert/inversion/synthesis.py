@@ -22,12 +22,16 @@ from arcinvert.inversion.holds import holds
 from arcinvert.inversion.invert import invert
 from arcinvert.inversion.journal import Job
 from arcinvert.inversion.memory import in_parts
+from arcinvert.inversion.objectives import MarginMatch
 from arcinvert.inversion.presets import CONTROLLED, Attack, preset
 from arcinvert.inversion.record import Film, history_of
+from arcinvert.inversion.terms import Term
 from arcinvert.progress import Progress, silent
 from arcinvert.recognizer import Recognizer
 
 Say = Callable[[str], None]
+Objective = Callable[[Sequence[int]], Term]
+"""From the rows of some targets to what their images are to match."""
 
 
 def unheard(line: str) -> None:
@@ -120,11 +124,21 @@ class _Known:
     calibration: Calibration
     config: SynthConfig
     detector: Detector | None
+    objective: Objective | None
 
 
 def targets_tensor(rows: NDArray[np.float32]) -> Tensor:
     """(T, D) as a tensor of its own."""
     return torch.from_numpy(np.array(rows, dtype=np.float32))
+
+
+def margin_objective(centres: Tensor, classes: Sequence[int]) -> Objective:
+    """The margin loss over all classes (C, D), for targets that are ``classes`` in turn."""
+
+    def objective(rows: Sequence[int]) -> Term:
+        return MarginMatch(centres, torch.tensor([classes[row] for row in rows], device=centres.device))
+
+    return objective
 
 
 def generator_for(seed: int, target: int, variation: int, attempt: int = 0) -> torch.Generator:
@@ -149,6 +163,7 @@ def reconstruct(
     config: SynthConfig,
     batches: Sequence[Sequence[Job]] | None = None,
     detector: Detector | None = None,
+    objective: Objective | None = None,
     say: Say = unheard,
     progress: Progress = silent,
 ) -> Iterator[Reconstruction]:
@@ -162,16 +177,20 @@ def reconstruct(
         config: how many and how.
         batches: those of :func:`batches_of` that are wanted; None is all of them.
         detector: for the report.
+        objective: what the images of some targets (by their rows) are to match in place of the target's
+            embedding, which then is a guess to start from; only the presets that keep a pose know it.
         say: told when memory runs out.
         progress: told (steps done, steps in all, text); of first attempts.
 
     Raises:
-        UsageError: the calibration is of another face prior.
+        UsageError: the calibration is of another face prior, or the preset takes no objective.
         MemoryError: there is too little for a single image.
     """
+    if objective is not None and config.preset not in CONTROLLED:
+        raise UsageError(f"only {', '.join(CONTROLLED)} match anything but an embedding, not {config.preset!r}")
     if calibration.prior_digest != prior.digest:
         raise UsageError("the checkpoint was calibrated with another face prior; run `arcinvert calibrate` again")
-    known = _Known(recognizer, targets, prior, calibration, config, detector)
+    known = _Known(recognizer, targets, prior, calibration, config, detector, objective)
     batches = batches_of(len(targets), config) if batches is None else batches
 
     def work(number: int, done: int, jobs: Sequence[Job]) -> list[Reconstruction]:
@@ -219,6 +238,7 @@ def _attempt(known: _Known, jobs: Sequence[Job], attempt: int, progress: Progres
         torch.tensor([variation for _, variation in jobs], device=rows.device),
         [generator_for(config.seed, *job, attempt) for job in jobs],
         Controls.parse(config.pose, config.expression),
+        None if known.objective is None else known.objective([target for target, _ in jobs]),
     )
     recipe = preset(config.preset)(attack, config.steps)
     recorded = [i for i, (_, variation) in enumerate(jobs) if config.record and variation == 0]

@@ -137,9 +137,9 @@ def test_standard_input_cannot_be_shared(
 ) -> None:
     import contextlib
 
-    from arcinvert.inversion import sharding
+    from arcinvert import ranks
 
-    monkeypatch.setattr(sharding, "joined", lambda: contextlib.nullcontext(sharding.Ranks(0, 2)))
+    monkeypatch.setattr(ranks, "joined", lambda: contextlib.nullcontext(ranks.Ranks(0, 2)))
     assert run(command(checkpoint, Path("-"), tmp_path / "out")) == 2
     assert "standard input" in capsys.readouterr().err
 
@@ -199,6 +199,10 @@ def test_classes_of_a_checkpoint_that_keeps_its_centres(
     capsys.readouterr()
     assert run([*by_number[:-1], "6", "-o", str(tmp_path / "c")]) == 3
     assert "expected identities from 0 to 5, got [6]" in capsys.readouterr().err
+    margin = [*by_number, "--match", "margin", "--json", "-o", str(tmp_path / "m")]
+    assert run(margin) == 0
+    assert json.loads(capsys.readouterr().out)["run"]["objective"] == "margin"
+    assert (tmp_path / "m" / "0000_00.png").read_bytes() != (tmp_path / "a" / "0000_00.png").read_bytes()
     without = ["-q", "synth", "--checkpoint", str(checkpoint), "--identity", "1", "-o", str(tmp_path / "c")]
     assert run(without) == 3
     assert "does not keep its class centres" in capsys.readouterr().err

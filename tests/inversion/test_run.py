@@ -21,10 +21,10 @@ from arcinvert.errors import DivergedError, EnvironmentProblem, UsageError
 from arcinvert.faceprior import FacePrior
 from arcinvert.inversion import journal, synthesis
 from arcinvert.inversion.run import synthesise
-from arcinvert.inversion.sharding import Ranks
 from arcinvert.inversion.sheets import read_png
 from arcinvert.inversion.synthesis import SynthConfig
 from arcinvert.inversion.variety import feature_distance
+from arcinvert.ranks import Ranks
 from arcinvert.recognizer import Recognizer
 
 QUICK = SynthConfig(steps=4, batch_size=4, report=False)

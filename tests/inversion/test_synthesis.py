@@ -1,5 +1,6 @@
 """From embeddings to pictures."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +13,7 @@ from arcinvert.calibration import Calibration
 from arcinvert.errors import UsageError
 from arcinvert.faceprior import FacePrior
 from arcinvert.inversion import synthesis
+from arcinvert.inversion.objectives import CosineMatch
 from arcinvert.inversion.synthesis import SynthConfig, batches_of, generator_for, reconstruct, targets_tensor
 from arcinvert.recognizer import Recognizer
 
@@ -28,6 +30,32 @@ def known(
     tiny_recognizer: Recognizer, small_prior: FacePrior, tiny_calibration: Calibration
 ) -> tuple[FacePrior, Calibration]:
     return small_prior, tiny_calibration
+
+
+# --- what is matched
+
+
+def test_an_objective_takes_the_place_of_the_embedding(
+    tiny_recognizer: Recognizer, targets: Tensor, known: Any
+) -> None:
+    asked: list[list[int]] = []
+
+    def objective(rows: Sequence[int]) -> CosineMatch:
+        asked.append(list(rows))
+        return CosineMatch(targets[[2 - row for row in rows]])
+
+    config = replace(QUICK, steps=25, batch_size=2)
+    swapped = list(reconstruct(tiny_recognizer, targets, *known, config=config, objective=objective))
+    plain = list(reconstruct(tiny_recognizer, targets, *known, config=config))
+    assert asked == [[0, 1], [2]]
+    towards = tiny_recognizer.embed(torch.stack([swapped[0].image, plain[0].image]).permute(0, 3, 1, 2)) @ targets[2]
+    assert towards[0] > towards[1] + 0.05
+
+
+def test_a_preset_that_takes_no_objective(tiny_recognizer: Recognizer, targets: Tensor, known: Any) -> None:
+    config = replace(QUICK, preset="fourier")
+    with pytest.raises(UsageError, match="fast, best"):
+        list(reconstruct(tiny_recognizer, targets, *known, config=config, objective=lambda rows: CosineMatch(targets)))
 
 
 # --- seeds and neighbours

@@ -4,7 +4,7 @@ import pytest
 import torch.distributed as dist
 
 from arcinvert.errors import EnvironmentProblem
-from arcinvert.inversion.sharding import ALONE, Ranks, joined
+from arcinvert.ranks import ALONE, Ranks, joined
 
 
 def test_a_process_that_nobody_launched_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,6 +28,10 @@ class Ranks:
     world: int = 1
     local: int = 0
 
+    def share(self, count: int) -> range:
+        """This process's part of ``count`` things: all parts are contiguous, and differ in length by 1 at most."""
+        return range(count * self.rank // self.world, count * (self.rank + 1) // self.world)
+
     def wait(self) -> None:
         """Until every process has come here.
 
@@ -35,18 +39,34 @@ class Ranks:
             EnvironmentProblem: one of them has ended instead.
         """
         if self.world > 1:
-            try:
+            with reached():
                 dist.barrier()
-            except RuntimeError:
-                raise EnvironmentProblem("another process of this run has ended; see what it says") from None
 
 
 ALONE = Ranks()
 
 
 @contextlib.contextmanager
-def joined() -> Iterator[Ranks]:
-    """The processes of ``torchrun`` (over gloo, on the CPU), or this one alone.
+def reached() -> Iterator[None]:
+    """What fails between processes because one has ended is said in one line.
+
+    Raises:
+        EnvironmentProblem: another process has ended.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if any(sign in str(error).lower() for sign in ("connection", "peer", "gloo", "nccl", "barrier")):
+            raise EnvironmentProblem("another process of this run has ended; see what it says") from None
+        raise
+
+
+@contextlib.contextmanager
+def joined(backend: str = "gloo") -> Iterator[Ranks]:
+    """The processes of ``torchrun``, or this one alone.
+
+    Args:
+        backend: what they talk over: gloo on the CPU; ``cpu:gloo,cuda:nccl`` also between GPUs.
 
     Raises:
         EnvironmentProblem: the others cannot be reached.
@@ -55,7 +75,7 @@ def joined() -> Iterator[Ranks]:
         yield ALONE
         return
     try:
-        dist.init_process_group("gloo", timeout=LONGEST)
+        dist.init_process_group(backend, timeout=LONGEST)
     except (RuntimeError, ValueError) as error:
         reason = (str(error).splitlines() or ["no reason given"])[0]
         raise EnvironmentProblem(f"the processes of torchrun do not find each other: {reason}") from None

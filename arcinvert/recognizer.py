@@ -11,16 +11,17 @@ import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import normalize, prelu
+from torch.nn.functional import normalize
 
 from arcinvert.backbones import build_backbone
 from arcinvert.backbones.graph import FoldedNorm, Graph
 from arcinvert.checkpoint import Checkpoint, load_strictly
 from arcinvert.errors import CheckpointError, InputError
+from arcinvert.frozen import FrozenBatchNorm, freeze
 from arcinvert.importers import open_checkpoint
 
 DEFAULT_CHECKPOINT = "default.safetensors"
@@ -107,66 +108,6 @@ class Trace:
     latent: Tensor | None = None
 
 
-class FrozenBatchNorm(nn.Module):
-    """BatchNorm2d in eval mode as one multiplication and one addition, without gradients of its own.
-
-    A channel whose statistics are not finite gives its bias, whatever its input.
-    """
-
-    def __init__(self, norm: nn.BatchNorm2d) -> None:
-        super().__init__()
-        if norm.running_mean is None or norm.running_var is None:
-            raise CheckpointError("a BatchNorm layer stores no statistics, so the network has no eval mode")
-        mean, var = norm.running_mean.detach().clone(), norm.running_var.detach().clone()
-        self.usable = torch.isfinite(mean) & torch.isfinite(var) & (var > 0)
-        finite = torch.isfinite(mean) & torch.isfinite(var)
-        scale = torch.where(finite, torch.rsqrt(var.clamp_min(0) + norm.eps), 0)
-        shift = torch.where(finite, -mean * scale, 0)
-        if norm.affine:
-            scale = scale * norm.weight.detach()
-            shift = shift * norm.weight.detach() + norm.bias.detach()
-        self.mean: Tensor
-        self.var: Tensor
-        self.scale: Tensor
-        self.shift: Tensor
-        self.register_buffer("mean", mean)
-        self.register_buffer("var", var)
-        self.register_buffer("scale", scale.view(1, -1, 1, 1))
-        self.register_buffer("shift", shift.view(1, -1, 1, 1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.addcmul(self.shift, x, self.scale)
-
-
-class _FrozenPReLU(torch.autograd.Function):
-    """PReLU whose backward pass leaves out the slope's gradient, which is most of its cost on a CPU."""
-
-    @staticmethod
-    def forward(ctx, x: Tensor, slope: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
-        ctx.save_for_backward(x, slope)
-        return prelu(x, slope)
-
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[no-untyped-def]
-        x, slope = ctx.saved_tensors
-        slope = slope.view(1, -1, *[1] * (x.ndim - 2))
-        # slope * grad, and the rest of grad where x is positive: three passes that vectorise.
-        positive = torch.ops.aten.threshold_backward(grad, x, 0)
-        return positive.mul_(1 - slope).addcmul_(grad, slope), None
-
-
-class FrozenPReLU(nn.Module):
-    """PReLU with a slope that is not trained."""
-
-    def __init__(self, active: nn.PReLU) -> None:
-        super().__init__()
-        self.slope: Tensor
-        self.register_buffer("slope", active.weight.detach().clone())
-
-    def forward(self, x: Tensor) -> Tensor:
-        return cast(Tensor, _FrozenPReLU.apply(x, self.slope))
-
-
 class Recognizer:
     """A frozen network with its image contract.
 
@@ -199,7 +140,7 @@ class Recognizer:
         self.header: Mapping[str, Any] = header or {}
         self.calibration_tensors: Mapping[str, Tensor] = calibration or {}
         self.digest = digest
-        self.network = _freeze(network)
+        self.network = freeze(network)
         self._norms = {n: m for n, m in self.network.named_modules() if isinstance(m, FrozenBatchNorm | FoldedNorm)}
         weights = [*self.network.named_parameters(), *self.network.named_buffers()]
         # The mean and var of a FrozenBatchNorm may be anything: its scale and shift are what acts.
@@ -288,13 +229,22 @@ class Recognizer:
         """How many BatchNorm channels carry no usable statistic."""
         return sum(int((~norm.usable).sum()) for norm in self._stored.values())
 
-    def trace(self, images: Tensor, *, taps: Collection[str] = (), latent: Tensor | None = None) -> Trace:
+    def trace(
+        self,
+        images: Tensor,
+        *,
+        taps: Collection[str] = (),
+        latent: Tensor | None = None,
+        precision: torch.dtype = torch.float32,
+    ) -> Trace:
         """One forward pass, with gradients to the images.
 
         Args:
             images: (B, 3, 112, 112) RGB in [0, 1].
             taps: layers whose input is kept.
             latent: passed on to the trace.
+            precision: bfloat16 or float16 runs convolutions and matrix products so (autocast); the
+                embedding is float32 all the same.
 
         Raises:
             InputError: an image of another shape, or an unknown layer.
@@ -310,7 +260,8 @@ class Recognizer:
             shown = self.preprocessing(images)
             if shown.device.type != "mps":
                 shown = shown.contiguous(memory_format=torch.channels_last)
-            features = self.network(shown)
+            with torch.autocast(shown.device.type, precision, enabled=precision != torch.float32):
+                features = self.network(shown)
         finally:
             for handle in handles:
                 handle.remove()
@@ -357,17 +308,6 @@ def default_checkpoint() -> Path:
         if path.is_file():
             return path
     raise CheckpointError("the default checkpoint is missing from this installation; name one with --checkpoint")
-
-
-def _freeze(network: nn.Module) -> nn.Module:
-    network.eval().requires_grad_(False)
-    for name, module in list(network.named_modules()):
-        parent, _, child = name.rpartition(".")
-        if isinstance(module, nn.BatchNorm2d):
-            setattr(network.get_submodule(parent), child, FrozenBatchNorm(module))
-        elif isinstance(module, nn.PReLU):
-            setattr(network.get_submodule(parent), child, FrozenPReLU(module))
-    return network.to(memory_format=torch.channels_last)
 
 
 def _keep(into: dict[str, Tensor], name: str) -> Any:

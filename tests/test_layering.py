@@ -24,7 +24,7 @@ LAYERS = [
     {"export"},
     {"recognizer", "embeddings", "faceprior", "facedetail", "alignment", "scrfd"},
     {"importers"},
-    {"checkpoint"},
+    {"checkpoint", "frozen"},
     {"backbones"},
     {"ranks"},
     {"errors", "progress", "__init__"},

@@ -14,7 +14,8 @@ from torch.nn.functional import normalize
 from arcinvert.backbones import build_backbone
 from arcinvert.checkpoint import load_checkpoint, save_checkpoint
 from arcinvert.errors import CheckpointError, InputError
-from arcinvert.recognizer import FrozenBatchNorm, Preprocessing, Recognizer, default_checkpoint
+from arcinvert.frozen import FrozenBatchNorm
+from arcinvert.recognizer import Preprocessing, Recognizer, default_checkpoint
 
 SIZE = 16
 
@@ -422,3 +423,24 @@ def test_a_graph_of_another_size_than_its_header_says(tmp_path: Path) -> None:
         Recognizer.load(tmp_path / "net")
     save_checkpoint(tmp_path / "net", header | {"embedding_size": 3}, {})
     assert Recognizer.load(tmp_path / "net").embed(torch.rand(2, 3, 112, 112)).shape == (2, 3)
+
+
+@pytest.mark.parametrize(("precision", "least"), [(torch.bfloat16, 0.98), (torch.float16, 0.999)])
+def test_lower_precision_gives_nearly_the_same_embedding_and_gradient(
+    tiny_recognizer: Recognizer, precision: torch.dtype, least: float
+) -> None:
+    images = torch.rand(2, 3, 112, 112, generator=torch.Generator().manual_seed(5))
+
+    def run(precision: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+        shown = images.clone().requires_grad_(True)
+        layer = tiny_recognizer.layers[-1]
+        trace = tiny_recognizer.trace(shown, taps=[layer], precision=precision)
+        (trace.embedding[:, 0] + trace.activations[layer].float().mean((1, 2, 3))).sum().backward()
+        assert shown.grad is not None
+        return trace.embedding.detach(), shown.grad.flatten(1)
+
+    (full, slope), (low, low_slope) = run(torch.float32), run(precision)
+    assert low.dtype == torch.float32
+    assert float((full * low).sum(1).min()) > least
+    assert float(torch.nn.functional.cosine_similarity(slope, low_slope).min()) > least
+    assert not torch.equal(full, low)

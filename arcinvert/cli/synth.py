@@ -39,6 +39,7 @@ def main(
     retries: Annotated[int, typer.Option(help="How often at most; the best is kept.")] = 2,
     report: Annotated[bool, typer.Option("--report/--no-report", help="Test each picture, for the manifest.")] = True,
     record: Annotated[bool, typer.Option("--record", help="Animate and plot the path of each first picture.")] = False,
+    precision: Annotated[str, typer.Option(help="float32, bf16 or fp16: how a GPU computes the network.")] = "float32",
     force: Annotated[bool, typer.Option("--force", help="Start anew, and remove another run's pictures.")] = False,
     checkpoint: Checkpoint = None,
     device_name: Device = "auto",
@@ -60,6 +61,7 @@ def main(
         record=record,
         pose=pose,
         expression=expression,
+        precision=precision,
     )
     if (embedding is None) == (identity is None):
         raise UsageError("expected either --embedding or --identity")

@@ -21,6 +21,9 @@ Transform = Callable[[Tensor, Sequence[torch.Generator]], Tensor]
 PATIENCE = 4
 """How often an image is rolled back, at half its rate each time, before it counts as diverged."""
 
+FLOAT16_SCALE = 1024.0
+"""What costs are multiplied by before a backward pass in float16, whose smallest number is 6e-8."""
+
 
 @dataclass(frozen=True, eq=False)
 class Recipe:
@@ -68,6 +71,7 @@ def invert(
     *,
     target: Tensor,
     generators: Sequence[torch.Generator],
+    precision: torch.dtype = torch.float32,
     progress: Progress = silent,
     watch: Callable[[int, Tensor], None] | None = None,
 ) -> Inversion:
@@ -82,6 +86,8 @@ def invert(
         recipe: its parameterization is left at the result.
         target: (B, D) unit norm, what ``cosine`` is measured to.
         generators: one per image, for the views.
+        precision: of the network's products during the descent; statistics, costs and the result's own
+            cosine are float32. Gradients of float16 are scaled against underflow.
         progress: told (step, steps, text).
         watch: shown (step, image (B, 3, 112, 112), not clamped) before each step.
     """
@@ -90,6 +96,7 @@ def invert(
     taps = all_taps(recipe.terms)
     active = {name: (weight, term) for name, (weight, term) in recipe.terms.items() if weight}
     count = len(target)
+    scale = FLOAT16_SCALE if precision == torch.float16 else 1.0
     rate = torch.ones(count, device=target.device)
     failures = torch.zeros(count, dtype=torch.int64, device=target.device)
     history: dict[str, list[Tensor]] = {name: [] for name in (*active, "cosine")}
@@ -99,7 +106,7 @@ def invert(
         if watch is not None:
             watch(step, image.detach())
         view = image if recipe.transform is None else recipe.transform(image, generators)
-        trace = recognizer.trace(view, taps=taps, latent=recipe.parameterization.latent())
+        trace = recognizer.trace(view, taps=taps, latent=recipe.parameterization.latent(), precision=precision)
         total = view.new_zeros(count)
         for name, (weight, term) in active.items():
             cost = term(trace)
@@ -107,7 +114,10 @@ def invert(
             total = total + weight * cost
         history["cosine"].append((trace.embedding.detach() * target).sum(1))
         optimiser.zero_grad(set_to_none=True)
-        total.sum().backward()
+        (total.sum() * scale).backward()
+        if scale != 1:
+            for parameter in parameters:
+                parameter.grad = None if parameter.grad is None else parameter.grad / scale
         bad = _not_finite(total.detach(), parameters)
         if bool(bad.any()):
             failures += bad

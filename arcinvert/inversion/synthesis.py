@@ -30,6 +30,7 @@ from arcinvert.progress import Progress, silent
 from arcinvert.recognizer import Recognizer
 
 Say = Callable[[str], None]
+PRECISIONS = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 Objective = Callable[[Sequence[int]], Term]
 """From the rows of some targets to what their images are to match."""
 
@@ -54,6 +55,7 @@ class SynthConfig:
             variations of a target are compared (see :mod:`~arcinvert.inversion.variety`).
         record: whether the path of each target's first picture is kept.
         pose, expression: see :meth:`~arcinvert.inversion.controls.Controls.parse`; None leaves them free.
+        precision: a name of :data:`PRECISIONS`; the lower ones are for GPUs.
     """
 
     variations: int = 1
@@ -67,6 +69,7 @@ class SynthConfig:
     record: bool = False
     pose: str | None = None
     expression: str | None = None
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
         if self.variations < 1 or self.batch_size < 1 or (self.steps is not None and self.steps < 1):
@@ -76,6 +79,8 @@ class SynthConfig:
         if self.min_cosine is not None and not -1 <= self.min_cosine <= 1:
             raise UsageError(f"expected a least cosine in -1 to 1, got {self.min_cosine}")
         preset(self.preset)
+        if self.precision not in PRECISIONS:
+            raise UsageError(f"expected a precision out of {', '.join(PRECISIONS)}, got {self.precision!r}")
         if Controls.parse(self.pose, self.expression) != Controls() and self.preset not in CONTROLLED:
             raise UsageError(f"only {', '.join(CONTROLLED)} keep a pose or an expression, not {self.preset!r}")
 
@@ -245,7 +250,15 @@ def _attempt(known: _Known, jobs: Sequence[Job], attempt: int, progress: Progres
     film = Film(recorded, recipe.steps)
     watch = film if recorded else None
     started = time.perf_counter()
-    found = invert(known.recognizer, recipe, target=rows, generators=attack.generators, progress=progress, watch=watch)
+    found = invert(
+        known.recognizer,
+        recipe,
+        target=rows,
+        generators=attack.generators,
+        precision=PRECISIONS[config.precision],
+        progress=progress,
+        watch=watch,
+    )
     seconds = (time.perf_counter() - started) / len(jobs)
     return [
         Reconstruction(

@@ -9,12 +9,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from arcinvert.calibration import Calibration
+from arcinvert.calibration import Calibration, calibration_of
 from arcinvert.errors import UsageError
-from arcinvert.faceprior import FacePrior
+from arcinvert.faceprior import FacePrior, default_face_prior
 from arcinvert.inversion import synthesis
 from arcinvert.inversion.objectives import CosineMatch
-from arcinvert.inversion.synthesis import SynthConfig, batches_of, generator_for, reconstruct, targets_tensor
+from arcinvert.inversion.synthesis import (
+    PRECISIONS,
+    SynthConfig,
+    batches_of,
+    generator_for,
+    reconstruct,
+    targets_tensor,
+)
 from arcinvert.recognizer import Recognizer
 
 QUICK = SynthConfig(steps=4, batch_size=4, report=False)
@@ -56,6 +63,29 @@ def test_a_preset_that_takes_no_objective(tiny_recognizer: Recognizer, targets: 
     config = replace(QUICK, preset="fourier")
     with pytest.raises(UsageError, match="fast, best"):
         list(reconstruct(tiny_recognizer, targets, *known, config=config, objective=lambda rows: CosineMatch(targets)))
+
+
+# --- precision
+
+
+@pytest.mark.slow
+def test_lower_precision_reaches_the_same_likeness() -> None:
+    """On the network that ships: the tiny one, of random weights, goes another way for the smallest change."""
+    recognizer, prior = Recognizer.load(), default_face_prior()
+    calibration = calibration_of(recognizer)
+    assert calibration is not None
+    targets = recognizer.embed(prior.render(prior.coefficients(slice(30, 32))).clamp(0, 1))
+    config = replace(QUICK, steps=10)
+    found = {
+        precision: list(
+            reconstruct(recognizer, targets, prior, calibration, config=replace(config, precision=precision))
+        )
+        for precision in PRECISIONS
+    }
+    for precision in ("bf16", "fp16"):
+        for full, low in zip(found["float32"], found[precision], strict=True):
+            assert low.cosine == pytest.approx(full.cosine, abs=0.01)
+            assert 0 < float((low.image.float() - full.image.float()).abs().mean()) < 4
 
 
 # --- seeds and neighbours
@@ -252,6 +282,7 @@ def test_the_path_of_each_first_picture_is_kept(tiny_recognizer: Recognizer, tar
         {"steps": -1},
         {"seed": -1},
         {"preset": "slow"},
+        {"precision": "half"},
         {"retries": -1},
         {"min_cosine": 1.01},
         {"min_cosine": float("nan")},

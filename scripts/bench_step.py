@@ -1,11 +1,12 @@
 """What does one optimisation step cost beyond the network's own forward and backward pass?
 
-    python scripts/bench_step.py [--checkpoint FILE] [--batch 4] [--preset fast] [--json OUT.json]
+    python scripts/bench_step.py [--checkpoint FILE] [--batch 4] [--preset fast] [--against 16] [--json OUT.json]
 
 *Bare* is the network as its checkpoint describes it, frozen, in eval mode and channels-last memory:
 forward to the features and backward to the pixels. *Step* is a whole step of the preset:
 parameterization, view, trace, terms, backward, Adam; ten steps, so that detail redrawn every tenth
 counts. Both run in turn in one process; the ratio is the median over the rounds, with its range.
+``--against N`` also times whole steps of N images and of one, in turn: what a batch gains per image.
 """
 
 import argparse
@@ -17,9 +18,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch.nn.functional import normalize
 
 from arcinvert.backbones import build_backbone
-from arcinvert.calibration import calibration_of
+from arcinvert.calibration import Calibration, calibration_of
 from arcinvert.checkpoint import load_checkpoint, load_strictly
 from arcinvert.faceprior import default_face_prior
 from arcinvert.inversion.invert import invert
@@ -42,6 +44,22 @@ def bare_pass(path: Path, batch: int) -> Callable[[], None]:
     return run
 
 
+def step_seconds(recognizer: Recognizer, calibration: Calibration, preset: str, batch: int, steps: int) -> float:
+    """Mean seconds of a step on ``batch`` images, the first one of the run apart."""
+    target = normalize(torch.randn(batch, recognizer.embedding_size, generator=torch.Generator().manual_seed(0)))
+    generators = [generator_for(0, i, 0) for i in range(batch)]
+    variation = torch.zeros(batch, dtype=torch.int64)
+    attack = Attack(recognizer, default_face_prior(), calibration, target, variation, generators)
+    ticks: list[float] = []
+
+    def tick(step: int, steps: int, text: str) -> None:
+        ticks.append(time.perf_counter())
+
+    recipe = PRESETS[preset](attack, steps + 1)
+    invert(recognizer, recipe, target=target, generators=generators, progress=tick)
+    return statistics.mean(after - before for before, after in itertools.pairwise(ticks))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", type=Path)
@@ -49,6 +67,7 @@ def main() -> None:
     parser.add_argument("--preset", default="fast", choices=list(PRESETS))
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--steps", type=int, default=10, help="per round")
+    parser.add_argument("--against", type=int, help="a second size of batch, to be compared with single images")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
 
@@ -58,11 +77,6 @@ def main() -> None:
     if calibration is None:
         raise SystemExit("the checkpoint is not calibrated; run `arcinvert calibrate` on it first")
     bare = bare_pass(options.checkpoint or default_checkpoint(), options.batch)
-    target = torch.nn.functional.normalize(torch.randn(options.batch, recognizer.embedding_size))
-    generators = [generator_for(0, i, 0) for i in range(options.batch)]
-    variation = torch.zeros(options.batch, dtype=torch.int64)
-    attack = Attack(recognizer, default_face_prior(), calibration, target, variation, generators)
-
     bare_times: list[float] = []
     step_times: list[float] = []
     ratios: list[float] = []
@@ -72,17 +86,10 @@ def main() -> None:
             started = time.perf_counter()
             bare()
             plain.append(time.perf_counter() - started)
-        ticks: list[float] = []
-        recipe = PRESETS[options.preset](attack, options.steps + 1)
-
-        def tick(step: int, steps: int, text: str, ticks: list[float] = ticks) -> None:
-            ticks.append(time.perf_counter())
-
-        invert(recognizer, recipe, target=target, generators=generators, progress=tick)
-        whole = [after - before for before, after in itertools.pairwise(ticks)]
+        whole = step_seconds(recognizer, calibration, options.preset, options.batch, options.steps)
         if number:  # the first round warms up
             bare_times.append(statistics.mean(plain))
-            step_times.append(statistics.mean(whole))
+            step_times.append(whole)
             ratios.append(step_times[-1] / bare_times[-1])
     report = {
         "preset": options.preset,
@@ -98,6 +105,20 @@ def main() -> None:
         f"step {report['step_ms']:.1f} ms, ratio {report['ratio']:.3f} "
         f"({min(ratios):.3f} to {max(ratios):.3f} over {options.rounds} rounds)"
     )
+    if options.against:
+        alone, together = [], []
+        for number in range(options.rounds + 1):
+            one = step_seconds(recognizer, calibration, options.preset, 1, options.steps)
+            many = step_seconds(recognizer, calibration, options.preset, options.against, options.steps)
+            if number:
+                alone.append(one)
+                together.append(many / options.against)
+        gain = statistics.median(one / many for one, many in zip(alone, together, strict=True))
+        report |= {"against": options.against, "one_ms": statistics.median(alone) * 1e3, "gain": gain}
+        print(
+            f"per image and step: {report['one_ms']:.1f} ms alone, {statistics.median(together) * 1e3:.1f} ms among "
+            f"{options.against}, {gain:.2f} times as fast"
+        )
     if options.json:
         options.json.write_text(json.dumps(report, indent=2) + "\n")
 

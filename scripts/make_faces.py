@@ -1,7 +1,7 @@
 """Make synthetic people: identities that do not exist, each in several aligned pictures.
 
-    pip install openvino random-face
-    python scripts/make_faces.py --out faces --identities 100 --pictures 10
+    pip install '.[faces]'
+    python scripts/make_faces.py --out DIR --identities 100 --pictures 10 --judge RECOGNISER.onnx
 
 1. Draws ``--samples`` random faces and measures yaw, pitch and smile by the detector's landmarks, side light and
    brightness in the crop; ridge regression from the style to these gives a direction for each.
@@ -10,6 +10,10 @@
    the last twelve layers, which changes colour and light.
 3. Detection and alignment to 112x112; with ``--judge`` a picture is kept only where that recogniser still sees the
    person of picture 00.
+
+DIR/faces/<identity>/<picture>.jpg are the pictures; DIR/metadata.parquet has a row for each: identity, picture,
+the attributes asked for (in standard deviations), the cosine to picture 00, and the seed. As tar shards or
+RecordIO: ``arcinvert data convert DIR/faces -o SHARDS`` (or ``-o FILE.rec``).
 
 Every draw depends on (seed, identity, picture) alone. A run that was stopped goes on where it was.
 
@@ -228,6 +232,21 @@ class Judge:
         return np.asarray(row / np.linalg.norm(row))
 
 
+def write_metadata(out: Path, seed: int) -> int:
+    """All tables that are there as one parquet file; returns its rows."""
+    import pyarrow
+    import pyarrow.parquet
+
+    rows = [row for table in sorted((out / "tables").glob("*.json")) for row in json.loads(table.read_text())]
+    columns: dict[str, list[Any]] = {"identity": [row[0] for row in rows], "picture": [row[1] for row in rows]}
+    columns |= {name: [row[2 + i] for row in rows] for i, name in enumerate(ATTRIBUTES)}
+    columns |= {"cosine": [row[-1] for row in rows], "seed": [seed] * len(rows)}
+    temporary = out / "metadata.tmp"
+    pyarrow.parquet.write_table(pyarrow.table(columns), temporary)
+    os.replace(temporary, out / "metadata.parquet")
+    return len(rows)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
@@ -269,6 +288,7 @@ def main() -> None:
         temporary.write_text(json.dumps(rows))
         os.replace(temporary, table)
         print(f"identity {identity}: {len(rows)} pictures", flush=True)
+    print(f"{write_metadata(options.out, options.seed)} pictures in {options.out / 'metadata.parquet'}")
 
 
 if __name__ == "__main__":

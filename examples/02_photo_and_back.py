@@ -1,0 +1,39 @@
+"""What does a system keep of a photo when it keeps only the embedding? From a photo to 512 numbers, and back.
+
+python examples/02_photo_and_back.py --photo examples/photo.jpg --out back.png
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from arcinvert import Recognizer
+from arcinvert.alignment import RetinaFace, align_photo
+from arcinvert.calibration import calibration_for
+from arcinvert.faceprior import default_face_prior
+from arcinvert.inversion.sheets import contact_sheet, write_png
+from arcinvert.inversion.synthesis import SynthConfig, reconstruct
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--photo", type=Path, default=Path(__file__).with_name("photo.jpg"))
+    parser.add_argument("--out", type=Path, default=Path("back.png"))
+    parser.add_argument("--steps", type=int)
+    options = parser.parse_args()
+
+    recognizer, prior = Recognizer.load(), default_face_prior()
+    crop, _ = align_photo(options.photo, RetinaFace())
+    if crop is None:
+        raise SystemExit(f"no face found in {options.photo}")
+    kept = recognizer.embed(torch.from_numpy(crop).permute(2, 0, 1)[None])  # all that goes on from here
+    config = SynthConfig(steps=options.steps, report=False)
+    (found,) = reconstruct(recognizer, kept, prior, calibration_for(recognizer, prior), config=config)
+
+    write_png(options.out, contact_sheet([torch.from_numpy(crop), found.image], 2))
+    print(f"{options.out}: the crop and what came back, cosine {found.cosine:.3f}")
+
+
+if __name__ == "__main__":
+    main()

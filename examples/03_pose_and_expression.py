@@ -1,0 +1,41 @@
+"""Can the person be shown as no enrolled picture does? One embedding, three poses, two expressions.
+
+python examples/03_pose_and_expression.py --out poses.png
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from arcinvert import Recognizer
+from arcinvert.calibration import calibration_for
+from arcinvert.embeddings import read_embeddings
+from arcinvert.faceprior import default_face_prior
+from arcinvert.inversion.sheets import contact_sheet, write_png
+from arcinvert.inversion.synthesis import SynthConfig, reconstruct
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--embedding", type=Path, default=Path(__file__).with_name("target.npy"))
+    parser.add_argument("--out", type=Path, default=Path("poses.png"))
+    parser.add_argument("--steps", type=int)
+    options = parser.parse_args()
+
+    recognizer, prior = Recognizer.load(), default_face_prior()
+    calibration = calibration_for(recognizer, prior)
+    target = torch.tensor(read_embeddings(str(options.embedding), size=recognizer.embedding_size).rows[:1])
+    pictures = []
+    for expression in ("neutral", "smile"):
+        for pose in ("left", "frontal", "right"):
+            config = SynthConfig(steps=options.steps, report=False, pose=pose, expression=expression)
+            (found,) = reconstruct(recognizer, target, prior, calibration, config=config)
+            print(f"{pose}, {expression}: cosine {found.cosine:.3f}")
+            pictures.append(found.image)
+    write_png(options.out, contact_sheet(pictures, 3))
+    print(options.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -100,6 +100,30 @@ class FacePrior:
             raise UsageError("this face prior does not know pose and expression")
         return coefficients @ self.detail.attribute_weight.T + self.detail.attribute_bias
 
+    @functools.cached_property
+    def _course(self) -> tuple[Tensor, Tensor]:
+        """How the mean face goes with its attributes: their range (2, 3), and (12, K) of what :func:`_bent` gives."""
+        codes = self.coefficients()
+        attributes = self.attributes(codes)
+        rare = round(0.005 * len(self))
+        ends = attributes.sort(0).values[[rare, -1 - rare]]
+        bent = _bent(attributes, ends)
+        ridge = 1e-3 * len(self) * torch.eye(bent.shape[1], device=bent.device)
+        course: Tensor = torch.linalg.solve(bent.T @ bent + ridge, bent.T @ codes)
+        return ends, course
+
+    def moved(self, coefficients: Tensor, attributes: Tensor) -> Tensor:
+        """(B, K) of faces that take on other attributes (B, 3): changed as the mean face changes from theirs to those.
+
+        A face that turns leaves any straight line in the basis, so the mean is a polynomial, fitted to the faces
+        behind the prior. Beyond the attributes of all but one in a hundred of them it goes no further.
+
+        Raises:
+            UsageError: this prior does not know attributes.
+        """
+        ends, course = self._course
+        return coefficients + (_bent(attributes, ends) - _bent(self.attributes(coefficients), ends)) @ course
+
     def encode(self, images: Tensor) -> Tensor:
         """(B, 3, 112, 112) in [0, 1] -> (B, K) whitened coefficients: the projection on the basis."""
         height, width = self.components.shape[-2:]
@@ -119,6 +143,14 @@ class FacePrior:
             self.digest,
             None if self.detail is None else self.detail.to(device),
         )
+
+
+def _bent(attributes: Tensor, ends: Tensor) -> Tensor:
+    """Yaw, pitch and smile (B, 3) -> (B, 12): their powers and products, each -1 to 1 between ``ends`` (2, 3)."""
+    middle, half = ends.mean(0), (ends[1] - ends[0]) / 2
+    yaw, pitch, smile = ((attributes - middle) / half).clamp(-1, 1).unbind(1)
+    parts = [torch.ones_like(yaw), yaw, yaw**2, yaw**3, yaw**4, pitch, pitch**2, pitch**3, smile, smile**2]
+    return torch.stack([*parts, yaw * pitch, yaw * smile], 1)
 
 
 def load_face_prior(path: Path) -> FacePrior:

@@ -198,3 +198,27 @@ def test_without_detail_a_face_stays_soft_and_pose_is_unknown(prior: FacePrior) 
         soft.attributes(codes)
     with pytest.raises(UsageError, match="does not know pose"):
         _ = soft.attribute_weight
+
+
+def test_moved_leaves_a_face_that_has_the_attributes_already(small_prior: FacePrior) -> None:
+    codes = small_prior.coefficients(slice(0, 5))
+    torch.testing.assert_close(small_prior.moved(codes, small_prior.attributes(codes)), codes)
+
+
+def test_moved_follows_the_faces_behind_the_prior_where_a_straight_line_does_not() -> None:
+    """The mean face told to turn, against the average of the faces that are turned so."""
+    prior = default_face_prior()
+    codes = prior.coefficients()
+    said = prior.attributes(codes)
+    frontal, weight = torch.zeros(1, prior.size), prior.attribute_weight[0]
+    for yaw in (-0.18, 0.18):
+        there = (said[:, 0] - yaw).abs() < 0.03
+        average = codes[there].mean(0)
+        asked = prior.attributes(frontal).index_fill(1, torch.tensor([0]), yaw)
+        bent = prior.moved(frontal, asked)[0]
+        straight = yaw * weight / weight.square().sum()
+        coarse = slice(0, 40)  # beyond these an average of some hundred faces is mostly chance
+        assert float((bent - average)[coarse].norm()) < 0.75 * float((straight - average)[coarse].norm())
+    # Beyond what faces do it goes no further.
+    far, farther = (prior.moved(frontal, torch.tensor([[yaw, 0.6, 0.85]])) for yaw in (0.5, 0.9))
+    torch.testing.assert_close(far, farther)

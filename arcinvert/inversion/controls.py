@@ -19,7 +19,7 @@ POSES = {"frontal": (0.0, 0.0), "left": (-25.0, 0.0), "right": (25.0, 0.0), "up"
 """Name -> (yaw, pitch), degrees."""
 EXPRESSIONS = {"neutral": 0.80, "smile": 0.98}
 """Name -> width of the mouth over the distance of the eyes."""
-LARGEST = (45.0, 30.0)
+LARGEST = (30.0, 20.0)
 """Degrees of yaw and of pitch beyond which the faces behind the face prior do not reach."""
 NOSE, LEVEL, FALL = 0.5, 0.60, 0.45
 """Reach of the nose in eye distances; its place between eyes and mouth in a level face, and how it goes with pitch."""

@@ -117,8 +117,9 @@ class FaceBasis(Parameterization):
             scaled = self.weight * self.spread.square()
             self.back = torch.linalg.solve(self.weight @ scaled.T, scaled)
             self.held = ~attributes.isnan().all(1, keepdim=True)
-            there = prior.attributes(centre)
-            centre = centre + (torch.where(attributes.isnan(), there, attributes) - there) @ self.back
+            wanted = torch.where(attributes.isnan(), prior.attributes(centre), attributes)
+            centre = torch.where(self.held, prior.moved(centre, wanted), centre)
+            centre = centre + (wanted - prior.attributes(centre)) @ self.back
         self.register_buffer("centre", centre)
         self.coordinates = nn.Parameter(torch.zeros_like(centre))
 

@@ -24,7 +24,16 @@ from arcinvert.inversion.holds import crop_detector
 from arcinvert.inversion.journal import MANIFEST, SHEET, Row, stem
 from arcinvert.inversion.record import write_animation, write_plot
 from arcinvert.inversion.sheets import SYNTHETIC, read_png, sheet_of_files, write_png
-from arcinvert.inversion.synthesis import Objective, Reconstruction, Say, SynthConfig, batches_of, reconstruct, unheard
+from arcinvert.inversion.synthesis import (
+    Objective,
+    Reconstruction,
+    Say,
+    SynthConfig,
+    Watch,
+    batches_of,
+    reconstruct,
+    unheard,
+)
 from arcinvert.inversion.variety import Distance, open_distance
 from arcinvert.progress import Progress, silent
 from arcinvert.ranks import ALONE, Ranks
@@ -45,6 +54,7 @@ def synthesise(
     about: str = "",
     say: Say = unheard,
     progress: Progress = silent,
+    watch: Watch | None = None,
 ) -> dict[str, Any]:
     """Reconstruct, and write ``out/TTTT_VV.png``, ``out/sheet.png`` and ``out/manifest.json``.
 
@@ -52,7 +62,7 @@ def synthesise(
     With ``config.record`` each target's first picture also gets ``TTTT_00.webp`` and ``TTTT_00.plot.png``.
 
     Args:
-        recognizer, targets, prior, calibration, config, objective, say, progress: see
+        recognizer, targets, prior, calibration, config, objective, say, progress, watch: see
             :func:`~arcinvert.inversion.synthesis.reconstruct`.
         out: the folder.
         force: start anew, and remove what another run, of other targets or settings, has left.
@@ -96,6 +106,7 @@ def synthesise(
             objective=objective,
             say=say,
             progress=progress,
+            watch=watch,
         ):
             if (found.target, found.variation) not in there:
                 journal.append(out, ranks.rank, run, _written(out, found, config))

@@ -33,6 +33,8 @@ Say = Callable[[str], None]
 PRECISIONS = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 Objective = Callable[[Sequence[int]], Term]
 """From the rows of some targets to what their images are to match."""
+Watch = Callable[[Sequence[Job], int, Tensor], None]
+"""Shown (pictures of a batch, step, their images (B, 3, 112, 112), not clamped) before each step."""
 
 
 def unheard(line: str) -> None:
@@ -130,6 +132,7 @@ class _Known:
     config: SynthConfig
     detector: Detector | None
     objective: Objective | None
+    watch: Watch | None
 
 
 def targets_tensor(rows: NDArray[np.float32]) -> Tensor:
@@ -171,6 +174,7 @@ def reconstruct(
     objective: Objective | None = None,
     say: Say = unheard,
     progress: Progress = silent,
+    watch: Watch | None = None,
 ) -> Iterator[Reconstruction]:
     """Invert every target ``config.variations`` times, batch by batch; smaller ones when memory runs out.
 
@@ -186,6 +190,7 @@ def reconstruct(
             embedding, which then is a guess to start from; only the presets that keep a pose know it.
         say: told when memory runs out.
         progress: told (steps done, steps in all, text); of first attempts.
+        watch: see :data:`Watch`; what it raises ends the run.
 
     Raises:
         UsageError: the calibration is of another face prior, or the preset takes no objective.
@@ -195,7 +200,7 @@ def reconstruct(
         raise UsageError(f"only {', '.join(CONTROLLED)} match anything but an embedding, not {config.preset!r}")
     if calibration.prior_digest != prior.digest:
         raise UsageError("the checkpoint was calibrated with another face prior; run `arcinvert calibrate` again")
-    known = _Known(recognizer, targets, prior, calibration, config, detector, objective)
+    known = _Known(recognizer, targets, prior, calibration, config, detector, objective, watch)
     batches = batches_of(len(targets), config) if batches is None else batches
 
     def work(number: int, done: int, jobs: Sequence[Job]) -> list[Reconstruction]:
@@ -248,7 +253,12 @@ def _attempt(known: _Known, jobs: Sequence[Job], attempt: int, progress: Progres
     recipe = preset(config.preset)(attack, config.steps)
     recorded = [i for i, (_, variation) in enumerate(jobs) if config.record and variation == 0]
     film = Film(recorded, recipe.steps)
-    watch = film if recorded else None
+
+    def watch(step: int, image: Tensor) -> None:
+        film(step, image)
+        if known.watch is not None:
+            known.watch(jobs, step, image)
+
     started = time.perf_counter()
     found = invert(
         known.recognizer,
@@ -257,7 +267,7 @@ def _attempt(known: _Known, jobs: Sequence[Job], attempt: int, progress: Progres
         generators=attack.generators,
         precision=PRECISIONS[config.precision],
         progress=progress,
-        watch=watch,
+        watch=watch if recorded or known.watch is not None else None,
     )
     seconds = (time.perf_counter() - started) / len(jobs)
     return [

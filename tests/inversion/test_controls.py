@@ -20,7 +20,7 @@ def test_names_and_angles() -> None:
     assert Controls.parse("frontal").attributes()[0] == 0.0
 
 
-@pytest.mark.parametrize("pose", ["", "sideways", "10", "1,2,3", "nan,0", "46,0", "0,-31", "inf,0"])
+@pytest.mark.parametrize("pose", ["", "sideways", "10", "1,2,3", "nan,0", "31,0", "0,-21", "inf,0"])
 def test_other_poses_are_refused(pose: str) -> None:
     with pytest.raises(UsageError, match="expected"):
         Controls.parse(pose)
@@ -72,11 +72,12 @@ def test_a_held_face_keeps_its_attributes_wherever_it_goes(small_prior: FacePrio
     torch.testing.assert_close(basis.coefficients()[2], centre[2] + spread * basis.coordinates[2])
 
 
-def test_the_start_is_the_likeliest_face_with_those_attributes(small_prior: FacePrior) -> None:
+def test_the_start_goes_the_way_of_the_mean_face_and_then_the_likeliest(small_prior: FacePrior) -> None:
     centre, spread = torch.zeros(1, small_prior.size), torch.rand(small_prior.size) + 0.2
     asked = torch.tensor([[0.3, 0.6, 0.9]])
     found = FaceBasis(small_prior, centre, spread, attributes=asked).coefficients().detach().double()
     # Slow reference: least |(a - centre) / spread| under the three equations, by the pseudo-inverse.
     weight = (small_prior.attribute_weight * spread).double()
-    expected = torch.linalg.pinv(weight) @ (asked - small_prior.attributes(centre))[0].double() * spread.double()
-    torch.testing.assert_close(found[0], expected, atol=1e-4, rtol=1e-3)
+    first = small_prior.moved(centre, asked)
+    rest = torch.linalg.pinv(weight) @ (asked - small_prior.attributes(first))[0].double() * spread.double()
+    torch.testing.assert_close(found[0], first[0] + rest, atol=1e-4, rtol=1e-3)

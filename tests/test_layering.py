@@ -17,6 +17,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = [
     {"__main__"},
     {"cli"},
+    {"app"},
     {"audit"},
     {"training", "inversion", "photos"},
     {"evaluation"},

@@ -9,7 +9,8 @@ from typing import Annotated, NoReturn
 import typer
 
 from arcinvert import __version__
-from arcinvert.cli import align, calibrate, checkpoint, data, embed, plot, presets, synth, train
+from arcinvert.cli import align, audit, calibrate, checkpoint, data, embed, plot, presets, purify, synth, train
+from arcinvert.cli import app as page
 from arcinvert.cli import eval as evaluation
 from arcinvert.cli import eval_distance as eval_distance  # adds its command to those of eval
 from arcinvert.cli import eval_more as eval_more  # adds its commands to those of eval
@@ -27,7 +28,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (synth, presets, embed, align, train, calibrate):
+for command in (synth, presets, embed, align, train, purify, calibrate, audit, page):
     app.command(command.NAME)(command.main)
 app.add_typer(checkpoint.app, name=checkpoint.NAME)
 app.add_typer(data.app, name=data.NAME)

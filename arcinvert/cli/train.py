@@ -3,40 +3,97 @@
 import json
 import tomllib
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from arcinvert.cli.common import Device, Json, ProgressLine, answer, device
+from arcinvert.cli.common import Device, Json, ProgressLine, answer, device, say, state
 from arcinvert.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+    from arcinvert.ranks import Ranks
+    from arcinvert.training.config import TrainConfig
 
 NAME = "train"
 
 
 def main(
     data: Annotated[Path, typer.Option("--data", help="DIR/<identity>/<picture>, aligned 112x112.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The checkpoint; its resumable state lies beside it.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The checkpoint; its resumable state lies beside it.")
+    ] = None,
     config: Annotated[Path | None, typer.Option("--config", help="Settings of the run, TOML.")] = None,
+    clean_list: Annotated[
+        Path | None, typer.Option(help="Of the training pictures only these: lines identity/picture.")
+    ] = None,
+    label_noise: Annotated[
+        float | None, typer.Option(help="Make this share of the labels wrong on purpose, for experiments.")
+    ] = None,
+    stream: Annotated[
+        bool, typer.Option("--stream", help="Read the pictures at every step, for sets that do not fit into memory.")
+    ] = False,
+    tensorboard: Annotated[Path | None, typer.Option(help="Write scalars for TensorBoard to this folder.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check the data, estimate the memory, make one step; write nothing.")
+    ] = False,
+    save_every: Annotated[float, typer.Option(help="Seconds between two states within an epoch.")] = 120.0,
     force: Annotated[bool, typer.Option("--force", help="Start anew even if there is a state to resume.")] = False,
     device_name: Device = "auto",
     json_out: Json = False,
 ) -> None:
-    """Train a recognizer with a margin loss; a run that was killed goes on where it was."""
-    from arcinvert.training.trainer import TrainConfig
-    from arcinvert.training.trainer import train as run
+    """Train a recognizer with a margin loss; a run that was killed goes on where it was.
 
+    Under torchrun, the processes share the pictures and the class centres.
+    """
+    import torch
+
+    from arcinvert.ranks import joined
+    from arcinvert.training.cleanlist import read_clean_list
+    from arcinvert.training.config import TrainConfig
+
+    if out is None and not dry_run:
+        raise UsageError("expected --out, the checkpoint to write, or --dry-run")
     try:
         settings = tomllib.loads(config.read_text()) if config else {}
     except (OSError, ValueError) as error:
         raise UsageError(f"cannot read the settings {str(config)!r}: {error}") from None
-    header = run(
-        data,
-        out,
-        config=TrainConfig.from_mapping(settings),
-        device=device(device_name),
-        force=force,
-        progress=ProgressLine("step", every=30.0),
-    )
+    if label_noise is not None:
+        settings["label_noise"] = label_noise
+    chosen = TrainConfig.from_mapping(settings)
+    keep = None if clean_list is None else read_clean_list(clean_list)
+    where = device(device_name)
+    with joined("cpu:gloo,cuda:nccl" if where.type == "cuda" else "gloo") as ranks:
+        if ranks.rank:
+            state.quiet = True  # the first process speaks for all
+        if ranks.world > 1 and where == torch.device("cuda"):
+            where = torch.device("cuda", ranks.local % torch.cuda.device_count())
+            torch.cuda.set_device(where)
+        if dry_run or out is None:
+            _try(data, chosen, where, keep, stream, ranks, json_out)
+        else:
+            from arcinvert.training.trainer import train as run
+
+            header = run(
+                data,
+                out,
+                config=chosen,
+                device=where,
+                force=force,
+                save_every=save_every,
+                keep=keep,
+                stream=stream,
+                tensorboard=tensorboard,
+                ranks=ranks,
+                say=say,
+                progress=ProgressLine("step", every=30.0),
+            )
+            if not ranks.rank:
+                _tell(out, header, json_out)
+
+
+def _tell(out: Path, header: dict[str, Any], json_out: bool) -> None:
     validation = header["validation"]
     if json_out:
         answer(json.dumps(header))
@@ -46,3 +103,29 @@ def main(
         answer(f"{out}: AUC {validation['auc']:.4f} on {validation['identities']} held-out identities; {reached}")
     else:
         answer(f"{out}: trained, no identities held out")
+
+
+def _try(
+    data: Path,
+    config: "TrainConfig",
+    where: "torch.device",
+    keep: frozenset[str] | None,
+    stream: bool,
+    ranks: "Ranks",
+    json_out: bool,
+) -> None:
+    from arcinvert.training.preflight import preflight
+
+    found = preflight(data, config=config, device=where, keep=keep, stream=stream, ranks=ranks, say=say)
+    if ranks.rank:
+        return
+    if json_out:
+        answer(json.dumps(found))
+        return
+    speed = config.batch_size / found["seconds"]
+    hours = found["steps"] * found["seconds"] / 3600
+    answer(
+        f"{found['images']} pictures of {found['identities']} identities, {found['held_out']} held out; "
+        f"one step works: loss {found['loss']:.3f}, angle {found['angle']:.1f} degrees, {speed:.1f} images/s, "
+        f"so {found['steps']} steps take about {hours:.1f} h"
+    )

@@ -1,27 +1,52 @@
-"""The margin head: class centres and the loss per image.
+"""The margin head: class centres and the loss per image, on one process or shared by several.
 
 cosine -> margin on the target -> scale -> cross-entropy. The centres are templates of the
 training identities, so a released checkpoint leaves the head out unless it is asked for.
+
+Where several processes train (:mod:`arcinvert.ranks`), each holds a contiguous range of the classes and gives the
+features of its own images; the head gathers them, every rank compares all images with its own classes, and the
+softmax is put together from the ranks' parts under the global maximum. Loss and gradients are those of one
+process. One process is the case of one rank: there is no other code.
 """
 
 import math
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, normalize
+from torch.nn.functional import normalize
 
 from arcinvert.errors import UsageError
-from arcinvert.training.losses import LOSSES, class_products, moved_centres
-from arcinvert.training.margins import AdaFace, Margin, check_beyond, combined_margin
+from arcinvert.ranks import ALONE, Ranks
+from arcinvert.training.collectives import all_max, all_sum, gather_rows, own_part, sizes
+from arcinvert.training.losses import LOSSES, class_products, moved_centres, own_centre
+from arcinvert.training.margins import AdaFace, Margin, angle, check_beyond, combined_margin
+from arcinvert.training.rows import products, rows_of
+
+BLOCK = 4096
+"""Centres that are drawn at once when a head is made."""
+
+
+class Judged(NamedTuple):
+    """What a head says of images.
+
+    Attributes:
+        loss: (B,), natural logarithm.
+        cosine: (B,), to the own class centre (of several the nearest), without margin and gradient.
+    """
+
+    loss: Tensor
+    cosine: Tensor
 
 
 class MarginHead(nn.Module):
     """Class centres on the unit sphere, and the margin loss of an embedding to them.
 
-    The state holds ``centres``, (classes, D) or (classes, K, D), and where it is needed ``bias``
-    (classes,), ``norm_mean`` and ``norm_deviation`` of AdaFace, ``moving_centres`` (classes, D) of
-    the centre loss. The last three move in training mode only.
+    The state holds this rank's rows of ``centres``, (classes, D) or (classes, K, D), and where they are needed of
+    ``bias`` (classes,), ``moving_centres`` (classes, D) of the centre loss and ``hits`` (classes, K), how many images
+    were nearest to each sub-centre; and ``norm_mean`` and ``norm_deviation`` of AdaFace. Moving centres, hits and
+    the statistics of AdaFace change in training mode only.
 
     Args:
         embedding_size: D.
@@ -34,14 +59,22 @@ class MarginHead(nn.Module):
         beyond, exact: see :func:`~arcinvert.training.margins.combined_margin`.
         extras: weights of further losses, by their names in :data:`~arcinvert.training.losses.LOSSES`;
             those of weight 0 are left out.
+        sampling: in training, the share of the classes that a batch is compared with: its own classes, and
+            others drawn at random (An et al. 2021, *Partial FC*). The gradients of the rest are not zero but absent
+            (a sparse tensor), so that an optimiser can leave their momentum and weights alone.
+        ranks: who shares the classes; the range is :meth:`~arcinvert.ranks.Ranks.share`.
 
     Raises:
         UsageError: a setting that does not fit.
     """
 
+    SHARDED = ("centres", "bias", "moving_centres", "hits")
+    """The tensors of the state that have a row for each class."""
+
     norm_mean: Tensor
     norm_deviation: Tensor
     moving_centres: Tensor
+    hits: Tensor
 
     def __init__(
         self,
@@ -54,73 +87,163 @@ class MarginHead(nn.Module):
         beyond: str = "monotone",
         exact: bool = True,
         extras: Mapping[str, float] | None = None,
+        sampling: float = 1.0,
+        ranks: Ranks = ALONE,
     ) -> None:
         super().__init__()
         check_beyond(beyond)
         if subcentres < 1:
             raise UsageError(f"expected at least 1 sub-centre per class, got {subcentres}")
+        if not 0 < sampling <= 1:
+            raise UsageError(f"expected a sampling rate above 0 and up to 1, got {sampling}")
         for name, weight in (extras or {}).items():
             if name not in LOSSES or not 0 <= weight < math.inf:
                 raise UsageError(f"expected losses out of {', '.join(LOSSES)}, weight >= 0; got {name!r}: {weight}")
         self.margin, self.scale, self.beyond, self.exact = margin, scale, beyond, exact
         self.extras = {name: weight for name, weight in (extras or {}).items() if weight}
-        shape = (classes, embedding_size) if subcentres == 1 else (classes, subcentres, embedding_size)
-        self.centres = nn.Parameter(torch.empty(shape))
-        nn.init.normal_(self.centres, 0.0, 0.01)
+        self.classes, self.sampling, self.ranks, self.part = classes, sampling, ranks, ranks.share(classes)
+        own = len(self.part)
+        shape = (embedding_size,) if subcentres == 1 else (subcentres, embedding_size)
+        self.centres = nn.Parameter(torch.empty(own, *shape))
+        with torch.no_grad():
+            for start in range(0, classes, BLOCK):  # every rank draws all, so that each has what one alone would have
+                drawn = torch.empty(min(BLOCK, classes - start), *shape).normal_(0.0, 0.01)
+                low, high = max(start, self.part.start), min(start + BLOCK, self.part.stop)
+                if low < high:
+                    self.centres[low - self.part.start : high - self.part.start] = drawn[low - start : high - start]
         if margin is None:
-            self.bias = nn.Parameter(torch.zeros(classes))
+            self.bias = nn.Parameter(torch.zeros(own))
         if isinstance(margin, AdaFace):  # the values that its authors start from
             self.register_buffer("norm_mean", torch.tensor(20.0))
             self.register_buffer("norm_deviation", torch.tensor(100.0))
         if "centre" in self.extras:
-            self.register_buffer("moving_centres", torch.zeros(classes, embedding_size))
+            self.register_buffer("moving_centres", torch.zeros(own, embedding_size))
+        if subcentres > 1:
+            self.register_buffer("hits", torch.zeros(own, subcentres, dtype=torch.int64))
 
-    def forward(self, features: Tensor, labels: Tensor) -> Tensor:
-        """Loss per image.
+    def forward(self, features: Tensor, labels: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """The loss of :meth:`judge`, (B,)."""
+        return self.judge(features, labels, generator).loss
 
-        AdaFace's statistics take up the batch first; otherwise an image's loss does not depend on
-        the others, but for the triplet loss.
+    def judge(self, features: Tensor, labels: Tensor, generator: torch.Generator | None = None) -> Judged:
+        """Loss and target cosine per image; of several ranks, each receives those of its own images.
+
+        AdaFace's statistics take up the batch (of all ranks) first; otherwise an image's loss does not depend on
+        the others, but for the triplet loss, and for the classes that sampling draws.
 
         Args:
-            features: (B, D), of any norm.
-            labels: (B,), integers below the number of classes.
+            features: (B, D), of any norm; B may differ between ranks and may be 0.
+            labels: (B,), integers below the number of classes (of all ranks).
+            generator: draws the classes if ``sampling`` is below 1; a CPU generator in the same state on all
+                ranks. Default: torch's own.
 
         Returns:
-            (B,), natural logarithm, float32 at least, also under autocast.
+            Float32 at least, also under autocast.
         """
         with torch.autocast(features.device.type, enabled=False):
             features = features.float() if features.dtype in (torch.float16, torch.bfloat16) else features
-            weights = self.centres.to(features.dtype)
-            embeddings, centres = normalize(features), normalize(weights, dim=-1)
-            if self.margin is None:
-                logits = class_products(features, weights) + self.bias.to(features.dtype)
-            else:
-                cosine = class_products(embeddings, centres)
-                rows = torch.arange(len(labels), device=labels.device)
-                target = self._target(self.margin, cosine[rows, labels], features)
-                logits = self.scale * cosine.index_put((rows, labels), target)
-            loss = cross_entropy(logits, labels, reduction="none")
-            for name, weight in self.extras.items():
-                if name == "centre":
-                    loss = loss + weight * self._centre_loss(features, labels)
-                else:
-                    loss = loss + weight * LOSSES[name](embeddings, labels, centres)
-            return loss
+            counts = sizes(len(features), self.ranks, features.device)
+            features = gather_rows(features, counts, self.ranks)
+            labels = gather_rows(labels, counts, self.ranks)
+            judged = self._judge(features, labels, generator)
+            mine = own_part(counts, self.ranks)
+            return Judged(judged.loss[mine], judged.cosine[mine])
 
-    def _target(self, margin: Margin | AdaFace, cosine: Tensor, features: Tensor) -> Tensor:
+    def _judge(self, features: Tensor, labels: Tensor, generator: torch.Generator | None) -> Judged:
+        """The same of the images of all ranks."""
+        rows = ((labels >= self.part.start) & (labels < self.part.stop)).nonzero()[:, 0]
+        here = place = labels[rows] - self.part.start
+        drawn, compared = None, self.classes
+        if self.training and self.sampling < 1:
+            drawn, compared = self._draw(labels, generator)
+            place = torch.searchsorted(drawn, here)
+        batch = _Batch(features, normalize(features), labels, rows, place)
+        unit = self.margin is not None
+        every = products(batch.embeddings if unit else features, self.centres, drawn, unit=unit)
+        if self.training and every.ndim == 3:
+            self._count(here, every.detach()[rows, place])
+        logits = every if every.ndim == 2 else every.amax(2)
+        if self.margin is None:
+            logits = logits + (self.bias if drawn is None else rows_of(self.bias, drawn)).to(features.dtype)
+            own = own_centre(features[rows], here, self.centres.detach().to(features.dtype))
+            target, cosine = logits[rows, place], (normalize(own) * batch.embeddings[rows]).sum(1)
+        else:
+            cosine = logits[rows, place]
+            target = self.scale * self._margin(self.margin, cosine, batch)
+            logits = self.scale * logits
+            logits[rows, place] = target
+        highest = logits.detach().amax(1) if logits.shape[1] else logits.new_full((len(labels),), -math.inf)
+        highest = all_max(highest, self.ranks)
+        shares = logits.sub_(highest[:, None]).exp_().sum(1)  # in place: nothing needs the logits, which may be many
+        known = features.new_zeros(2, len(labels)).index_put((torch.zeros_like(rows), rows), target - highest[rows])
+        known = known.index_put((torch.ones_like(rows), rows), cosine.detach())
+        total, (reached, found) = all_sum(shares, self.ranks), all_sum(known, self.ranks)
+        loss = total.log() - reached
+        if self.extras:
+            centres = self.centres if drawn is None else rows_of(self.centres, drawn)
+            centres = normalize(centres.to(features.dtype), dim=-1)
+            for name, weight in self.extras.items():
+                loss = loss + weight * self._extra(name, batch, centres, compared)
+        return Judged(loss, found.detach())
+
+    def _draw(self, labels: Tensor, generator: torch.Generator | None) -> tuple[Tensor, int]:
+        """Rows of this rank's centres to compare with, ascending, and how many classes that makes on all ranks."""
+        order = torch.randperm(self.classes, generator=generator)
+        chosen = torch.zeros(self.classes, dtype=torch.bool)
+        chosen[labels.cpu()] = True
+        positives = int(chosen.sum())
+        others = order[~chosen[order]][: max(round(self.sampling * self.classes) - positives, 0)]
+        chosen[others] = True
+        drawn = chosen[self.part.start : self.part.stop].nonzero()[:, 0]
+        return drawn.to(labels.device), positives + len(others)
+
+    def _margin(self, margin: Margin | AdaFace, cosine: Tensor, batch: "_Batch") -> Tensor:
         if isinstance(margin, Margin):
             return margin(cosine, beyond=self.beyond, exact=self.exact)
-        norms = features.detach().norm(dim=1)
+        norms = batch.features.detach().norm(dim=1)
         if self.training:
             mean, deviation = margin.running(norms, self.norm_mean, self.norm_deviation)
             self.norm_mean.copy_(mean)
             self.norm_deviation.copy_(deviation)
-        m2, m3 = margin.margins(norms, self.norm_mean, self.norm_deviation)
+        m2, m3 = margin.margins(norms[batch.rows], self.norm_mean, self.norm_deviation)
         return combined_margin(cosine, 1.0, m2, m3, beyond=self.beyond, exact=self.exact)
 
-    def _centre_loss(self, features: Tensor, labels: Tensor) -> Tensor:
-        loss = LOSSES["centre"](features, labels, self.moving_centres.to(features.dtype))
-        if self.training:
-            rows, moved = moved_centres(features, labels, self.moving_centres)
-            self.moving_centres[rows] = moved.to(self.moving_centres.dtype)
-        return loss
+    def _extra(self, name: str, batch: "_Batch", centres: Tensor, compared: int) -> Tensor:
+        """One further loss of the images of all ranks, (B,)."""
+        if name == "triplet":
+            return LOSSES[name](batch.embeddings, batch.labels, centres)
+        if name == "centre":
+            here = batch.labels[batch.rows] - self.part.start
+            own = self.moving_centres[here].to(centres.dtype)
+            if self.training:
+                moved, where = moved_centres(batch.features[batch.rows], here, self.moving_centres)
+                self.moving_centres[moved] = where.to(self.moving_centres.dtype)
+        else:
+            own = own_centre(batch.embeddings[batch.rows], batch.place, centres)
+        own = all_sum(own.new_zeros(len(batch.labels), own.shape[1]).index_put((batch.rows,), own), self.ranks)
+        if name != "inter":
+            of = batch.features if name == "centre" else batch.embeddings
+            return LOSSES[name](of, torch.arange(len(of), device=of.device), own)
+        # also of no class at all, where sampling drew none of this rank's: the gradient's way must stay open
+        cosines = class_products(own, centres) if len(centres) else own @ centres.flatten(0, -2).T
+        between = angle(cosines).index_put((batch.rows, batch.place), own.new_zeros(()))
+        return -all_sum(between.sum(1), self.ranks) / (math.pi * max(compared - 1, 1))
+
+    def forget_hits(self) -> None:
+        """From now on, count anew which sub-centres are the nearest."""
+        if self.centres.ndim == 3:
+            self.hits.zero_()
+
+    @torch.no_grad()
+    def _count(self, here: Tensor, cosines: Tensor) -> None:
+        self.hits.index_put_((here, cosines.argmax(1)), torch.ones_like(here), accumulate=True)
+
+
+class _Batch(NamedTuple):
+    """The images of all ranks; which of them are of a class that is here, and which row of the centres is theirs."""
+
+    features: Tensor
+    embeddings: Tensor
+    labels: Tensor
+    rows: Tensor
+    place: Tensor

@@ -1,17 +1,15 @@
-"""Training: aligned faces -> backbone -> margin head -> checkpoint, resumable at any step.
+"""Training: aligned faces -> backbone -> margin head -> checkpoint, resumable at any step, by any number of ranks.
 
-SGD with linear warm-up and cosine decay. The order of the pictures and their augmentation are
-drawn from (seed, epoch) and (seed, step) alone, so a run that was killed goes on as if nothing
-had happened.
+SGD with linear warm-up, then cosine decay or milestones. Where several ranks train (``torchrun``), the backbone runs
+under DistributedDataParallel, and each rank holds its part of the class centres (:mod:`arcinvert.training.heads`).
+A synchronised BatchNorm is not needed: a rank's share of a batch is enough for its statistics.
 """
 
-import io
 import json
-import math
 import time
-import zipfile
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, fields
+import zlib
+from collections.abc import Collection
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,230 +17,22 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from arcinvert.backbones import build_backbone, memory_format
 from arcinvert.checkpoint import atomic_write, save_checkpoint
-from arcinvert.errors import CheckpointError, DivergedError, InputError, UsageError
+from arcinvert.errors import DivergedError, EnvironmentProblem, InputError, UsageError
 from arcinvert.evaluation.metrics import auc, operating_point, score_pairs
 from arcinvert.progress import Progress, silent
-from arcinvert.training.data import Augmentation, Faces, open_faces, split_identities, to_float
-from arcinvert.training.heads import MarginHead
-from arcinvert.training.losses import LOSSES
-from arcinvert.training.margins import ALL_MARGINS, AdaFace, Margin, check_beyond
+from arcinvert.ranks import ALONE, Ranks, reached
+from arcinvert.training.cleanlist import permute_labels
+from arcinvert.training.collectives import all_sum, sizes
+from arcinvert.training.config import PREPROCESSING, TrainConfig
+from arcinvert.training.data import Faces, open_faces, split_identities, to_float
+from arcinvert.training.run import Run, Say, unheard
+from arcinvert.training.scalars import Scalars, open_scalars
 from arcinvert.training.sources import open_pictures
+from arcinvert.training.state import Step, kept_centres, whole_head
+from arcinvert.training.stored import stored_faces
 
 FMRS = (1e-2, 1e-3)
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """Everything that decides a training run; it travels in the checkpoint's header.
-
-    Attributes:
-        backbone, width, embedding_size, dropout: the network (dropout in its head, if it has one).
-        margin: a name of :data:`~arcinvert.training.margins.ALL_MARGINS`, or (m1, m2, m3).
-        scale: s of the margin loss.
-        subcentres, beyond, exact: see :class:`~arcinvert.training.heads.MarginHead`.
-        intra, inter, triplet, centre: weights of further losses (:mod:`arcinvert.training.losses`).
-        epochs, batch_size: a last batch that is not full is left to the next epoch's shuffle.
-        lr, momentum, weight_decay: SGD; ``warmup`` is in epochs.
-        clip: largest gradient norm of the backbone.
-        held_out: how many identities (the last in sorted order) are kept for validation.
-        validate_every: epochs between two validations.
-        keep_head: store the class centres in the checkpoint.
-        compile: use torch.compile; slow to start, about twice as fast after.
-        augmentation: see :class:`~arcinvert.training.data.Augmentation`.
-        late, late_from: an augmentation that takes over after ``late_from`` epochs (may be a
-            fraction), when the network can bear a harder one.
-    """
-
-    backbone: str = "iresnet18"
-    width: float = 0.5
-    embedding_size: int = 512
-    dropout: float = 0.0
-    margin: str | tuple[float, float, float] = "arcface"
-    scale: float = 64.0
-    subcentres: int = 1
-    beyond: str = "monotone"
-    exact: bool = True
-    intra: float = 0.0
-    inter: float = 0.0
-    triplet: float = 0.0
-    centre: float = 0.0
-    epochs: int = 16
-    batch_size: int = 64
-    lr: float = 0.1
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    warmup: float = 1.0
-    clip: float = 5.0
-    held_out: int = 60
-    validate_every: int = 1
-    seed: int = 0
-    keep_head: bool = False
-    compile: bool = False
-    augmentation: Augmentation = field(default_factory=Augmentation)
-    late: Augmentation | None = None
-    late_from: float = 0.0
-
-    @classmethod
-    def from_mapping(cls, settings: dict[str, Any]) -> "TrainConfig":
-        """From a parsed TOML or JSON document; ``augmentation`` is a table of its own.
-
-        Raises:
-            UsageError: a name that is not a setting, or a value that does not fit.
-        """
-        settings = dict(settings)
-        try:
-            augmentation = Augmentation(**settings.pop("augmentation", {}))
-            late = settings.pop("late", None)
-            late = None if late is None else Augmentation(**late)
-            if isinstance(settings.get("margin"), list):
-                settings["margin"] = tuple(settings["margin"])
-            config = cls(**settings, augmentation=augmentation, late=late)
-            config.resolve_margin()
-        except TypeError as error:
-            raise UsageError(f"the training settings do not fit: {error}") from None
-        for part in (config, augmentation, late):
-            if part is not None:
-                _check_values(part)
-        if min(config.epochs, config.batch_size, config.validate_every) < 1 or config.batch_size < 2:
-            raise UsageError("expected epochs and validate_every of at least 1, and batch_size of at least 2")
-        check_beyond(config.beyond)
-        if config.subcentres < 1:
-            raise UsageError("expected subcentres of at least 1")
-        return config
-
-    def resolve_margin(self) -> Margin | AdaFace | None:
-        """The margin that ``margin`` names; None is plain softmax."""
-        if isinstance(self.margin, str):
-            if self.margin not in ALL_MARGINS:
-                raise UsageError(f"expected a margin out of {', '.join(ALL_MARGINS)}, got {self.margin!r}")
-            return ALL_MARGINS[self.margin]
-        return Margin(*self.margin)
-
-    def backbone_settings(self) -> dict[str, Any]:
-        """What :func:`~arcinvert.backbones.build_backbone` is given."""
-        settings: dict[str, Any] = {"width": self.width, "embedding_size": self.embedding_size}
-        return settings | ({"dropout": self.dropout} if self.dropout else {})
-
-
-PREPROCESSING = {"size": [112, 112], "colour": "RGB", "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}
-
-
-class Run:
-    """A training run in progress: network, head, optimiser, and where it is."""
-
-    def __init__(self, faces: Faces, config: TrainConfig, device: torch.device) -> None:
-        torch.manual_seed(config.seed)
-        self.config, self.faces, self.device = config, faces, device
-        self.network = build_backbone(config.backbone, **config.backbone_settings())
-        self.layout = memory_format(self.network)
-        self.network.to(device, memory_format=self.layout)  # type: ignore[call-overload]
-        self.head = MarginHead(
-            config.embedding_size,
-            len(faces.identities),
-            margin=config.resolve_margin(),
-            scale=config.scale,
-            subcentres=config.subcentres,
-            beyond=config.beyond,
-            exact=config.exact,
-            extras={name: getattr(config, name) for name in LOSSES},
-        ).to(device)
-        self.forward: nn.Module = torch.compile(self.network) if config.compile else self.network  # type: ignore[assignment]
-        self.parameters = [p for p in [*self.network.parameters(), *self.head.parameters()] if p.requires_grad]
-        self.optimiser = torch.optim.SGD(
-            self.parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
-        )
-        self.step = 0
-        self.steps_per_epoch = max(1, len(faces) // config.batch_size)
-        self.total_steps = self.steps_per_epoch * config.epochs
-        self.history: list[dict[str, float | None]] = []
-
-    def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """From the present step to the end: (B, 3, 112, 112) normalised images, (B,) labels."""
-        while self.step < self.total_steps:
-            epoch, position = divmod(self.step, self.steps_per_epoch)
-            order = torch.randperm(len(self.faces), generator=_generator(self.config.seed, epoch, 0))
-            rows = order[position * self.config.batch_size : (position + 1) * self.config.batch_size]
-            images = to_float(self.faces.images[rows]).to(self.device)
-            early, late = self.config.augmentation, self.config.late
-            has_come = self.step >= round(self.config.late_from * self.steps_per_epoch)
-            augmentation = late if late is not None and has_come else early
-            images = augmentation(images, _generator(self.config.seed, self.step, 1))
-            images = images.mul_(2).sub_(1).contiguous(memory_format=self.layout)
-            yield images, self.faces.labels[rows].to(self.device)
-
-    def learning_rate(self) -> float:
-        """Linear warm-up, then half a cosine down to 0."""
-        warmup = self.config.warmup * self.steps_per_epoch
-        if self.step < warmup:
-            return self.config.lr * min(1.0, (self.step + 1) / warmup)
-        return self.config.lr * 0.5 * (1 + math.cos(math.pi * (self.step - warmup) / (self.total_steps - warmup)))
-
-    def advance(self, images: Tensor, labels: Tensor) -> float:
-        """One step of SGD; returns the mean loss of the batch."""
-        self.network.train()
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.learning_rate()
-        loss = self.head(self.forward(images), labels).mean()
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
-        self.optimiser.step()
-        self.step += 1
-        return float(loss.detach())
-
-    def save(self, path: Path) -> None:
-        """Write the resumable state, whole or not at all."""
-        state = {
-            "config": json.dumps(asdict(self.config), sort_keys=True),
-            "data": self.faces.digest,
-            "step": self.step,
-            "history": self.history,
-            "network": self.network.state_dict(),
-            "head": self.head.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "rng": torch.get_rng_state(),
-        }
-        buffer = io.BytesIO()
-        torch.save(state, buffer)  # into memory: writing to a full disk, torch raises what looks like a bug
-        with atomic_write(path) as temporary:
-            temporary.write_bytes(buffer.getbuffer())
-
-    def resume(self, path: Path) -> None:
-        """Take up the state in ``path``.
-
-        Raises:
-            CheckpointError: not a state of ours, or of another configuration or other data.
-        """
-        try:
-            with zipfile.ZipFile(path) as archive:  # torch writes check sums, but does not read them
-                torn = archive.testzip()
-            if torn is not None:
-                raise ValueError(f"{torn} is damaged")
-            state = torch.load(path, weights_only=True, map_location=self.device)
-        except Exception as error:  # torch raises many kinds for a damaged file
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise CheckpointError(f"cannot resume from {str(path)!r}: {reason}") from None
-        if not isinstance(state, dict) or "config" not in state:
-            raise CheckpointError(f"{str(path)!r} is not a training state")
-        mine = json.loads(json.dumps(asdict(self.config)))
-        before = json.loads(json.dumps(asdict(TrainConfig())))
-        other = before | json.loads(state["config"])  # a setting that is newer than the state had its default
-        for name in ("augmentation", "late"):
-            other[name] = other[name] and asdict(Augmentation()) | other[name]
-        changed = sorted(key for key in mine | other if mine.get(key) != other.get(key))
-        if changed or state["data"] != self.faces.digest:
-            what = ", ".join(changed) or "the data"
-            raise CheckpointError(f"{str(path)!r} belongs to another run: {what} differs (--force starts anew)")
-        try:
-            self.network.load_state_dict(state["network"])
-            self.head.load_state_dict(state["head"])
-            self.optimiser.load_state_dict(state["optimiser"])
-            self.step, self.history = state["step"], state["history"]
-            torch.set_rng_state(state["rng"].cpu())
-        except (KeyError, RuntimeError, ValueError) as error:
-            raise CheckpointError(f"{str(path)!r} does not fit this run: {' '.join(str(error).split())}") from None
 
 
 def train(
@@ -253,12 +43,18 @@ def train(
     device: torch.device | str = "cpu",
     force: bool = False,
     save_every: float = 120.0,
+    keep: Collection[str] | None = None,
+    stream: bool = False,
+    tensorboard: Path | None = None,
+    ranks: Ranks = ALONE,
+    say: Say = unheard,
     progress: Progress = silent,
 ) -> dict[str, Any]:
     """Train on a folder of identities and write a checkpoint.
 
     The resumable state lies beside ``out`` as ``<out>.state``, is written after every epoch and
-    every ``save_every`` seconds, and is taken up if it is there; it stays when the run has ended.
+    every ``save_every`` seconds, and is taken up if it is there; it stays when the run has ended. With
+    ``label_noise``, ``<out>.labels`` says which identity each picture was trained as.
 
     Args:
         data: ``data/<identity>/<picture>``, 112x112 aligned; or a .rec file or tar shards of them.
@@ -267,57 +63,125 @@ def train(
         device: where to train.
         force: start anew even if there is a state.
         save_every: seconds.
+        keep: of the training pictures only these, ``identity/picture`` (a clean list).
+        stream: read the training pictures at every step; otherwise every rank holds all of them in memory.
+        tensorboard: a folder for scalars.
+        ranks: who trains together; all call this alike and see the same files. The first one writes and tells.
+        say: told remarks.
         progress: told (step, steps, text) after every step.
 
     Returns:
-        The header of the checkpoint.
+        The header of the checkpoint; on all ranks but the first it is empty.
 
     Raises:
         InputError: pictures that are not 112x112, or too few identities.
         CheckpointError: the state belongs to another run.
         DivergedError: the loss is no longer finite.
+        EnvironmentProblem: another rank has ended or sees other files, or what writes the scalars is not installed.
     """
+    faces, validation, held_out = open_data(data, config, keep=keep, stream=stream)
+    state = out.with_name(out.name + ".state")
     if out.is_dir():
         raise UsageError(f"expected a file to write the checkpoint to, got the folder {str(out)!r}")
+    with reached():
+        run = Run(faces, config, torch.device(device), ranks=ranks, say=say)
+        if state.is_file() and not force:
+            run.resume(state)
+        for what, mine in (("state", run.step), ("pictures", zlib.crc32(faces.digest.encode()))):
+            if len(set(sizes(mine, ranks, run.device))) > 1:  # nobody writes before all have read
+                raise EnvironmentProblem(f"the ranks do not see the same {what}; the files must lie where all can read")
+        if config.label_noise and ranks.rank == 0:
+            _tell_labels(out.with_name(out.name + ".labels"), faces)
+        with open_scalars(tensorboard if ranks.rank == 0 else None, after=run.step) as scalars:
+            _steps(run, validation, state, save_every, scalars, progress)
+        return _finish(run, validation, out, held_out, say)
+
+
+def open_data(
+    data: Path, config: TrainConfig, *, keep: Collection[str] | None = None, stream: bool = False
+) -> tuple[Faces, Faces | None, list[str]]:
+    """What a run learns from, what it is validated on, and the names of the identities held out.
+
+    Raises:
+        InputError, UsageError: pictures that cannot be trained on, or too few of them.
+    """
     pictures = open_pictures(data)
     names, held_out = split_identities(pictures.identities, config.held_out)
-    faces = open_faces(pictures, names)
+    faces = (stored_faces if stream else open_faces)(pictures, names, keep=keep)
     validation = open_faces(pictures, held_out) if held_out else None
     if validation is not None and int(validation.labels.bincount().max()) < 2:
         raise InputError("expected a held-out identity with two pictures or more; each has one")
     if len(faces) < config.batch_size:
         raise UsageError(f"expected at least one batch of {config.batch_size} pictures, got {len(faces)}")
-    run = Run(faces, config, torch.device(device))
-    state = out.with_name(out.name + ".state")
-    if state.is_file() and not force:
-        run.resume(state)
+    if config.label_noise:
+        noisy, _ = permute_labels(faces.labels, config.label_noise, seed=config.seed)
+        faces = replace(faces, labels=noisy)
+    return faces, validation, held_out
+
+
+def _steps(
+    run: Run, validation: Faces | None, state: Path, save_every: float, scalars: Scalars, progress: Progress
+) -> None:
     first_step, started, saved = run.step, time.monotonic(), time.monotonic()
     report = ""
-    average = 0.0
     for images, labels in run.batches():
-        loss = run.advance(images, labels)
-        if not math.isfinite(loss):
-            raise DivergedError(f"the loss is {loss} at step {run.step}; try a lower lr (the last state is kept)")
-        average = loss if run.step == first_step + 1 else 0.98 * average + 0.02 * loss
-        if run.step % run.steps_per_epoch == 0:
-            epoch = run.step // run.steps_per_epoch
-            if validation is not None and (epoch % config.validate_every == 0 or run.step == run.total_steps):
-                figures = validate(run.network, validation, run.device)
-                run.history.append({"epoch": epoch, "loss": average, **_summary(figures)})
-                tar = _summary(figures)["tar"]
-                report = f" | AUC {figures['auc']:.4f}" + ("" if tar is None else f" TAR@1e-3 {tar:.3f}")
-            run.save(state)
-            saved = time.monotonic()
-        elif time.monotonic() - saved > save_every:
-            run.save(state)
-            saved = time.monotonic()
-        rate = (run.step - first_step) * config.batch_size / max(time.monotonic() - started, 1e-9)
+        rate = run.learning_rate()
+        try:
+            step = run.advance(images, labels)
+        except DivergedError as error:
+            raise DivergedError(f"{error}; {_advice(run, state)}") from None
+        average = run.remember(step)
+        speed = (run.step - first_step) * run.config.batch_size / max(time.monotonic() - started, 1e-9)
+        scalars(run.step, {"loss": step.loss, "angle": step.angle, "lr": rate, "images/s": speed})
         epoch = (run.step - 1) // run.steps_per_epoch + 1
-        progress(
-            run.step,
-            run.total_steps,
-            f"epoch {epoch}/{config.epochs} loss {average:.3f} {rate:.1f} images/s{report}",
-        )
+        if run.step % run.steps_per_epoch == 0:
+            due = epoch % run.config.validate_every == 0 or run.step == run.total_steps
+            if validation is not None and due and run.ranks.rank == 0:
+                figures = validate(run.network, validation, run.device)
+                found = _summary(figures)
+                run.history.append({"epoch": epoch, "loss": average.loss, **found})
+                report = f" | AUC {figures['auc']:.4f}"
+                report += "" if found["tar"] is None else f" TAR@1e-3 {found['tar']:.3f}"
+                scalars(run.step, {name: value for name, value in found.items() if value is not None})
+            run.save(state)
+            saved = time.monotonic()
+            if run.step < run.total_steps:
+                run.head.forget_hits()
+        elif _all_agree(time.monotonic() - saved > save_every, run):
+            run.save(state)
+            saved = time.monotonic()
+        text = f"loss {average.loss:.3f} angle {average.angle:.1f} {speed:.1f} images/s{report}"
+        progress(run.step, run.total_steps, f"epoch {epoch}/{run.config.epochs} {text}")
+
+
+def _tell_labels(path: Path, faces: Faces) -> None:
+    """Which identity each picture was said to show: lines ``identity/picture``, a tab, the label."""
+    lines = [f"{file}\t{faces.identities[label]}\n" for file, label in zip(faces.files, faces.labels, strict=True)]
+    with atomic_write(path) as temporary:
+        temporary.write_bytes("".join(lines).encode(errors="surrogateescape"))
+
+
+def _all_agree(wanted: bool, run: Run) -> bool:
+    """What the first rank wants: the others' clocks may say otherwise."""
+    mine = torch.tensor(float(wanted and run.ranks.rank == 0), device=run.device)
+    return bool(all_sum(mine, run.ranks))
+
+
+def _advice(run: Run, state: Path) -> str:
+    """What to do about a loss that is no longer finite."""
+    tips = [f"a lower lr (it was {run.learning_rate():.3g})", "a longer warmup", "a smaller clip"]
+    if run.config.amp == "fp16":
+        tips.insert(0, 'amp = "bf16"')
+    last = f"the last good state is kept in {str(state)!r}" if state.is_file() else "no state was saved yet"
+    return f"try {', or '.join(tips)}; {last}"
+
+
+def _finish(run: Run, validation: Faces | None, out: Path, held_out: list[str], say: Say) -> dict[str, Any]:
+    """Write the checkpoint, judged as it is stored."""
+    config, faces = run.config, run.faces
+    head = whole_head(run) if config.keep_head else {}
+    if run.ranks.rank:
+        return {}
     tensors = {f"network.{key}": _to_stored(value) for key, value in run.network.state_dict().items()}
     # Judged as stored: the half-precision weights are what everyone else will load.
     run.network.load_state_dict({key.removeprefix("network."): value for key, value in tensors.items()})
@@ -327,18 +191,18 @@ def train(
         "backbone_settings": {"width": config.width, "embedding_size": config.embedding_size},
         "embedding_size": config.embedding_size,
         "preprocessing": PREPROCESSING,
-        "training": asdict(config),
+        "training": json.loads(json.dumps(asdict(config))),
         "history": run.history,
         "data": {
             "digest": faces.digest,
-            "identities": len(names),
+            "identities": len(faces.identities),
             "images": len(faces),
             "held_out": held_out,
         },
         "validation": figures,
     }
     if config.keep_head:
-        tensors["head.centres"] = nn.functional.normalize(run.head.centres.detach(), dim=-1).half()
+        tensors["head.centres"] = nn.functional.normalize(kept_centres(head, say), dim=-1).half()
     save_checkpoint(out, header, tensors)
     return header
 
@@ -365,23 +229,8 @@ def _summary(figures: dict[str, Any]) -> dict[str, float | None]:
     return {"auc": figures["auc"], "tar": figures["thresholds"][-1]["tar"]}
 
 
-def _check_values(settings: "TrainConfig | Augmentation") -> None:
-    """Refuses what is not of its default's type, and numbers that are negative or not finite."""
-    for item in fields(settings):
-        value, kind = getattr(settings, item.name), type(item.default)
-        if item.name in ("margin", "augmentation", "late"):
-            continue
-        fits = type(value) is kind or (kind is float and type(value) is int)
-        if not fits or (kind in (int, float) and not 0 <= value < math.inf):
-            least = " of at least 0" if kind in (int, float) else ""
-            raise UsageError(f"expected {kind.__name__}{least} for {item.name}, got {value!r}")
-
-
-def _generator(seed: int, number: int, purpose: int) -> torch.Generator:
-    """A generator for one purpose at one step or epoch, independent of all others."""
-    mixed = np.random.SeedSequence([seed, number, purpose]).generate_state(1, np.uint64)[0]
-    return torch.Generator().manual_seed(int(mixed) & (2**63 - 1))
-
-
 def _to_stored(value: Tensor) -> Tensor:
     return value.half() if value.is_floating_point() else value
+
+
+__all__ = ["PREPROCESSING", "Run", "Step", "TrainConfig", "kept_centres", "open_data", "train", "validate"]

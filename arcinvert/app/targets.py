@@ -1,0 +1,89 @@
+"""What a visitor drops: a photo, a file of embeddings, or a row of a store, as a target to invert."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from arcinvert.alignment import SIZE, SUFFIXES, align, read_photo
+from arcinvert.audit.stores import open_store
+from arcinvert.embeddings import check_embeddings, read_embeddings
+from arcinvert.errors import InputError
+from arcinvert.photos import open_detector
+from arcinvert.recognizer import Recognizer
+
+EXAMPLE = Path(__file__).with_name("example.jpg")
+"""A synthetic photo: a person who does not exist."""
+LARGEST = 64 << 20
+"""Bytes of a file that the page takes."""
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """What is to be inverted.
+
+    Attributes:
+        embedding: (D,) unit norm.
+        crop: (112, 112, 3) uint8, the aligned face behind it; None where only numbers were given.
+        remark: what should be said of it, in words.
+    """
+
+    embedding: Tensor
+    crop: Tensor | None
+    remark: str
+
+
+def read_target(path: Path, recognizer: Recognizer, row: int = 0) -> Target:
+    """A target of a file: of a photo its largest face, of anything else its embedding number ``row``.
+
+    Raises:
+        InputError: too large, no face, another dimension, no such row, or not a file that can be read.
+        EnvironmentProblem: the face detector or the client of a store is not installed.
+    """
+    if not path.is_file():
+        raise InputError("expected a file, found none; drop it again")
+    if path.stat().st_size > LARGEST:
+        size = path.stat().st_size / (1 << 20)
+        raise InputError(
+            f"expected a file of at most {LARGEST >> 20} MB, got {size:.0f} MB; `arcinvert audit` has no limit"
+        )
+    if path.suffix.lower() in SUFFIXES:
+        return _of_photo(path, recognizer)
+    return _of_rows(path, recognizer, row)
+
+
+def _of_photo(path: Path, recognizer: Recognizer) -> Target:
+    picture = read_photo(path)
+    if picture.shape == (SIZE, SIZE, 3):
+        crop, remark = picture, f"A {SIZE}x{SIZE} picture is taken as an aligned face already."
+    else:
+        faces = open_detector().detect(picture)
+        if not faces:
+            raise InputError("no face was found in this picture; try one that shows a face from the front")
+        crop = align(picture, faces[0].landmarks)
+        remark = "One face was found." if len(faces) == 1 else f"{len(faces)} faces were found; the largest is taken."
+    image = torch.from_numpy(np.array(crop))
+    return Target(recognizer.embed(image.permute(2, 0, 1)[None])[0].cpu(), image, remark)
+
+
+def _of_rows(path: Path, recognizer: Recognizer, row: int) -> Target:
+    size = recognizer.embedding_size
+    if path.suffix.lower() in (".npy", ".npz"):
+        found = read_embeddings(str(path), size=size)
+        rows, note = found.rows, found.note()
+        if not 0 <= row < len(rows):
+            raise InputError(f"expected a row from 0 to {len(rows) - 1}, got {row}")
+        chosen, count = rows[row], len(rows)
+    else:
+        store = open_store(str(path))
+        if not 0 <= row < store.count:
+            raise InputError(f"expected a row from 0 to {store.count - 1}, got {row}")
+        block = store.take(np.array([row]))
+        if not len(block.templates):
+            raise InputError(f"row {row} of this store holds no embedding")
+        checked = check_embeddings(block.templates, size)
+        chosen, note, count = checked.rows[0], None, store.count
+    remark = f"Row {row} of {count}: {size} numbers, and nothing else." + (f" ({note})" if note else "")
+    return Target(torch.from_numpy(np.array(chosen)), None, remark)

@@ -1,0 +1,68 @@
+"""The picture of a sweep: what an attack leaves over what accuracy a defence keeps."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from arcinvert.audit.defences.sweep import Left, TradeOff
+from arcinvert.errors import InputError
+from arcinvert.evaluation import plots
+
+
+def trade_off(path: Path, rows: Sequence[TradeOff], *, judge: str, fmr: float) -> None:
+    """Draw type I SAR left over TAR kept, at one FMR: a line for each scheme and attacker, 95 % Wilson intervals.
+
+    Args:
+        path: .png or .svg.
+        rows: of :func:`~arcinvert.audit.defences.sweep.sweep`.
+        judge: whose SAR.
+        fmr: of the judge's threshold, and of that on the protected templates.
+
+    Raises:
+        InputError: no row has both figures.
+        UsageError, EnvironmentProblem: see :func:`arcinvert.evaluation.plots.check_output`.
+    """
+    lines: dict[tuple[str, bool], list[tuple[float, Left, str]]] = {}
+    for row in rows:
+        tar = next((point.tar for point in row.kept.points if point.fmr == fmr), None)
+        found = [left for left in row.left if (left.what, left.judge, left.fmr) == ("type I", judge, fmr)]
+        if tar is not None and found:
+            scheme, _, setting = row.spec.partition(":")
+            lines.setdefault((scheme, row.key_known), []).append((tar, found[0], setting))
+    if not lines:
+        raise InputError(f"no defence has both a TAR and a SAR by {judge!r} at FMR {fmr:g}")
+    with plots._figure(path, 7.6, 5.4) as figure:
+        axes = figure.add_subplot()
+        schemes = list(dict.fromkeys(scheme for scheme, _ in lines))
+        for (scheme, known), points in lines.items():
+            _line(axes, schemes.index(scheme), scheme, known, points)
+        axes.set(xlim=(-0.02, 1.04), ylim=(-0.02, 1.04))
+        axes.set(xlabel=f"accuracy kept: TAR at FMR {fmr:g} among protected templates")
+        axes.set(ylabel=f"attack left: type I SAR at FMR {fmr:g} by {plots._plain(judge)}")
+        figure.legend(loc="outside right upper", fontsize=8, handlelength=2.5)
+        tried = sorted({left.tried for points in lines.values() for _, left, _ in points})
+        counts = f"{tried[0]}" if len(tried) == 1 else f"{tried[0]} to {tried[-1]}"
+        plots._footnote(figure, f"good is down on the right; bars: 95 % Wilson intervals over {counts} attempts")
+
+
+def _line(axes: Any, number: int, scheme: str, known: bool, points: Sequence[tuple[float, Left, str]]) -> None:
+    """One scheme, its settings in the order of the accuracy they keep, beside their markers; open without the key."""
+    points = sorted(points, key=lambda point: point[0])
+    across = [tar for tar, _, _ in points]
+    shown = [left.to_json() for _, left, _ in points]
+    up = [row["sar"] for row in shown]
+    bars = [
+        [rate - row["low"] for rate, row in zip(up, shown, strict=True)],
+        [row["high"] - rate for rate, row in zip(up, shown, strict=True)],
+    ]
+    look: dict[str, Any] = {
+        "label": plots._plain(scheme if known else f"{scheme}, key not known"),
+        "color": plots.COLOURS[number % len(plots.COLOURS)],
+        "marker": plots.MARKERS[(number + number // len(plots.COLOURS)) % len(plots.MARKERS)],
+        "markerfacecolor": None if known else "white",
+        "linestyle": plots.DASHES[number % len(plots.DASHES)] if len(points) > 1 else "none",
+    }
+    axes.errorbar(across, up, yerr=bars, markersize=5, capsize=2, elinewidth=0.8, **look)
+    if len(points) > 1:
+        for x, y, (_, _, setting) in zip(across, up, points, strict=True):
+            axes.annotate(plots._plain(setting), (x, y), (-5, 4), textcoords="offset points", fontsize=7, ha="right")

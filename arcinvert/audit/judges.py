@@ -1,0 +1,156 @@
+"""Judges: recognizers that say whether two pictures show one person, at thresholds fixed before the store is opened."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from arcinvert.errors import InputError
+from arcinvert.evaluation.metrics import allowed_false_matches, threshold_at_fmr
+from arcinvert.evaluation.sources import files_digest, identity_files, read_crop
+from arcinvert.faceprior import FacePrior
+from arcinvert.inversion.invert import to_bytes
+from arcinvert.progress import Progress, silent
+from arcinvert.recognizer import Recognizer
+
+FMRS = (1e-2, 1e-3)
+MOST = 3000
+"""More pictures than this are not used: four and a half million pairs fix any threshold here."""
+
+
+@dataclass(frozen=True, eq=False)
+class Faces:
+    """Faces that are in no store: they fix the thresholds, and are what an attacker has of his own.
+
+    Attributes:
+        images: (M, 112, 112, 3) uint8.
+        labels: (M,) int64, whom each shows.
+        what: where they come from, in words.
+        digest: SHA-256 of them.
+        folder: whether they were given, not rendered.
+    """
+
+    images: Tensor
+    labels: NDArray[np.int64]
+    what: str
+    digest: str
+    folder: bool = False
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """Where a judge accepts.
+
+    Attributes:
+        fmr: the false match rate it is for.
+        threshold: the lowest cosine that keeps to it; None if the pairs are too few, then ``reason`` says so.
+        impostor_pairs: that fixed it.
+        reason: None where there is a threshold.
+    """
+
+    fmr: float
+    threshold: float | None
+    impostor_pairs: int
+    reason: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Judge:
+    """A recognizer with its thresholds.
+
+    Attributes:
+        name: of its file.
+        recognizer: the network.
+        attacked: whether the attack was made against it.
+        thresholds: one for each of :data:`FMRS`.
+        own: (M, D) its embeddings of the faces that fixed them, unit norm.
+    """
+
+    name: str
+    recognizer: Recognizer
+    attacked: bool
+    thresholds: tuple[Threshold, ...]
+    own: Tensor
+
+    def embed(self, images: Sequence[Tensor] | Tensor) -> Tensor:
+        """(N, 112, 112, 3) uint8 -> (N, D) on the CPU, unit norm."""
+        stacked = images if isinstance(images, Tensor) else torch.stack(list(images))
+        return self.recognizer.embed(stacked.permute(0, 3, 1, 2)).cpu()
+
+
+def prior_faces(prior: FacePrior) -> Faces:
+    """One rendered face of each identity behind the face prior."""
+    _, first = np.unique(prior.labels.cpu().numpy(), return_index=True)
+    first = np.sort(first)
+    parts = []
+    with torch.no_grad():
+        for start in range(0, len(first), 32):
+            rows = torch.from_numpy(first[start : start + 32])
+            codes = prior.codes[rows.to(prior.codes.device)].to(prior.code_scale) * prior.code_scale
+            parts.append(to_bytes(prior.render(codes)).cpu())
+    what = f"the face prior's own synthetic faces, one rendered picture of each of {len(first)} identities"
+    return Faces(torch.cat(parts), prior.labels.cpu().numpy()[first], what, prior.digest)
+
+
+def folder_faces(folder: Path) -> Faces:
+    """Aligned crops ``folder/<identity>/<picture>``: every identity's first, then every second, up to :data:`MOST`.
+
+    Raises:
+        InputError: not such a folder, or a picture that is not an aligned crop.
+    """
+    files, labels = identity_files(folder)
+    place = np.concatenate([np.arange(n) for n in np.bincount(labels)])
+    chosen = np.sort(np.lexsort((labels, place))[:MOST])
+    images = torch.from_numpy(np.stack([read_crop(files[row]) for row in chosen]))
+    what = f"{len(chosen)} pictures of {len(np.unique(labels[chosen]))} identities in {str(folder)!r}"
+    return Faces(images, labels[chosen], what, files_digest(folder, [files[row] for row in chosen]), folder=True)
+
+
+def appoint(
+    name: str, recognizer: Recognizer, faces: Faces, *, attacked: bool = False, progress: Progress = silent
+) -> Judge:
+    """Fix a recognizer's thresholds on the pairs of different people among ``faces``.
+
+    Raises:
+        InputError: the faces show only one person.
+    """
+    parts = []
+    for start in range(0, len(faces.images), 32):
+        parts.append(recognizer.embed(faces.images[start : start + 32].permute(0, 3, 1, 2)).cpu())
+        progress(min(start + 32, len(faces.images)), len(faces.images), f"thresholds of {name}")
+    own = torch.cat(parts)
+    first, second = np.triu_indices(len(own), k=1)
+    impostor = (own @ own.T).numpy()[first, second][faces.labels[first] != faces.labels[second]]
+    if not len(impostor):
+        raise InputError("expected faces of several people to fix thresholds on, got one person")
+    return Judge(name, recognizer, attacked, tuple(_threshold(fmr, impostor) for fmr in FMRS), own)
+
+
+def _threshold(fmr: float, impostor: NDArray[np.floating]) -> Threshold:
+    value, pairs = threshold_at_fmr(fmr, impostor=impostor), len(impostor)
+    few = (
+        f"{pairs} impostor pairs allow {allowed_false_matches(fmr, pairs)} false matches; fewer than 3 fix no threshold"
+    )
+    return Threshold(fmr, value, pairs, few if value is None else None)
+
+
+def named(paths: Sequence[Path]) -> list[str]:
+    """A name for each file, told apart by a number where two are alike."""
+    stems = [path.stem for path in paths]
+    return [stem if stems.count(stem) == 1 else f"{stem} ({i + 1})" for i, stem in enumerate(stems)]
+
+
+def described(judge: Judge, rows: Sequence[dict[str, Any]], note: str | None) -> dict[str, Any]:
+    """A judge as the report has it."""
+    thresholds = [
+        {"fmr": t.fmr, "threshold": t.threshold, "impostor_pairs": t.impostor_pairs}
+        | ({} if t.reason is None else {"reason": t.reason})
+        for t in judge.thresholds
+    ]
+    found = {"name": judge.name, "digest": judge.recognizer.digest, "attacked": judge.attacked}
+    return found | {"thresholds": thresholds, "rows": list(rows)} | ({} if note is None else {"note": note})

@@ -1,0 +1,92 @@
+"""The sample of a store that is attacked, and the findings that need no attack."""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from arcinvert.audit.measures import Held
+from arcinvert.audit.stores import Scan, Store, draw_sample, scan
+from arcinvert.embeddings import check_embeddings
+from arcinvert.progress import Progress, silent
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """What is attacked.
+
+    Attributes:
+        scan: of the whole store.
+        positions: (N,) int64, ascending: where in the store.
+        targets: (N, D) templates, unit norm.
+        seconds: (N, D) another template of the same person, unit norm; NaN where there is none.
+        identities: (N) names, None for a row that names nobody; None where the store does not at all.
+    """
+
+    scan: Scan
+    positions: NDArray[np.int64]
+    targets: Tensor
+    seconds: Tensor
+    identities: list[str | None] | None
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of which and what."""
+        parts = (self.positions, self.targets.numpy(), self.seconds.numpy())
+        return hashlib.sha256(b"".join(part.tobytes() for part in parts)).hexdigest()
+
+    def held(self, photos: Held | None) -> Held:
+        """What the attacked network holds reconstructions against: photos where there are any, else templates."""
+        if photos is None:
+            return Held(self.targets, self.seconds)
+        first, second = photos.first.isnan().any(1, keepdim=True), photos.second.isnan().any(1, keepdim=True)
+        return Held(torch.where(first, self.targets, photos.first), torch.where(second, self.seconds, photos.second))
+
+    def described(self, cap: int, seed: int) -> dict[str, Any]:
+        """As ``report.json`` has it."""
+        return {
+            "count": len(self.positions),
+            "seed": seed,
+            "identities": None if self.identities is None else len({*self.identities} - {None}),
+            "second_templates": int((~self.seconds.isnan().any(1)).sum()),
+            "cap": cap,
+            "unusable": self.scan.unusable,
+            "digest": self.digest,
+        }
+
+
+def read_sample(store: Store, count: int, seed: int, *, progress: Progress = silent) -> Sample:
+    """Look through the whole store once, then take a sample of it.
+
+    Args:
+        store: is only read.
+        count: at most so many templates.
+        seed: of the draw.
+        progress: told (done, all, text), in rows.
+
+    Raises:
+        InputError: the store is damaged, or holds no usable row.
+    """
+    found = scan(store, progress=progress)
+    drawn = draw_sample(found, count=count, seed=seed)
+    positions, others = drawn.positions, drawn.second
+    block = store.take(positions)
+    names = None if block.identities is None else [name or None for name in block.identities]
+    seconds = torch.full((len(positions), store.size), torch.nan)
+    for row, other in zip(np.flatnonzero(others >= 0), _taken(store, others[others >= 0]), strict=True):
+        seconds[row] = other
+    return Sample(found, positions, _unit(block.templates), seconds, names)
+
+
+def _taken(store: Store, positions: NDArray[np.int64]) -> Tensor:
+    """(n, D) unit norm, in the order of ``positions``."""
+    order, place = np.unique(positions, return_inverse=True)
+    return _unit(store.take(order).templates)[place] if len(order) else torch.empty(0, store.size)
+
+
+def _unit(rows: NDArray[np.float32]) -> Tensor:
+    return torch.from_numpy(check_embeddings(rows, rows.shape[1]).rows.copy())

@@ -1,0 +1,123 @@
+"""Stores of embeddings as they exist: opened read-only, streamed, checked and sampled."""
+
+from pathlib import Path
+
+from arcinvert.audit.stores.arrays import NpyStore, NpzStore
+from arcinvert.audit.stores.arrow import ParquetStore
+from arcinvert.audit.stores.csvfile import CsvStore
+from arcinvert.audit.stores.faiss_index import FaissStore
+from arcinvert.audit.stores.hygiene import Scan, scan
+from arcinvert.audit.stores.lance import LanceStore, is_lance
+from arcinvert.audit.stores.mismatch import Mismatch, mismatch
+from arcinvert.audit.stores.postgres import SCHEMES, PostgresStore
+from arcinvert.audit.stores.qdrant import QdrantStore, is_qdrant
+from arcinvert.audit.stores.ranking import rank1
+from arcinvert.audit.stores.sampling import Drawn, draw_sample
+from arcinvert.audit.stores.sqlite import SqliteStore
+from arcinvert.audit.stores.store import Block, Finding, Store
+from arcinvert.errors import InputError, UsageError
+
+__all__ = [
+    "KINDS",
+    "Block",
+    "Drawn",
+    "Finding",
+    "Mismatch",
+    "Scan",
+    "Store",
+    "draw_sample",
+    "mismatch",
+    "open_store",
+    "rank1",
+    "scan",
+]
+
+KINDS = ("npy", "npz", "parquet", "csv", "faiss", "sqlite", "postgres", "lancedb", "qdrant")
+_TABLES = ("sqlite", "postgres", "lancedb", "qdrant")
+_FOLDERS = ("lancedb", "qdrant")
+_MAGIC = ((b"\x93NUMPY", "npy"), (b"PK", "npz"), (b"PAR1", "parquet"), (b"SQLite format 3\0", "sqlite"))
+_TEXT = (".csv", ".tsv", ".txt")
+_INDEX = (b"Ix", b"Iw", b"IH", b"IB", b"Iv", b"In", b"Il")
+
+
+def open_store(
+    source: str,
+    *,
+    kind: str | None = None,
+    table: str | None = None,
+    column: str | None = None,
+    identity: str | None = None,
+) -> Store:
+    """Open a store of embeddings; nothing in it is changed.
+
+    Args:
+        source: a file, a folder (LanceDB, local Qdrant, parquet files) or ``postgresql://USER@HOST/DATABASE``.
+        kind: one of :data:`KINDS`; default: found out by content.
+        table: which table or collection, where there are several.
+        column: which column, array or named vector holds the embeddings; default: guessed by name.
+        identity: which column, array or field says who a row is; default: guessed by name. For ``.npy`` and FAISS a
+            text file with a label a line; default: ``NAME.labels.txt`` beside the file, if there is one.
+
+    Raises:
+        UsageError: a table or column that is not there, or several that might be meant.
+        InputError: no such store, damaged, or without embeddings.
+        EnvironmentProblem: a client that is not installed, a server that does not answer, or no rights.
+    """
+    if kind is not None and kind not in KINDS:
+        raise UsageError(f"expected a kind of store out of {', '.join(KINDS)}, got {kind!r}")
+    if source.startswith(SCHEMES) or kind == "postgres":
+        if kind not in (None, "postgres"):
+            raise UsageError(f"the address of a PostgreSQL database is no store of kind {kind}")
+        return PostgresStore(source, table, column, identity)
+    path = Path(source)
+    try:
+        kind = kind or _kind(path, source)
+        if path.is_dir() != (kind in _FOLDERS) and not (kind == "parquet" and path.is_dir()):
+            raise InputError(f"expected a {'folder' if kind in _FOLDERS else 'file'} for {kind}, got {source!r}")
+        if table is not None and kind not in _TABLES:
+            raise UsageError(f"a store of kind {kind} has no tables; leave --table out")
+        if column is not None and kind in ("npy", "faiss"):
+            raise UsageError(f"a store of kind {kind} has no columns; leave --column out")
+        match kind:
+            case "npy":
+                return NpyStore(path, identity)
+            case "faiss":
+                return FaissStore(path, identity)
+            case "npz":
+                return NpzStore(path, column, identity)
+            case "parquet":
+                return ParquetStore(path, column, identity)
+            case "csv":
+                return CsvStore(path, column, identity)
+            case "sqlite":
+                return SqliteStore(path, table, column, identity)
+            case "lancedb":
+                return LanceStore(path, table, column, identity)
+            case _:
+                return QdrantStore(path, table, column, identity)
+    except OSError as error:
+        raise InputError(f"cannot read the store {source!r}: {error.strerror or error}") from None
+
+
+def _kind(path: Path, source: str) -> str:
+    """What a file or folder is, by its content."""
+    if path.is_dir():
+        if is_qdrant(path):
+            return "qdrant"
+        if is_lance(path):
+            return "lancedb"
+        if next(path.rglob("*.parquet"), None) is not None:
+            return "parquet"
+        raise InputError(f"expected a LanceDB, Qdrant or parquet folder, {source!r} is none of them")
+    with open(path, "rb") as file:
+        start = file.read(16)
+    for magic, kind in _MAGIC:
+        if start.startswith(magic):
+            return kind
+    if path.suffix.lower() in _TEXT:
+        return "csv"
+    if start.startswith(_INDEX):
+        return "faiss"
+    if start[:1] == b"\x80":
+        raise InputError(f"{source!r} is a pickle; pickles run code and are not read")
+    raise InputError(f"{source!r} is none of the stores that are read: {', '.join(KINDS)}")

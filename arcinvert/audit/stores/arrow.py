@@ -1,0 +1,189 @@
+"""Columns of Arrow as rows of numbers, and parquet files as stores."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from arcinvert.audit.stores.arrays import to_float
+from arcinvert.audit.stores.columns import VECTOR_NAMES, beside, guess, identity_column, vector_column, wide_columns
+from arcinvert.audit.stores.store import BLOCK, SAMPLE, Block, Index, Store, check_size, join, name_of, need
+from arcinvert.audit.stores.vectors import Mask, Reader, Rows, matrix, size_of
+from arcinvert.errors import InputError
+
+BUFFER, BATCH = 1 << 20, 8192
+"""Bytes read at a time, and rows decoded at a time: larger ones are slower, and take more memory."""
+
+
+class Columns:
+    """Which columns of an Arrow schema are read, and how.
+
+    Attributes:
+        vectors: the column of the embeddings, or D columns of one number each.
+        identity: the column that says who a row is, or None.
+        size: D; set by :meth:`settle`.
+    """
+
+    def __init__(self, schema: Any, column: str | None, identity: str | None, name: str) -> None:
+        self.pa, self.name = need("pyarrow", "stores"), name
+        columns = list(schema.names)
+        if len(set(columns)) != len(columns):
+            raise InputError(f"{name} has several columns of one name")
+        likely = [c for c in columns if self._holds_rows(schema.field(c).type)]
+        plain = likely or column is not None or guess(columns, VECTOR_NAMES[:-2])
+        wide = [] if plain else self._wide(schema, columns)
+        self.vectors = wide or [vector_column(columns, column, name, likely=likely)]
+        self.identity = identity_column(columns, identity, name, vector=self.vectors[0])
+        self.rest = [c for c in columns if c not in self.vectors]
+        self.reader, self.size = Reader(), len(wide)
+
+    @property
+    def wanted(self) -> list[str]:
+        """The columns to ask for."""
+        return [*self.vectors, *([self.identity] if self.identity is not None else [])]
+
+    def _holds_rows(self, kind: Any) -> bool:
+        kind = getattr(kind, "storage_type", kind)
+        types = self.pa.types
+        lists = types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
+        return bool(lists and (types.is_floating(kind.value_type) or types.is_integer(kind.value_type)))
+
+    def _wide(self, schema: Any, columns: Sequence[str]) -> list[str]:
+        found = wide_columns(columns)
+        return found if all(self.pa.types.is_floating(schema.field(c).type) for c in found) else []
+
+    def settle(self, batches: Iterator[Any]) -> None:
+        """Read D off the first rows."""
+        values: list[object] = []
+        if len(self.vectors) == 1:
+            for batch in batches:
+                column = _storage(batch.column(0))
+                kind = column.type
+                if self.pa.types.is_fixed_size_list(kind):
+                    self.size = kind.list_size
+                    break
+                values += column.slice(0, SAMPLE - len(values)).to_pylist()
+                if len(values) >= SAMPLE:
+                    break
+            if not self.size:
+                self.reader = Reader.for_values(values, self.name)
+                self.size = size_of(values, self.reader, self.name)
+        check_size(self.size, self.name)
+
+    def block(self, batch: Any, start: int) -> Block:
+        """Rows ``start`` and on, of the columns :attr:`wanted` in their order."""
+        if len(self.vectors) > 1:
+            parts = [to_float(batch.column(i).to_numpy(zero_copy_only=False)) for i in range(self.size)]
+            rows, kept = np.stack(parts, 1), np.ones(batch.num_rows, bool)
+            refused: dict[str, int] = {}
+        else:
+            rows, kept, refused = self._rows(_storage(batch.column(0)))
+        positions = np.arange(start, start + batch.num_rows)
+        names = None
+        if self.identity is not None:
+            column = batch.column(len(self.vectors))
+            values = column.to_pylist() if kept.all() else column.filter(self.pa.array(kept)).to_pylist()
+            names = [name_of(value) for value in values]
+        return Block(positions[kept], rows, names, refused)
+
+    def _rows(self, column: Any) -> tuple[Rows, Mask, dict[str, int]]:
+        """The rows that can be read, (n,) which those are, and why the others cannot."""
+        kind = column.type
+        if not self._holds_rows(kind):
+            rows, kept, refused = matrix(column.to_pylist(), self.size, self.reader)
+            return rows[kept], kept, dict(refused)
+        valid = column.is_valid().to_numpy(zero_copy_only=False)
+        lengths = np.full(len(column), self.size)
+        if not self.pa.types.is_fixed_size_list(kind):
+            lengths = np.diff(column.offsets.to_numpy())
+        kept = valid & (lengths == self.size)
+        counts = {"null": int((~valid).sum()), "ragged": int((valid & ~kept).sum())}
+        column = column if kept.all() else column.filter(self.pa.array(kept))
+        numbers = column.flatten().to_numpy(zero_copy_only=False)  # an entry that is null becomes NaN
+        rows = to_float(numbers).reshape(-1, self.size)
+        return rows, kept, {reason: count for reason, count in counts.items() if count}
+
+
+class ParquetStore(Store):
+    """A parquet file, or a folder of them in the order of their names; read through a small buffer."""
+
+    kind = "parquet"
+
+    def __init__(self, path: Path, column: str | None = None, identity: str | None = None) -> None:
+        self.pa, self.parquet = need("pyarrow", "stores"), need("pyarrow.parquet", "stores")
+        self.name = str(path)
+        self.files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
+        opened = [self._open(file) for file in self.files]
+        self.counts = [file.metadata.num_rows for file in opened]
+        self.count = sum(self.counts)
+        if not self.count:
+            raise InputError(f"expected embeddings, {self.name!r} has no rows")
+        self.columns = Columns(opened[0].schema_arrow, column, identity, repr(self.name))
+        self.columns.settle(batch for n in range(len(self.files)) for batch in self._batches(n, SAMPLE))
+        self.size = self.columns.size
+        first = dict.fromkeys(self.columns.rest)
+        self.notes = beside(first | self._values(self.columns.rest), vector=(), identity=self.columns.identity)
+
+    def _values(self, columns: list[str]) -> dict[str, object]:
+        for number in range(len(self.files)):
+            for batch in self._batches(number, 1, columns):
+                return dict(batch.to_pylist()[0])
+        return {}
+
+    def _open(self, file: Path) -> Any:
+        try:
+            return self.parquet.ParquetFile(file, buffer_size=BUFFER, pre_buffer=False)
+        except (self.pa.ArrowException, OSError) as error:
+            raise InputError(f"{str(file)!r} is not a whole parquet file: {_line(error)}") from None
+
+    def _batches(self, number: int, rows: int, columns: list[str] | None = None, groups: Any = None) -> Iterator[Any]:
+        wanted = self.columns.wanted if columns is None else columns
+        file = self._open(self.files[number])
+        try:
+            for batch in file.iter_batches(rows, row_groups=groups, columns=wanted, use_threads=False):
+                yield batch.select(wanted)
+        except (self.pa.ArrowException, OSError, KeyError) as error:
+            raise InputError(f"{str(self.files[number])!r} is damaged: {_line(error)}") from None
+        finally:
+            file.close()
+
+    def blocks(self, rows: int = BLOCK) -> Iterator[Block]:
+        start = 0
+        for number, count in enumerate(self.counts):
+            end = start + count
+            for batch in self._batches(number, min(rows, BATCH)):
+                yield self.columns.block(batch, start)
+                start += batch.num_rows
+            if start != end:
+                raise InputError(f"{str(self.files[number])!r} changed while it was read")
+
+    def take(self, positions: Index) -> Block:
+        wanted = self.check(positions)
+        found: list[Block] = []
+        start = 0
+        for number in range(len(self.files)):
+            with self._open(self.files[number]) as file:
+                sizes = [file.metadata.row_group(g).num_rows for g in range(file.metadata.num_row_groups)]
+            for group, size in enumerate(sizes):
+                if ((wanted >= start) & (wanted < start + size)).any():
+                    found += self._inside(number, group, start, wanted)
+                start += size
+        return join(found, self.size)
+
+    def _inside(self, number: int, group: int, start: int, wanted: Index) -> Iterator[Block]:
+        for batch in self._batches(number, BATCH, groups=[group]):
+            inside = wanted[(wanted >= start) & (wanted < start + batch.num_rows)]
+            if len(inside):
+                chosen = self.columns.block(batch.take(self.pa.array(inside - start)), 0)
+                yield Block(inside[chosen.positions], chosen.templates, chosen.identities, chosen.refused)
+            start += batch.num_rows
+
+
+def _storage(column: Any) -> Any:
+    """Of an extension type, what it is stored as."""
+    return getattr(column, "storage", column)
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

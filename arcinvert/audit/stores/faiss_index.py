@@ -1,0 +1,138 @@
+"""FAISS index files: what an index can reconstruct, in the order of its ids."""
+
+import re
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from arcinvert.audit.stores.arrays import sidecar, to_float
+from arcinvert.audit.stores.store import BLOCK, Block, Finding, Index, Rows, Store, check_size, need
+from arcinvert.errors import InputError
+
+LOSSY = re.compile(r"PQ|ScalarQuantizer|SQ|LSH|Residual|LocalSearch|Additive|FastScan|RaBitQ|Lattice")
+FLAT, FLAT_START = ("IndexFlat", "IndexFlatIP", "IndexFlatL2"), 45
+"""Indexes that are a header and then the rows: these are read as an array, block by block, which takes a third of the
+time and keeps what was read out of memory."""
+HEADER = struct.Struct("<4siq")
+
+
+class FaissStore(Store):
+    """An index file. Flat ones stay on disk; others are held in memory as FAISS needs it.
+
+    Positions follow the order of adding, or of the ids of an inverted file. Identities come from a text
+    file as for ``.npy``, or are the ids of an IDMap where these repeat.
+    """
+
+    kind = "faiss"
+
+    def __init__(self, path: Path, identity: str | None = None) -> None:
+        self.name, self.faiss = str(path), need("faiss", "search")
+        _check_header(path, self.name)
+        index = self._read(path)
+        self.count, self.size = int(index.ntotal), check_size(int(index.d), repr(self.name))
+        if not self.count:
+            raise InputError(f"expected embeddings, the index {self.name!r} is empty")
+        ids = None
+        if type(index).__name__.startswith("IndexIDMap"):
+            ids = self.faiss.vector_to_array(index.id_map)
+            self.outer, index = index, self.faiss.downcast_index(index.index)  # the outer one owns the inner
+        self.index = index
+        self.ids: Index | None = None
+        inner = self._inner(index)
+        if hasattr(inner, "invlists"):
+            self._list_order(inner)
+        self.names, self.notes = sidecar(path, identity, self.count)
+        if self.names is None and ids is not None and len(np.unique(ids)) < self.count:
+            self.names = [str(number) for number in ids]
+        named = type(inner).__name__
+        if LOSSY.search(named) or LOSSY.search(type(index).__name__):
+            text = f"the index is a {named}: it keeps a lossy quantisation of the embeddings"
+            self.notes.append(Finding("quantised", "info", text, self.count))
+        elif inner is not index and type(index).__name__ == "IndexPreTransform" and inner.d < self.size:
+            text = f"the index keeps {inner.d} of {self.size} dimensions"
+            self.notes.append(Finding("quantised", "info", text, self.count))
+        self.flat: Path | None = None
+        first, last = self._rows(0, 1), self._rows(self.count - 1, 1)  # whether it can give its rows back at all
+        if type(index).__name__ in FLAT and path.stat().st_size == FLAT_START + 4 * self.count * self.size:
+            self.flat = path
+            if not np.array_equal([self._rows(0, 1), self._rows(self.count - 1, 1)], [first, last], equal_nan=True):
+                self.flat = None
+
+    def _read(self, path: Path) -> Any:
+        try:
+            # Codes of flat indexes are mapped instead of read; indexes that cannot be are read.
+            flags = self.faiss.IO_FLAG_READ_ONLY | getattr(self.faiss, "IO_FLAG_MMAP_IFC", 0)
+            return self.faiss.read_index(str(path), flags)
+        except (RuntimeError, MemoryError) as error:
+            raise InputError(f"{self.name!r} is no FAISS index that can be read: {_line(error)}") from None
+
+    def _inner(self, index: Any) -> Any:
+        """Behind transformations of the embeddings."""
+        while type(index).__name__ == "IndexPreTransform":
+            index = self.faiss.downcast_index(index.index)
+        return index
+
+    def _list_order(self, index: Any) -> None:
+        lists = index.invlists
+        parts = [np.empty(0, np.int64)]
+        for number in range(lists.nlist):
+            size = lists.list_size(number)
+            if size:
+                parts.append(self.faiss.rev_swig_ptr(lists.get_ids(number), size).copy())
+        ids = np.sort(np.concatenate(parts))
+        if len(ids) != self.count or (np.diff(ids) < 1).any():
+            raise InputError(f"{self.name!r} has an inverted file with missing or repeated ids")
+        plain = bool(ids[0] == 0 and ids[-1] == self.count - 1)
+        index.set_direct_map_type(self.faiss.DirectMap.Array if plain else self.faiss.DirectMap.Hashtable)
+        self.ids = None if plain else ids
+
+    def blocks(self, rows: int = BLOCK) -> Iterator[Block]:
+        for start in range(0, self.count, rows):
+            count = min(rows, self.count - start)
+            names = None if self.names is None else self.names[start : start + count]
+            yield Block(np.arange(start, start + count), self._rows(start, count), names)
+
+    def take(self, positions: Index) -> Block:
+        wanted = self.check(positions)
+        rows = np.empty((len(wanted), self.size), np.float32)
+        for number, position in enumerate(wanted):
+            rows[number] = self._rows(int(position), 1)[0]
+        return Block(wanted, rows, None if self.names is None else [self.names[i] for i in wanted])
+
+    def _rows(self, start: int, count: int) -> Rows:
+        try:
+            if self.flat is not None:
+                shape = (self.count, self.size)
+                return to_float(np.memmap(self.flat, "<f4", "r", FLAT_START, shape)[start : start + count])
+            if self.ids is not None:
+                return to_float(self.index.reconstruct_batch(self.ids[start : start + count]))
+            return to_float(self.index.reconstruct_n(start, count))
+        except (OSError, ValueError) as error:
+            raise InputError(f"{self.name!r} cannot be read any more: {error}") from None
+        except RuntimeError as error:
+            kind = type(self.index).__name__
+            raise InputError(f"a {kind} such as {self.name!r} does not give its rows back: {_line(error)}") from None
+
+
+def _check_header(path: Path, name: str) -> None:
+    """Held against the size of the file, before FAISS allocates what it says."""
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+        start = file.read(HEADER.size)
+    if start[:3] == b"IBx" or start[:4] == b"IBMp":
+        raise InputError(f"{name!r} is a binary index; only indexes of float embeddings are read")
+    if len(start) < HEADER.size:
+        raise InputError(f"{name!r} is too short for a FAISS index")
+    _, dimension, count = HEADER.unpack(start)
+    # The tightest codes, one bit a number, of D at least 2.
+    if dimension < 1 or count < 0 or count > 8 * size:
+        raise InputError(f"{name!r} says {count} embeddings of {dimension} numbers, in {size} bytes")
+
+
+def _line(error: BaseException) -> str:
+    """FAISS's own words without the place in its source."""
+    text = " ".join(str(error).split())
+    return text.rpartition("Error: ")[2][:200] or type(error).__name__

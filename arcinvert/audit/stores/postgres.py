@@ -1,0 +1,137 @@
+"""PostgreSQL with pgvector, or with arrays, JSON or bytes: read in transactions that cannot write."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+from arcinvert.audit.stores.columns import VECTOR_NAMES, beside, guess, identity_column, vector_column
+from arcinvert.audit.stores.store import Block, Index, RawStore, need
+from arcinvert.audit.stores.vectors import Reader
+from arcinvert.errors import EnvironmentProblem, InputError, UsageError
+
+SCHEMES = ("postgresql://", "postgres://")
+OWN = {"vector": "pgvector", "halfvec": "pghalfvec"}
+READABLE = {*OWN, "_float4", "_float8", "_numeric", "json", "jsonb", "text", "varchar", "bytea"}
+BATCH = 4096
+TIMEOUT = 15
+"""Seconds until a server that does not answer is given up."""
+_COLUMNS = """
+    select n.nspname, c.relname, a.attname, t.typname
+    from pg_attribute a join pg_class c on c.oid = a.attrelid join pg_namespace n on n.oid = c.relnamespace
+    join pg_type t on t.oid = a.atttypid
+    where c.relkind in ('r', 'p', 'm') and a.attnum > 0 and not a.attisdropped
+    and n.nspname not in ('pg_catalog', 'information_schema') and n.nspname not like 'pg_toast%'
+    and has_table_privilege(c.oid, 'select')
+    order by 1, 2, a.attnum
+"""
+Tables = dict[tuple[str, str], dict[str, str]]
+
+
+class PostgresStore(RawStore):
+    """A table of a PostgreSQL database.
+
+    Positions follow the order of the rows on disk; a table that changes between two readings is refused
+    when its number of rows does. Passwords may stand in the URL, ``PGPASSWORD`` or ``.pgpass``.
+    """
+
+    kind = "postgres"
+
+    def __init__(
+        self, url: str, table: str | None = None, column: str | None = None, identity: str | None = None
+    ) -> None:
+        self.psycopg, self.url = need("psycopg", "stores"), url
+        try:
+            parts = urlsplit(url)
+            place = f"{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}"
+        except ValueError as error:
+            raise UsageError(f"not the address of a database: {error}") from None
+        where = f"postgresql://{place}{parts.path}"
+        with self._transaction() as connection:
+            tables: Tables = {}
+            for schema, name, attribute, kind in connection.execute(_COLUMNS).fetchall():
+                tables.setdefault((schema, name), {})[attribute] = kind
+            self.table = _choose(tables, table, column, where)
+            self.name = f"{where}, table {'.'.join(self.table)!r}"
+            kinds = tables[self.table]
+            likely = [name for name, kind in kinds.items() if kind in OWN]
+            self.vector = vector_column(list(kinds), column, self.name, likely=likely)
+            if kinds[self.vector] not in READABLE:
+                raise InputError(f"column {self.vector!r} of {self.name} is {kinds[self.vector]}, which is not read")
+            self.identity = identity_column(list(kinds), identity, self.name, vector=self.vector)
+            query = self._sql("select * from {}", table=True) + self._sql(" limit 1")
+            first = connection.execute(query).fetchone() or ()
+            count = connection.execute(self._sql("select count(*) from {}", table=True)).fetchone()[0]
+        own = OWN.get(kinds[self.vector])
+        self.notes = beside(dict(zip(kinds, first, strict=False)), vector=[self.vector], identity=self.identity)
+        self.settle(count, Reader(own) if own else None)
+
+    def raw(self, rows: int) -> Iterator[tuple[Sequence[object], Sequence[object] | None]]:
+        named = self.identity is not None
+        columns = [self.vector, *([self.identity] if named else [])]
+        listed = self.psycopg.sql.SQL(", ").join(map(self.psycopg.sql.Identifier, columns))
+        query = self._sql("select ") + listed + self._sql(" from {}", table=True)
+        with self._transaction() as connection, connection.cursor(name="arcinvert", binary=True) as cursor:
+            cursor.execute(query)
+            while found := cursor.fetchmany(min(rows, BATCH)):
+                values = [row[0] for row in found]
+                yield values, [row[1] for row in found] if named else None
+
+    def take(self, positions: Index) -> Block:
+        wanted = self.check(positions)
+        named = self.identity is not None
+        columns = [self.vector, *([self.identity] if named else [])]
+        listed = self.psycopg.sql.SQL(", ").join(map(self.psycopg.sql.Identifier, columns))
+        inner = (
+            self._sql("select row_number() over () - 1 as arcinvert_row, ") + listed + self._sql(" from {}", table=True)
+        )
+        query = self._sql("select ") + listed + self._sql(" from (") + inner
+        query += self._sql(") as numbered where arcinvert_row = any(%s) order by arcinvert_row")
+        with self._transaction() as connection, connection.cursor(binary=True) as cursor:
+            found = cursor.execute(query, (wanted.tolist(),)).fetchall()
+        if len(found) != len(wanted):
+            raise InputError(f"{self.name} changed while it was read")
+        return self.block(wanted, [row[0] for row in found], [row[1] for row in found] if named else None)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Any]:
+        """One snapshot, read-only, with rows in the order of the disk."""
+        psycopg = self.psycopg
+        try:
+            with psycopg.connect(self.url, connect_timeout=TIMEOUT) as connection:
+                connection.read_only = True
+                connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+                connection.execute("set local synchronize_seqscans = off")
+                connection.execute("set local max_parallel_workers_per_gather = 0")
+                yield connection
+        except psycopg.OperationalError as error:
+            raise EnvironmentProblem(f"the database does not answer: {_line(error)}") from None
+        except psycopg.Error as error:
+            raise InputError(f"the database refuses: {_line(error)}") from None
+
+    def _sql(self, text: str, *, table: bool = False) -> Any:
+        sql = self.psycopg.sql
+        return sql.SQL(text).format(sql.Identifier(*self.table)) if table else sql.SQL(text)
+
+
+def _choose(tables: Tables, wanted: str | None, column: str | None, where: str) -> tuple[str, str]:
+    if wanted is not None:
+        fitting = [key for key in tables if wanted in (key[1], ".".join(key))]
+    elif column is not None:
+        fitting = [key for key, kinds in tables.items() if column in kinds]
+    else:
+        fitting = [key for key, kinds in tables.items() if set(kinds.values()) & set(OWN)]
+        fitting = fitting or [
+            key for key, kinds in tables.items() if kinds.get(guess(kinds, VECTOR_NAMES) or "") in READABLE
+        ]
+    if len(fitting) == 1:
+        return fitting[0]
+    listed = ", ".join(repr(".".join(key)) for key in list(fitting or tables)[:10]) or "no table that may be read"
+    if wanted is not None or fitting:
+        said = f"no table {wanted!r}, but" if wanted is not None and not fitting else "several tables that fit:"
+        raise UsageError(f"{where} has {said} {listed}; use --table")
+    raise InputError(f"no table of {where} holds embeddings; it has {listed}")
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__

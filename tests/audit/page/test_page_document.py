@@ -1,0 +1,230 @@
+"""The page as a whole, read by a parser: what is in it, and what must never be."""
+
+import base64
+import hashlib
+import re
+from html.parser import HTMLParser
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from page_report import PNG, hostile
+
+from arcinvert.audit.page import page, sweep_page
+from arcinvert.errors import InputError
+
+VOID = {"meta", "img", "br", "hr"}
+KNOWN = """html head meta title style body main footer header section div span p h1 h2 h3 ul li dl dt dd a b code
+figure figcaption img table caption thead tbody tr th td svg g line rect circle path text"""
+ALLOWED = frozenset(KNOWN.split())
+
+
+class Tree(HTMLParser):
+    """Checks that tags are balanced and known; collects tags, attributes and text."""
+
+    def __init__(self, markup: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text: list[str] = []
+        self.feed(markup)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert tag in ALLOWED, f"unexpected <{tag}>"
+        assert len(dict(attrs)) == len(attrs), f"an attribute twice in <{tag}>"
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] != "style":
+            self.text.append(data)
+
+    @property
+    def words(self) -> str:
+        return " ".join(" ".join(self.text).split())
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+def test_no_script_no_event_no_address_outside(report: dict[str, Any]) -> None:
+    for found in (page(report), page(report, {"r": {"face": PNG}}), page(hostile(report)), sweep_page(hostile(report))):
+        tree = Tree(found)
+        for name, attributes in tree.elements:
+            assert not [key for key in attributes if key.startswith("on") or key in ("style", "srcset", "action")], name
+            for key in ("src", "href"):
+                assert (attributes.get(key) or "#").startswith(("#", "data:image/")), name
+        assert not re.search(r"url\(|@import|expression\(", found)
+        assert "\x1b" not in found
+        assert "\u202e" not in found
+
+
+def test_the_policy_allows_this_style_and_nothing_else(report: dict[str, Any]) -> None:
+    found = page(report)
+    style = re.search(r"<style>(.*?)</style>", found, re.S)
+    assert style is not None
+    digest = base64.b64encode(hashlib.sha256(style.group(1).encode()).digest()).decode()
+    policy = next(m["content"] for m in Tree(found).all("meta") if m.get("http-equiv") == "Content-Security-Policy")
+    assert policy is not None
+    assert "default-src 'none'" in policy
+    assert f"style-src 'sha256-{digest}'" in policy
+    assert "script" not in policy
+
+
+def test_the_verdict_comes_first_in_words(report: dict[str, Any]) -> None:
+    words = Tree(page(report)).words
+    places = [
+        words.index(part) for part in ("people.sqlite", "Verdict leaks", "Of 60 templates", "45%", "Do the recon")
+    ]
+    assert places[1:] == sorted(places[1:])
+
+
+def test_rates_stand_with_counts_interval_threshold_and_pairs(report: dict[str, Any]) -> None:
+    words = Tree(page(report)).words
+    assert "45% 27 of 60; 33% to 58%" in words  # Wilson's interval of 27 of 60 is 0.331 to 0.575
+    assert "threshold 0.412, fixed beforehand on 176,130 impostor pairs" in words
+    assert "95% 57 of 60; 86% to 98%" in words
+    for control in ("Mean face", "Random face", "Reconstruction of somebody else", "Real second photo of the person"):
+        assert words.count(control) == 4  # two judges, two thresholds
+
+
+def test_the_attacked_network_comes_last_and_is_marked(report: dict[str, Any]) -> None:
+    assert report["judges"][0]["attacked"]
+    words = Tree(page(report)).words
+    tables = words.index("Do the reconstructions pass?")
+    assert words.index("mobileface-v3 Accepting", tables) < words.index("mobilefacenet-y1 (attacked)", tables)
+    assert "lets 1 in 1,000 strangers pass" in words
+
+
+def test_a_control_above_chance_is_said(report: dict[str, Any]) -> None:
+    assert Tree(page(report)).words.count("above chance (1 in 100): read the rates with care") == 1
+
+
+def test_tables_have_captions_and_scopes(report: dict[str, Any]) -> None:
+    tree = Tree(page(report) + sweep_page(report))
+    tables = [n for n, (name, _) in enumerate(tree.elements) if name == "table"]
+    assert (
+        len(tables) == 2 * 2 + 1 + 1 + 1 + 1 + 2
+    )  # judges x thresholds, rank 1, defences, restarts, thresholds; sweep
+    assert all(tree.elements[n + 1][0] == "caption" for n in tables)
+    assert all(th.get("scope") in ("row", "col") for th in tree.all("th"))
+    drawn = [svg for svg in tree.all("svg") if svg.get("role") == "img"]
+    assert drawn
+    assert all(svg.get("aria-label") for svg in drawn)
+
+
+def test_headings_descend_by_one_and_anchors_exist(report: dict[str, Any]) -> None:
+    tree = Tree(page(report))
+    levels = [int(name[1]) for name, _ in tree.elements if re.fullmatch("h[1-6]", name)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+    names = [attributes["id"] for _, attributes in tree.elements if "id" in attributes]
+    assert len(names) == len(set(names))
+    assert {(link["href"] or "")[1:] for link in tree.all("a")} <= set(names)
+
+
+def test_it_never_says_safe_but_to_deny_it(report: dict[str, Any]) -> None:
+    words = Tree(page(report)).words
+    assert re.findall(r"[^.]*\bsafe\b", words) == [
+        " What this does not show A low rate never means that the store is safe"
+    ]
+
+
+def test_a_mismatch_is_told_before_the_rates(report: dict[str, Any]) -> None:
+    report["verdict"] = {"word": "mismatch suspected", "text": "The store does not seem to belong to the network."}
+    report["mismatch"] = {"suspected": True, "evidence": ["its mean points elsewhere"], "figures": {"cosine": 0.01}}
+    words = Tree(page(report)).words
+    assert words.index("its mean points elsewhere") < words.index("Do the reconstructions pass?")
+    assert "speaks against it" not in words
+
+
+def test_a_missing_rate_has_its_reason(report: dict[str, Any]) -> None:
+    judge = next(judge for judge in report["judges"] if not judge["attacked"])
+    judge["thresholds"][1] |= {"threshold": None, "reason": "900 impostor pairs fix no threshold"}
+    for entry in judge["rows"]:
+        if entry["fmr"] == 0.001:
+            entry |= {"accepted": None, "sar": None, "low": None, "high": None}
+    words = Tree(page(report)).words
+    assert "no threshold, fixed beforehand" in words
+    assert words.count("not measured: 900 impostor pairs fix no threshold") == 6
+    assert "by mobileface-v3, which lets 1 in 100 strangers pass" in words
+
+
+def test_a_judge_without_references_is_named_with_the_reason(report: dict[str, Any]) -> None:
+    judge = next(judge for judge in report["judges"] if not judge["attacked"])
+    judge |= {"rows": [], "note": "this judge needs --photos"}
+    words = Tree(page(report)).words
+    assert "this judge needs --photos" in words
+    assert "by mobilefacenet-y1, the attacked network itself, which lets" in words
+
+
+def test_it_does_with_the_least_report(report: dict[str, Any]) -> None:
+    for key in ("judges", "hygiene", "defences", "not_shown"):
+        report[key] = []
+    for key in ("mismatch", "settings", "restarts", "reidentification", "attacked"):
+        report[key] = {}
+    words = Tree(page(report)).words
+    assert "Nothing was found that needs mention." in words
+    assert "judged by the attacked network alone" in words
+    assert "No defence was measured." in Tree(sweep_page(report)).words
+
+
+def test_a_search_that_was_not_made_is_said(report: dict[str, Any]) -> None:
+    report["reidentification"] |= {"rank1": None, "accepted": None, "low": None, "high": None}
+    words = Tree(page(report)).words
+    assert "searched among all 1,000,000 templates not measured" in words
+    assert "find their own record" not in words
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("/srv/data/people.npy", "people.npy"),
+        ("people.npy", "people.npy"),
+        ("folder/lance/", "lance"),
+        ("postgresql://host/faces, table 'public.people'", "postgresql://host/faces, table 'public.people'"),
+        ("", "sqlite"),
+    ],
+)
+def test_the_title_is_the_name_without_folders(report: dict[str, Any], name: str, shown: str) -> None:
+    report["store"]["name"] = name
+    tree = Tree(page(report))
+    assert f"Leakage audit: {shown} Leakage audit of a store of face embeddings {shown} " in tree.words
+
+
+def test_defences_with_and_without_their_key(report: dict[str, Any]) -> None:
+    words = Tree(page(report)).words
+    assert "6. Secret rotation rotate:17 7.7% 37% 0% 0 of 60; 0% to 6.0% mobilefacenet-y1: 10% 45% 27 of 60" in words
+    assert "1. Gaussian noise, σ = 0.05 noise:0.05 8.3% 35% has no key 37% 22 of 60" in words
+    assert "0.04 by chance 0.03" in words
+
+
+def test_findings_gravest_first(report: dict[str, Any]) -> None:
+    words = Tree(page(report)).words
+    assert words.index("Problem Names stand") < words.index("Warning Templates") < words.index("Note The templates")
+
+
+def test_pictures_only_when_given(report: dict[str, Any]) -> None:
+    assert not Tree(page(report)).all("img")
+    tree = Tree(page(report, {"record 17": {"reconstruction": PNG, "enrolled photo": b"\xff\xd8\xff\xe0rest"}}))
+    first, second = tree.all("img")
+    assert first["alt"] == "reconstruction of record 17"
+    assert base64.b64decode((first["src"] or "").removeprefix("data:image/png;base64,")) == PNG
+    assert (second["src"] or "").startswith("data:image/jpeg;base64,")
+
+
+def test_other_bytes_are_no_picture(report: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="expected a PNG, JPEG or WebP as 'face' of 'r'"):
+        page(report, {"r": {"face": b"<svg onload='x'/>"}})
+
+
+def test_the_same_report_gives_the_same_page(report: dict[str, Any]) -> None:
+    assert page(report) == page(report)
+    page(report).encode("utf-8")

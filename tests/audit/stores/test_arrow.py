@@ -1,0 +1,126 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from writing import write_store
+
+from arcinvert.audit.stores import open_store, scan
+from arcinvert.errors import EnvironmentProblem, InputError, UsageError
+
+pa = pytest.importorskip("pyarrow")
+pq = pytest.importorskip("pyarrow.parquet")
+
+ROWS = np.random.default_rng(0).normal(size=(60, 24)).astype(np.float32)
+
+
+def write(folder: Path, columns: dict, name: str = "a.parquet") -> str:
+    pq.write_table(pa.table(columns), folder / name, row_group_size=17)
+    return str(folder / name)
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array(ROWS.tolist(), pa.list_(pa.float64())),
+        pa.array(ROWS.tolist(), pa.large_list(pa.float32())),
+        pa.FixedSizeListArray.from_arrays(pa.array(ROWS.ravel()), 24),
+        pa.array([row.tobytes() for row in ROWS]),
+        pa.array([str(row.tolist()) for row in ROWS]),
+        pa.FixedShapeTensorArray.from_numpy_ndarray(ROWS),
+    ],
+    ids=["list-f64", "large-list", "fixed", "binary", "text", "tensor"],
+)
+def test_every_type_of_column(column: object, tmp_path: Path) -> None:
+    store = open_store(write(tmp_path, {"id": list(range(60)), "w": column}), column="w")
+    assert np.array_equal(np.concatenate([b.templates for b in store.blocks(11)]), ROWS)
+    assert np.array_equal(store.take(np.array([16, 17, 59])).templates, ROWS[[16, 17, 59]])
+
+
+def test_a_column_for_each_number(tmp_path: Path) -> None:
+    store = open_store(write(tmp_path, {"label": [1.0] * 60, **{f"f{n}": ROWS[:, n] for n in range(24)}}))
+    block = store.take(np.arange(60))
+    assert np.array_equal(block.templates, ROWS)
+    assert block.identities == ["1"] * 60
+
+
+@pytest.mark.parametrize("fixed", [False, True])
+def test_null_and_ragged_rows_are_left_out_and_counted(fixed: bool, tmp_path: Path) -> None:
+    rows = ROWS.tolist()
+    rows[3] = None
+    rows[20][5] = None
+    if not fixed:
+        rows[30], rows[31] = rows[30][:-1], []
+    kind = pa.list_(pa.float32(), 24) if fixed else pa.list_(pa.float32())
+    path = write(tmp_path, {"embedding": pa.array(rows, kind), "name": [f"n{n}" for n in range(60)]})
+    store = open_store(path)
+    blocks = list(store.blocks())
+    positions = np.concatenate([block.positions for block in blocks])
+    gone = [3] if fixed else [3, 30, 31]
+    assert np.array_equal(positions, np.delete(np.arange(60), gone))
+    read = np.concatenate([block.templates for block in blocks])
+    assert np.isnan(read[positions == 20][0, 5])
+    plain = positions != 20
+    assert np.array_equal(read[plain], ROWS[positions[plain]])
+    assert [n for b in blocks for n in b.identities] == [f"n{n}" for n in positions]
+    taken = store.take(np.array([2, 3, 4]))
+    assert taken.positions.tolist() == [2, 4]
+    assert taken.identities == ["n2", "n4"]
+    assert taken.refused == {"null": 1}
+    found = scan(store)
+    assert {f.code: f.count for f in found.findings if f.severity != "info" and f.code != "names"} == {
+        "null": 1,
+        "not-finite": 1,
+        **({} if fixed else {"ragged": 2}),
+    }
+    assert found.unusable == (2 if fixed else 4)
+
+
+def test_a_folder_of_files_is_one_store(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    for number in range(3):
+        write(tmp_path / "data", {"embedding": ROWS[20 * number :][:20].tolist()}, f"train-{number}.parquet")
+    store = open_store(str(tmp_path))
+    assert (store.kind, store.count) == ("parquet", 60)
+    assert np.array_equal(store.take(np.array([0, 19, 20, 59])).templates, ROWS[[0, 19, 20, 59]])
+    assert [block.positions[0] for block in store.blocks()][1] == 20
+
+
+def test_pictures_beside_the_embeddings(tmp_path: Path) -> None:
+    images = [{"bytes": b"\xff\xd8\xff...", "path": None}] * 60
+    store = open_store(write(tmp_path, {"embedding": ROWS.tolist(), "cover": images, "file_path": ["/x"] * 60}))
+    assert [(f.code, f.severity) for f in store.notes] == [("faces", "problem"), ("paths", "warning")]
+
+
+def test_damage_is_one_line(tmp_path: Path) -> None:
+    path = write_store("parquet", tmp_path, ROWS, None)
+    whole = path.read_bytes()
+    for content in (whole[:-1], whole[: len(whole) // 2], whole[:4], b"PAR1PAR1", whole[:60] + whole[80:]):
+        path.write_bytes(content)
+        with pytest.raises(InputError) as caught:
+            list(open_store(str(path)).blocks())
+        assert "\n" not in str(caught.value)
+    garbled = bytearray(whole)
+    garbled[200:900] = bytes(700)
+    path.write_bytes(garbled)
+    with pytest.raises(InputError):
+        list(open_store(str(path)).blocks())
+
+
+def test_what_holds_no_embeddings(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="named as embeddings are"):
+        open_store(write(tmp_path, {"a": [1, 2]}))
+    with pytest.raises(UsageError, match="no column 'b'"):
+        open_store(write(tmp_path, {"a": [1, 2]}), column="b")
+    with pytest.raises(InputError, match="no rows"):
+        open_store(write(tmp_path, {"embedding": pa.array([], pa.list_(pa.float32()))}))
+    with pytest.raises(InputError, match="hold none"):
+        open_store(write(tmp_path, {"embedding": pa.array([None], pa.list_(pa.float32()))}))
+    with pytest.raises(InputError, match="8192 numbers"):
+        open_store(write(tmp_path, {"embedding": [list(range(9000))]}))
+
+
+def test_the_extra_is_named_where_the_client_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path, {"embedding": ROWS.tolist()})
+    monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
+    with pytest.raises(EnvironmentProblem, match=r"pip install 'arcinvert\[stores\]'"):
+        open_store(path)

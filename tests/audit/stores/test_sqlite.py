@@ -1,0 +1,139 @@
+import sqlite3
+from pathlib import Path
+
+import numpy as np
+import pytest
+from writing import write_store
+
+from arcinvert.audit.stores import open_store, scan
+from arcinvert.errors import InputError, UsageError
+
+ROWS = np.random.default_rng(0).normal(size=(80, 64)).astype(np.float32)
+
+
+def write(path: Path, *statements: str, rows: list | None = None, into: str = "insert into t (v) values (?)") -> str:
+    connection = sqlite3.connect(path)
+    for statement in statements:
+        connection.execute(statement)
+    if rows:
+        connection.executemany(into, [(row,) for row in rows])
+    connection.commit()
+    connection.close()
+    return str(path)
+
+
+@pytest.mark.parametrize("kind", ["<f4", "<f8", "<f2", "text"])
+def test_blobs_and_text_under_any_name(kind: str, tmp_path: Path) -> None:
+    values = [str(row.tolist()) if kind == "text" else row.astype(kind).tobytes() for row in ROWS]
+    path = write(tmp_path / "a.db", "create table t (id integer primary key, v, z)", rows=values)
+    store = open_store(path)
+    read = np.concatenate([block.templates for block in store.blocks(9)])
+    assert np.abs(read - ROWS).max() <= (2e-3 if kind == "<f2" else 0)
+
+
+def test_tables_are_chosen_or_asked_for(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "a.db", "create table users (id int, email text)",
+        "create table odd_faces (embedding blob, name text)", "create table t (v blob)", rows=[ROWS[0].tobytes()],
+    )  # fmt: skip
+    with pytest.raises(InputError, match="no rows"):
+        open_store(path)
+    store = open_store(path, table="t")
+    assert [(f.code, f.count) for f in store.notes] == [("tables", 2)]
+    assert open_store(path, column="v").table == "t"
+    with pytest.raises(UsageError, match="no table 'x', but 'odd_faces'"):
+        open_store(path, table="x")
+    with pytest.raises(InputError, match="named as embeddings are"):
+        open_store(path, table="users")
+    write(tmp_path / "a.db", "create table more (embedding blob)")
+    with pytest.raises(UsageError, match="'more', 'odd_faces'; use --table"):
+        open_store(path)
+
+
+def test_names_of_columns_and_tables_are_quoted(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "a b?#%.db", 'create table "a""; drop table t; --" ("x y" blob, "wh""o" text)',
+        rows=[ROWS[0].tobytes()], into='insert into "a""; drop table t; --" ("x y") values (?)',
+    )  # fmt: skip
+    store = open_store(path, column="x y", identity='wh"o')
+    assert np.array_equal(store.take(np.array([0])).templates, ROWS[:1])
+
+
+def test_order_is_that_of_the_key(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    connection = sqlite3.connect(path)
+    connection.execute("create table t (k text primary key, embedding blob) without rowid")
+    connection.executemany("insert into t values (?, ?)", [(f"{n:03}", ROWS[n].tobytes()) for n in range(79, -1, -1)])
+    connection.commit()
+    connection.close()
+    assert np.array_equal(open_store(str(path)).take(np.arange(80)).templates, ROWS)
+
+
+def test_rows_may_be_missing_between(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.db", "create table t (v)", rows=[row.tobytes() for row in ROWS])
+    write(tmp_path / "a.db", "delete from t where rowid in (1, 5, 6)")
+    left = np.delete(np.arange(80), [0, 4, 5])
+    store = open_store(path)
+    assert np.array_equal(store.take(np.array([0, 3, 76])).templates, ROWS[left[[0, 3, 76]]])
+    write(tmp_path / "a.db", "delete from t where rowid = 9")
+    for read in (lambda: store.take(np.array([0])), lambda: list(store.blocks())):
+        with pytest.raises(InputError, match="77 rows, now 76"):
+            read()
+
+
+def test_a_deepface_table_with_the_crop_beside(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.db", "create table embeddings (id int, img_name text, face blob, embedding blob)")
+    connection = sqlite3.connect(path)
+    connection.execute("insert into embeddings values (1, 'me.jpg', ?, ?)", (b"\xff\xd8\xff\xe0", ROWS[0].tobytes()))
+    connection.commit()
+    connection.close()
+    assert [f.code for f in open_store(path).notes] == ["faces", "paths"]
+
+
+def test_rows_that_hold_no_embedding_are_counted(tmp_path: Path) -> None:
+    values = [row.tobytes() for row in ROWS]
+    values[1], values[2], values[3], values[4] = None, values[2][:-4], "<b>none</b>", 7
+    values[5] = b"\x80\x04\x95garbage that would run."
+    found = scan(open_store(write(tmp_path / "a.db", "create table t (v)", rows=values)))
+    counts = {finding.code: finding.count for finding in found.findings if finding.severity != "info"}
+    assert counts == {"null": 1, "ragged": 1, "unreadable": 2, "pickle": 1}
+    assert found.unusable == 5
+
+
+def test_a_log_that_is_not_merged_yet_is_read(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.db", "pragma journal_mode = wal", "create table t (v)", rows=[ROWS[0].tobytes()])
+    writer = sqlite3.connect(path)
+    writer.execute("insert into t values (?)", (ROWS[1].tobytes(),))
+    writer.commit()
+    before = [(tmp_path / name).read_bytes() for name in ("a.db", "a.db-wal")]
+    assert np.array_equal(open_store(path).take(np.arange(2)).templates, ROWS[:2])
+    assert [(tmp_path / name).read_bytes() for name in ("a.db", "a.db-wal")] == before
+    writer.close()
+
+
+def test_a_connection_cannot_write(tmp_path: Path) -> None:
+    from arcinvert.audit.stores.sqlite import read_only
+
+    path = write_store("sqlite", tmp_path, ROWS, None)
+    with pytest.raises(InputError, match="readonly"), read_only(path) as connection:
+        connection.execute("delete from faces")
+
+
+def test_damage_is_one_line(tmp_path: Path) -> None:
+    path = write_store("sqlite", tmp_path, ROWS, None)
+    whole = path.read_bytes()
+    garbled = bytearray(whole)
+    garbled[4096:12000] = bytes(7904)
+    contents = (b"", b"SQLite format 3\0" + bytes(400), whole[:5000], bytes(garbled), b"not a database" * 99)
+    for content in contents:
+        path.write_bytes(content)
+        with pytest.raises(InputError) as caught:
+            list(open_store(str(path), kind="sqlite").blocks())
+        assert "\n" not in str(caught.value)
+
+
+def test_a_view_is_no_table(tmp_path: Path) -> None:
+    endless = "with recursive n(x) as (select 1 union all select x + 1 from n) select x as embedding from n"
+    path = write(tmp_path / "a.db", f"create view v as {endless}")
+    with pytest.raises(InputError, match="has no tables"):
+        open_store(path)

@@ -1,0 +1,216 @@
+"""A whole audit, with a tiny network and a few steps."""
+
+import copy
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from schemas import SCHEMA, wrong
+
+from arcinvert.audit import AuditConfig, LeakageReport
+from arcinvert.audit.report import headline
+from arcinvert.errors import InputError, UsageError
+from arcinvert.inversion import synthesis
+from arcinvert.recognizer import Recognizer
+
+# --- the report
+
+
+def test_the_report_fits_its_schema_and_is_what_was_written(whole_audit: tuple[LeakageReport, Path]) -> None:
+    report, out = whole_audit
+    written = json.loads((out / "report.json").read_text())
+    assert written == report.to_json()
+    assert wrong(written, SCHEMA) == []
+    assert sorted(path.name for path in out.iterdir()) == ["faces", "report.html", "report.json"]
+    page = (out / "report.html").read_text()
+    assert "the owner, 2026-11-23" in page
+    assert report.verdict["word"] in page
+
+
+def test_the_checker_of_the_schema_can_fail(whole_audit: tuple[LeakageReport, Path]) -> None:
+    told = copy.deepcopy(whole_audit[0].to_json())
+    told["judges"][0]["rows"][0]["sar"] = 2
+    told["verdict"]["word"] = "safe"
+    told["surprise"] = 1
+    del told["store"]["digest"]
+    assert len(wrong(told, SCHEMA)) == 4
+
+
+def test_every_judge_has_its_rates_and_controls(whole_audit: tuple[LeakageReport, Path]) -> None:
+    report, _ = whole_audit
+    assert [(judge["name"], judge["attacked"]) for judge in report.judges] == [("other", False), ("tiny", True)]
+    for judge in report.judges:
+        found = {(row["what"], row["fmr"]): row for row in judge["rows"]}
+        assert len(found) == 12
+        assert {row["tried"] for row in found.values()} == {4}
+        assert all(row["sar"] is None for (_, fmr), row in found.items() if fmr == 1e-3)  # 540 pairs
+        assert all(row["sar"] is not None for (_, fmr), row in found.items() if fmr == 1e-2)
+    own = {row["what"]: row for row in report.judges[1]["rows"] if row["fmr"] == 1e-2}
+    assert own["type I"]["cosine"] == pytest.approx(report.attacked["cosine"], abs=1e-3)
+    assert report.photos is not None
+    assert report.photos["enrolled_found"] == 4
+    assert report.sample["identities"] == report.sample["second_templates"] == 4
+    assert report.reidentification["gallery"] == 12
+
+
+def test_without_photos_only_the_attacked_network_judges(run_audit: Any, audit_config: AuditConfig) -> None:
+    report = run_audit(replace(audit_config, photos=None))
+    assert report.judges[0]["rows"] == []
+    assert "needs --photos" in report.judges[0]["note"]
+    rows = [row for row in report.judges[1]["rows"] if row["fmr"] == 1e-2]
+    assert {row["what"]: row["tried"] for row in rows}["type II"] == 4  # the second templates
+    found = headline(report.judges, 1e-2)
+    assert found is not None
+    assert found[0]["attacked"]
+    assert any("No judge but the attacked" in line for line in report.not_shown)
+
+
+def test_the_same_templates_unnamed_are_attacked_alike_but_have_no_second(
+    run_audit: Any, audit_config: AuditConfig, audit_store: Path, tmp_path: Path
+) -> None:
+    with np.load(audit_store) as archive:
+        np.save(tmp_path / "bare.npy", archive["embeddings"])
+    report = run_audit(replace(audit_config, sample=12, photos=None), source=tmp_path / "bare.npy", judges={})
+    assert report.sample["identities"] is None
+    rows = {row["what"]: row for row in report.judges[0]["rows"] if row["fmr"] == 1e-2}
+    assert rows["type I"]["tried"] == 12
+    assert rows["type II"]["tried"] == 0
+
+
+# --- restarts, failures, faces
+
+
+def test_restarts_are_chosen_by_the_attackers_own_score(
+    run_audit: Any, audit_config: AuditConfig, whole_audit: tuple[LeakageReport, Path]
+) -> None:
+    one, three = whole_audit[0], run_audit(replace(audit_config, restarts=3), judges={})
+    assert (one.restarts["k"], three.restarts["k"]) == (1, 3)
+    assert one.restarts["best"] == one.restarts["mean"]
+    assert three.restarts["best"]["own cosine"] >= three.restarts["mean"]["own cosine"]
+    assert three.attacked["cosine"] >= one.attacked["cosine"]
+    assert three.attacked["attempts"] == 12
+
+
+def test_attempts_that_failed_stay_in_the_denominator(
+    run_audit: Any, audit_config: AuditConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = synthesis.invert
+
+    def invert(*args: Any, **settings: Any) -> Any:
+        found = real(*args, **settings)
+        return replace(found, diverged=torch.tensor([True] + [False] * (len(found.diverged) - 1)))
+
+    monkeypatch.setattr(synthesis, "invert", invert)
+    report = run_audit(audit_config, judges={})
+    assert report.attacked["failed"] == 2  # the first of each batch of two
+    assert {row["tried"] for judge in report.judges for row in judge["rows"]} == {4}
+    assert report.reidentification["tried"] == 4
+    assert report.reidentification["accepted"] <= 2
+    monkeypatch.setattr(synthesis, "invert", lambda *a, **s: replace(f := real(*a, **s), diverged=f.diverged | True))
+    report = run_audit(audit_config, judges={})
+    assert report.attacked["failed"] == 4
+    assert report.reidentification["accepted"] == 0
+    assert {row["accepted"] for row in report.judges[0]["rows"] if row["what"] == "type I" and row["fmr"] == 1e-2} == {
+        0
+    }
+
+
+def test_faces_are_kept_where_they_are_asked_for(whole_audit: tuple[LeakageReport, Path]) -> None:
+    report, out = whole_audit
+    faces = sorted((out / "faces").iterdir())
+    assert len(faces) == 4
+    assert [f"faces/{path.name}" for path in faces] == report.files[2:]
+    assert "synthetic" in Image.open(faces[0]).text["Description"]  # type: ignore[attr-defined]
+    assert "data:image/png" in (out / "report.html").read_text()
+
+
+# --- refused
+
+
+def test_a_store_of_another_size_is_refused(run_audit: Any, audit_config: AuditConfig, tmp_path: Path) -> None:
+    np.save(tmp_path / "other.npy", np.random.default_rng(0).normal(size=(5, 128)).astype(np.float32))
+    with pytest.raises(InputError, match=r"128-d.*the recognizer is 16-d"):
+        run_audit(audit_config, source=tmp_path / "other.npy")
+
+
+def test_a_defence_that_does_not_fit_is_refused_before_the_attack(
+    run_audit: Any, audit_config: AuditConfig, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match="truncate:17"):
+        run_audit(replace(audit_config, defences=("truncate:17",)), out=tmp_path, judges={})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_attacked_network_is_no_judge(
+    run_audit: Any, audit_config: AuditConfig, tiny_recognizer: Recognizer
+) -> None:
+    with pytest.raises(UsageError, match="'copy' is the attacked network"):
+        run_audit(audit_config, judges={"copy": tiny_recognizer})
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"sample": 0}, {"restarts": 0}, {"seed": -1}, {"preset": "none"}, {"defences": ("nonsense",)},
+     {"defences": ("int8",), "preset": "fourier"}],
+)  # fmt: skip
+def test_settings_that_do_not_fit(settings: dict[str, Any]) -> None:
+    with pytest.raises(UsageError):
+        AuditConfig(**settings)
+
+
+# --- stores of other models, rows that cannot be used, and defences
+
+
+def test_the_store_of_another_model_is_called_a_mismatch(
+    run_audit: Any, audit_config: AuditConfig, audit_store: Path, tmp_path: Path
+) -> None:
+    with np.load(audit_store) as archive:
+        rows, labels = archive["embeddings"], archive["labels"]
+    turned = np.linalg.qr(np.random.default_rng(1).normal(size=(16, 16)))[0].astype(np.float32)
+    np.savez(tmp_path / "other.npz", embeddings=rows @ turned, labels=labels)
+    report = run_audit(audit_config, source=tmp_path / "other.npz", judges={})
+    assert report.verdict["word"] == "mismatch suspected"
+    assert report.mismatch["evidence"]
+    assert report.mismatch["evidence"][0] in report.verdict["text"]
+    assert wrong(report.to_json(), SCHEMA) == []
+
+
+def test_rows_that_cannot_be_used_are_counted_and_passed_over(
+    run_audit: Any, audit_config: AuditConfig, audit_store: Path, tmp_path: Path
+) -> None:
+    with np.load(audit_store) as archive:
+        rows, labels = archive["embeddings"].copy(), archive["labels"]
+    rows[3], rows[5, 2] = 0, np.nan
+    np.savez(tmp_path / "bad.npz", embeddings=rows, labels=labels)
+    report = run_audit(replace(audit_config, sample=12), source=tmp_path / "bad.npz", judges={})
+    assert report.unusable == 2
+    assert {"zero", "not-finite"} <= {finding["code"] for finding in report.hygiene}
+    assert report.sample["count"] == 6
+    assert report.sample["second_templates"] == 4
+
+
+def test_defences_are_attacked_with_and_without_the_key(whole_audit: tuple[LeakageReport, Path]) -> None:
+    report, _ = whole_audit
+    assert [(entry["spec"], entry["key_known"]) for entry in report.defences] == [
+        ("int8", True), ("rotate:17", True), ("rotate:17", False),
+    ]  # fmt: skip
+    plain, known, blind = report.defences
+    assert {row["judge"] for row in plain["rows"]} == {"other", "tiny"}
+    assert known["eer"] == pytest.approx(plain["eer"], abs=0.02)  # a rotation changes no cosine
+    own = [next(row["cosine"] for row in e["rows"] if row["judge"] == "tiny") for e in (plain, known, blind)]
+    assert own[1] == pytest.approx(own[0], abs=0.1)
+    assert own[2] < own[1]  # the wrong key leads elsewhere
+    assert "pictures of 6 identities" in plain["accuracy_on"]
+
+
+def test_a_sweep_takes_what_fits_the_store() -> None:
+    specs = AuditConfig(sweep=True).specs(16)
+    assert "sign" in specs
+    assert "truncate:32" not in specs
+    assert AuditConfig(sweep=True, defences=("int8", "int8")).specs(16) == ["int8"]
+    assert AuditConfig().specs(16) == []

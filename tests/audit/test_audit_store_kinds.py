@@ -1,0 +1,125 @@
+r"""The same templates give the same audit, whatever they are stored in.
+
+The slow test does so with real networks and pictures. For more than three people, another network than the default
+checkpoint, and more steps (``-s`` prints the rates)::
+
+    ARCINVERT_AUDIT_IDENTITIES=60 ARCINVERT_AUDIT_CHECKPOINT=y1.safetensors ARCINVERT_AUDIT_STEPS=60 \
+        pytest -s tests/audit/test_audit_store_kinds.py -k real
+"""
+
+import importlib.util
+import os
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from arcinvert.audit import AuditConfig, LeakageReport, audit, open_store
+from arcinvert.audit.sample import read_sample
+from arcinvert.calibration import Calibration
+from arcinvert.faceprior import FacePrior
+from arcinvert.recognizer import Recognizer
+
+_SPEC = importlib.util.spec_from_file_location("writing_of_stores", Path(__file__).parent / "stores" / "writing.py")
+assert _SPEC is not None
+assert _SPEC.loader is not None
+writing = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(writing)
+
+
+def crops(paths: list[Path]) -> Tensor:
+    return torch.stack([torch.from_numpy(np.array(Image.open(path))) for path in paths]).permute(0, 3, 1, 2)
+
+
+def told(report: LeakageReport) -> dict[str, Any]:
+    """A report without what names the store, and times."""
+    found = report.to_json()
+    for name in ("run", "seconds", "hygiene"):
+        del found[name]
+    del found["store"]["kind"], found["store"]["name"]
+    return found
+
+
+@pytest.fixture(scope="module")
+def templates(tiny_recognizer: Recognizer, tiny_faces: Path) -> np.ndarray:
+    """Two pictures of each of six people."""
+    return tiny_recognizer.embed(crops([tiny_faces / f"id{i}" / f"{n}.png" for i in range(6) for n in (0, 1)])).numpy()
+
+
+NAMES = [f"id{n // 2}" for n in range(12)]
+
+
+@pytest.mark.parametrize("kind", writing.FILES)
+def test_the_same_sample_is_drawn(kind: str, templates: np.ndarray, tmp_path: Path) -> None:
+    path = writing.write_store(kind, tmp_path, templates, NAMES)
+    found = read_sample(open_store(str(path)), 4, 0)
+    np.savez(tmp_path / "known.npz", embeddings=templates, labels=np.array(NAMES))
+    known = read_sample(open_store(str(tmp_path / "known.npz")), 4, 0)
+    assert found.positions.tolist() == known.positions.tolist()
+    assert found.identities == known.identities == [NAMES[position] for position in found.positions]
+    assert torch.equal(found.targets, known.targets)
+    assert torch.equal(found.seconds, known.seconds)
+    rows = torch.from_numpy(templates[found.positions])
+    assert (found.targets - torch.nn.functional.normalize(rows)).abs().max() < 1e-6
+    second = torch.from_numpy(templates[found.positions ^ 1])  # rows 2i and 2i + 1 are one person's
+    assert (found.seconds - torch.nn.functional.normalize(second)).abs().max() < 1e-6
+
+
+def test_the_same_report_is_written(
+    templates: np.ndarray,
+    tiny_recognizer: Recognizer,
+    small_prior: FacePrior,
+    tiny_calibration: Calibration,
+    tiny_faces: Path,
+    tmp_path: Path,
+) -> None:
+    config = AuditConfig(sample=3, steps=2, calibration_faces=tiny_faces, photos=tiny_faces)
+    reports = []
+    for kind in ("npz", "csv", "sqlite"):
+        store = open_store(str(writing.write_store(kind, tmp_path, templates, NAMES)))
+        reports.append(
+            told(audit(store, tiny_recognizer, config=config, prior=small_prior, calibration=tiny_calibration))
+        )
+    assert reports[1] == reports[0]
+    assert reports[2] == reports[0]
+
+
+@pytest.fixture(scope="module")
+def held_out(test_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first two pictures of the last identities of the archive, ``NNNNN/KK.jpg``."""
+    archive, count = test_data / "faces" / "images.tar", int(os.environ.get("ARCINVERT_AUDIT_IDENTITIES", "3"))
+    if not archive.is_file():
+        pytest.skip(f"no faces at {archive}")
+    folder = tmp_path_factory.mktemp("held_out")
+    with tarfile.open(archive) as tar:
+        members = [member for member in tar if member.isfile() and member.name.endswith(("/00.jpg", "/01.jpg"))]
+        last = sorted({Path(member.name).parent.name for member in members})[-count:]
+        for member in members:
+            if Path(member.name).parent.name in last:
+                tar.extract(member, folder, filter="data")
+    return folder
+
+
+@pytest.mark.slow
+def test_real_templates_give_the_same_report_in_every_kind(held_out: Path, test_data: Path, tmp_path: Path) -> None:
+    named = os.environ.get("ARCINVERT_AUDIT_CHECKPOINT")
+    attacked, steps = Recognizer.load(named), int(os.environ.get("ARCINVERT_AUDIT_STEPS", "2"))
+    judge = Recognizer.load(test_data / "models" / "mobileface-v3.onnx")
+    people = sorted(path.name for path in held_out.iterdir())
+    rows = attacked.embed(crops([held_out / name / f"0{n}.jpg" for name in people for n in (0, 1)])).numpy()
+    config = AuditConfig(photos=held_out, calibration_faces=held_out, steps=steps)
+    names = [name for name in people for _ in (0, 1)]
+    reports = {}
+    for kind in writing.FILES:
+        (tmp_path / kind).mkdir()
+        store = open_store(str(writing.write_store(kind, tmp_path / kind, rows, names)))
+        reports[kind] = told(audit(store, attacked, judges={"mobileface-v3": judge}, config=config))
+    for kind, report in reports.items():
+        assert report == reports["npy"], kind
+    for judged in reports["npy"]["judges"]:
+        print(judged["name"], *judged["rows"], sep="\n")

@@ -1,0 +1,68 @@
+"""Judges and their thresholds."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from arcinvert.audit import judges
+from arcinvert.errors import InputError
+from arcinvert.evaluation.metrics import threshold_at_fmr
+from arcinvert.faceprior import FacePrior
+from arcinvert.recognizer import Recognizer
+
+
+def test_thresholds_are_those_of_all_impostor_pairs(tiny_recognizer: Recognizer, tiny_faces: Path) -> None:
+    faces = judges.folder_faces(tiny_faces)
+    assert faces.images.shape == (36, 112, 112, 3)
+    assert faces.labels.tolist() == sorted([*range(6)] * 6)
+    judge = judges.appoint("tiny", tiny_recognizer, faces)
+    rows = tiny_recognizer.embed(faces.images.permute(0, 3, 1, 2)).numpy()
+    slow = [float(rows[i] @ rows[j]) for i in range(36) for j in range(i + 1, 36) if faces.labels[i] != faces.labels[j]]
+    wide, narrow = judge.thresholds
+    assert (wide.fmr, narrow.fmr) == (1e-2, 1e-3)
+    assert wide.impostor_pairs == len(slow) == 540
+    assert wide.threshold == pytest.approx(threshold_at_fmr(1e-2, impostor=np.array(slow)), abs=1e-6)
+    assert narrow.threshold is None
+    assert narrow.reason is not None
+    assert "fewer than 3" in narrow.reason
+    assert judges.described(judge, [], None)["thresholds"][1] == {
+        "fmr": 1e-3,
+        "threshold": None,
+        "impostor_pairs": 540,
+        "reason": narrow.reason,
+    }
+
+
+def test_a_large_folder_gives_every_first_picture_before_any_second(
+    tiny_faces: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judges, "MOST", 8)
+    faces = judges.folder_faces(tiny_faces)
+    assert faces.labels.tolist() == [0, 0, 1, 1, 2, 3, 4, 5]
+    assert "8 pictures of 6 identities" in faces.what
+
+
+def test_one_rendered_face_of_each_identity_of_the_prior(small_prior: FacePrior) -> None:
+    faces = judges.prior_faces(small_prior)
+    assert faces.labels.tolist() == torch.unique(small_prior.labels).tolist()
+    with torch.no_grad():
+        row = int((small_prior.labels == faces.labels[2]).nonzero()[0])
+        face = small_prior.render(small_prior.coefficients(slice(row, row + 1))).clamp(0, 1)[0]
+    assert (faces.images[2].permute(2, 0, 1).float() / 255 - face).abs().max() < 0.003
+
+
+def test_faces_of_one_person_fix_nothing(tiny_recognizer: Recognizer, tiny_faces: Path) -> None:
+    faces = judges.folder_faces(tiny_faces)
+    alone = judges.Faces(faces.images[:6], faces.labels[:6], "one", "")
+    with pytest.raises(InputError, match="several people"):
+        judges.appoint("tiny", tiny_recognizer, alone)
+
+
+def test_names_are_told_apart() -> None:
+    assert judges.named([Path("a/net.onnx"), Path("b/net.onnx"), Path("c/other.pth")]) == [
+        "net (1)",
+        "net (2)",
+        "other",
+    ]

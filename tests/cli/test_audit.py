@@ -1,0 +1,216 @@
+"""``arcinvert audit``: output, exit codes, killed and run again, several processes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from arcinvert.cli import common, run
+from arcinvert.recognizer import Recognizer
+
+
+@pytest.fixture(autouse=True)
+def as_found() -> Iterator[None]:
+    """Puts back what a run leaves in this process."""
+    handler = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, handler)
+    common.state.quiet = common.state.debug = False
+    torch.set_flush_denormal(False)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tiny_checkpoint: Path, tiny_faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny checkpoint, calibrated. Do not write to it."""
+    out = tmp_path_factory.mktemp("audited") / "tiny.safetensors"
+    arguments = ["calibrate", "-o", str(out), "--checkpoint", str(tiny_checkpoint), "--faces", str(tiny_faces)]
+    assert run(["-q", *arguments]) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def store(checkpoint: Path, tiny_faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pictures 0 and 1 of each of six people."""
+    crops = [tiny_faces / f"id{i}" / f"{n}.png" for i in range(6) for n in range(2)]
+    images = torch.stack([torch.from_numpy(np.array(Image.open(path))) for path in crops])
+    rows = Recognizer.load(checkpoint).embed(images.permute(0, 3, 1, 2)).numpy()
+    path = tmp_path_factory.mktemp("store") / "store.npz"
+    np.savez(path, embeddings=rows, labels=np.array([f"id{i // 2}" for i in range(12)]))
+    return path
+
+
+@pytest.fixture(scope="module")
+def settings(checkpoint: Path, tiny_faces: Path) -> list[str]:
+    folders = ["--photos", str(tiny_faces), "--calibration-faces", str(tiny_faces)]
+    return ["--checkpoint", str(checkpoint), *folders, "--steps", "2", "--batch-size", "2", "--device", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def whole(store: Path, settings: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An uninterrupted audit by one process, with a defence. Do not write to it."""
+    out = tmp_path_factory.mktemp("whole") / "out"
+    assert run(["-q", "audit", str(store), *settings, "-o", str(out), "--defence", "int8"]) == 0
+    return out
+
+
+def report(out: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((out / "report.json").read_text())
+    del found["seconds"]
+    return found
+
+
+def test_the_answer_names_verdict_and_report(
+    store: Path, settings: list[str], whole: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    again = ["audit", str(store), *settings, "-o", str(whole), "--defence", "int8"]
+    assert run(again) == 0
+    answered, remarks = capsys.readouterr()
+    assert report(whole)["verdict"]["text"] in answered
+    assert "report.html" in answered
+    assert "the report is there already" in remarks
+    assert "no --judge" in remarks
+    assert run(["-q", *again, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    del told["seconds"]
+    assert told == report(whole)
+
+
+def test_the_gate_has_an_exit_code_of_its_own(
+    store: Path, settings: list[str], whole: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    again = ["audit", str(store), *settings, "-o", str(whole), "--defence", "int8"]
+    assert run([*again, "--fail-over", "sar@1e-2=1"]) == 0
+    assert "holds" in capsys.readouterr().err
+    assert run([*again, "--fail-over", "sar@1e-3=1"]) == 10  # so few impostor pairs fix no threshold there
+    assert "cannot be judged" in capsys.readouterr().err
+
+
+def test_without_a_folder_the_summary_is_printed_and_nothing_stays(
+    store: Path,
+    settings: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with np.load(store) as archive:
+        rows, labels = archive["embeddings"].copy(), archive["labels"]
+    rows[3] = np.nan
+    bad = tmp_path / "bad\x1b[31m.npz"
+    np.savez(bad, embeddings=rows, labels=labels)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert run(["audit", str(bad), *settings, "--sample", "3"]) == 4
+    answered, remarks = capsys.readouterr()
+    assert "| tiny (attacked) | type I | 0.01 | " in answered
+    assert "not shown: " in answered
+    assert "1 rows of the store could not be used" in remarks
+    assert "\x1b" not in answered + remarks
+    assert [path.name for path in tmp_path.iterdir()] == [bad.name]
+    shown = {f"{value:.3f}" for value in np.abs(rows[np.isfinite(rows)]).ravel()[:40]} - {"0.000"}
+    assert len([value for value in shown if f"{value}, " in answered]) == 0  # no embedding is ever printed
+
+
+def test_a_sweep_writes_the_curve(
+    store: Path, settings: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    sample = ["--sample", "2", "--defence", "sign", "--defence", "biohash:k"]
+    assert run(["-q", "audit", "sweep", str(store), *settings, *sample, "-o", str(out)]) == 0
+    assert sorted(path.name for path in out.iterdir()) == ["report.html", "report.json", "sweep.html"]
+    assert "biohash" in (out / "sweep.html").read_text()
+    specs = [(entry["spec"], entry["key_known"]) for entry in report(out)["defences"]]
+    assert specs == [("sign", True), ("biohash:k", True), ("biohash:k", False)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["STORE", "STORE"], 2, "expected one store"),
+        (["STORE", "--fail-over", "much"], 2, "sar@1e-3=0.05"),
+        (["STORE", "--defence", "magic"], 2, "magic"),
+        (["STORE", "--sample", "0"], 2, "at least 1"),
+        (["STORE", "--kind", "diary"], 2, "diary"),
+        (["nowhere.npy"], 3, "nowhere.npy"),
+        (["STORE", "--photos", "nowhere"], 3, "nowhere"),
+        (["STORE", "--judge", "CHECKPOINT"], 2, "the attacked network itself"),
+    ],
+)
+def test_what_is_refused(
+    arguments: list[str],
+    code: int,
+    message: str,
+    store: Path,
+    checkpoint: Path,
+    settings: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    known = {"STORE": str(store), "CHECKPOINT": str(checkpoint)}
+    out = tmp_path / "out"
+    assert run(["-q", "audit", *settings, *(known.get(word, word) for word in arguments), "-o", str(out)]) == code
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (out / "report.json").exists()
+
+
+def test_an_audit_of_a_store_of_another_size_names_both(
+    settings: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save(tmp_path / "other.npy", np.ones((4, 128), np.float32))
+    assert run(["-q", "audit", str(tmp_path / "other.npy"), *settings]) == 3
+    assert "128-d (dlib, FaceNet or MobileFaceNet y1?), the recognizer is 16-d" in capsys.readouterr().err
+
+
+# --- killed, and several processes
+
+
+def process(*arguments: str) -> "subprocess.Popen[str]":
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([sys.executable, *arguments], env=environment, **pipes)
+
+
+@pytest.mark.slow
+def test_one_that_was_killed_ends_with_the_same_report(
+    store: Path, settings: list[str], whole: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    command = ["audit", str(store), *settings, "-o", str(out), "--defence", "int8"]
+    running = process("-m", "arcinvert", *command)
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline and running.poll() is None:
+        if any(path.read_bytes().count(b"\n") >= 3 for path in out.glob("attack/bare/journal.0.jsonl")):
+            break
+        time.sleep(0.002)
+    running.send_signal(signal.SIGKILL)
+    running.communicate()
+    assert running.returncode == -signal.SIGKILL, "it was done before it could be killed"
+    assert not (out / "report.json").exists()
+    assert run(["-q", *command]) == 0
+    assert report(out) == report(whole)
+    assert sorted(path.name for path in out.iterdir()) == ["report.html", "report.json"]
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_targets(store: Path, settings: list[str], whole: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = ["audit", str(store), *settings, "-o", str(out), "--defence", "int8", "--json"]
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "arcinvert"]
+    running = process(*launch, *command)
+    answered, remarks = running.communicate(timeout=240)
+    assert running.returncode == 0, remarks
+    told = json.loads(answered)  # one process speaks
+    assert told["settings"]["processes"] == 2
+    found, expected = report(out), report(whole)
+    del found["settings"]["processes"], expected["settings"]["processes"]
+    assert found == expected

@@ -1,0 +1,44 @@
+"""Functions run on several gloo ranks, as torchrun would start them."""
+
+import multiprocessing
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from arcinvert.ranks import Ranks
+
+# One process imports torch, the ranks are forked from it.
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["torch", "numpy", "arcinvert.training.trainer", "torch.nn.parallel", "pytest"])
+
+
+def _rank(rank: int, world: int, folder: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=world)
+    result = function(Ranks(rank, world, rank), *arguments)
+    torch.save(result, f"{folder}/{rank}")
+    if not isinstance(result, str):
+        dist.barrier()
+    dist.destroy_process_group()
+
+
+def on_ranks(world: int, function: Callable[..., Any], *arguments: Any, dead: int = 0) -> list[Any]:
+    """``function(ranks, *arguments)`` of a test module on ``world`` processes; what each returned.
+
+    The last ``dead`` ranks end themselves with code 9 on the way; the others then return a text.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        each = [CONTEXT.Process(target=_rank, args=(r, world, folder, function, arguments)) for r in range(world)]
+        for process in each:
+            process.start()
+        for process in each:
+            process.join(120)
+        codes = [process.exitcode for process in each]
+        for process in each:
+            process.kill()
+        assert codes == [0] * (world - dead) + [9] * dead
+        return [torch.load(Path(folder) / str(rank), weights_only=True) for rank in range(world - dead)]

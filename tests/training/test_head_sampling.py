@@ -1,0 +1,98 @@
+"""A head that compares a batch with a share of the classes, against the full head of these classes alone."""
+
+import pytest
+import torch
+
+from arcinvert.errors import UsageError
+from arcinvert.ranks import Ranks
+from arcinvert.training.heads import MarginHead
+from arcinvert.training.losses import LOSSES
+from arcinvert.training.margins import ALL_MARGINS
+
+CLASSES, SIZE = 200, 6
+
+
+def make(name: str = "arcface", classes: int = CLASSES, **settings: object) -> MarginHead:
+    torch.manual_seed(1)
+    return MarginHead(SIZE, classes, margin=ALL_MARGINS[name], scale=8.0, **settings)  # type: ignore[arg-type]
+
+
+def batch() -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.randn(12, SIZE), torch.tensor([3, 3, 3, 50, 51, 52, 120, 121, 122, 197, 198, 199])
+
+
+def drawn_by(head: MarginHead, seed: int) -> torch.Tensor:
+    """The classes whose centres learn from a batch."""
+    head.zero_grad(set_to_none=True)
+    features, labels = batch()
+    head(features, labels, torch.Generator().manual_seed(seed)).sum().backward()
+    assert head.centres.grad is not None
+    assert head.centres.grad.is_sparse
+    return head.centres.grad.coalesce().indices()[0]
+
+
+@pytest.mark.parametrize(("sampling", "count"), [(0.1, 20), (0.5, 100), (0.01, 10), (0.999, 200)])
+def test_own_classes_always_others_as_many_as_asked_for(sampling: float, count: int) -> None:
+    head = make(sampling=sampling)
+    drawn = drawn_by(head, 0)
+    assert len(drawn) == count
+    assert set(batch()[1].tolist()) <= set(drawn.tolist())
+    assert torch.equal(drawn, drawn_by(head, 0))
+    if 10 < count < 200:
+        assert not torch.equal(drawn, drawn_by(head, 1))
+
+
+def test_over_many_draws_all_others_are_as_likely() -> None:
+    head, seen = make(sampling=0.2), torch.zeros(CLASSES)
+    for seed in range(300):
+        seen[drawn_by(head, seed)] += 1
+    own = sorted(set(batch()[1].tolist()))
+    assert (seen[own] == 300).all()
+    others = seen[[number for number in range(CLASSES) if number not in own]]
+    share = (40 - len(own)) / (CLASSES - len(own))
+    assert (others - 300 * share).abs().max() < 5 * (300 * share * (1 - share)) ** 0.5
+
+
+@pytest.mark.parametrize("subcentres", [1, 2])
+@pytest.mark.parametrize("name", sorted(ALL_MARGINS))
+def test_it_is_the_full_head_of_the_classes_drawn(name: str, subcentres: int) -> None:
+    head = make(name, sampling=0.2, subcentres=subcentres, extras=dict.fromkeys(LOSSES, 0.5))
+    features, labels = batch()
+    own = features.clone().requires_grad_()
+    loss = head(own, labels, torch.Generator().manual_seed(0))
+    loss.sum().backward()
+    assert head.centres.grad is not None
+    gradient = head.centres.grad.coalesce()
+    rows = gradient.indices()[0]
+    small = make(name, len(rows), subcentres=subcentres, extras=dict.fromkeys(LOSSES, 0.5))
+    with torch.no_grad():
+        small.centres.copy_(head.centres[rows])
+    other = features.clone().requires_grad_()
+    expected = small(other, torch.searchsorted(rows, labels))
+    expected.sum().backward()
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(own.grad, other.grad, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(gradient.values(), small.centres.grad, atol=1e-5, rtol=1e-4)
+
+
+def test_evaluation_looks_at_all_classes() -> None:
+    features, labels = batch()
+    assert torch.equal(make(sampling=0.1).eval()(features, labels), make().eval()(features, labels))
+    assert (make(sampling=0.1)(features, labels) < make()(features, labels)).all()
+
+
+@pytest.mark.parametrize("sampling", [0.0, -0.1, 1.1, float("nan")])
+def test_a_rate_out_of_range_is_refused(sampling: float) -> None:
+    with pytest.raises(UsageError, match="expected a sampling rate above 0 and up to 1"):
+        make(sampling=sampling)
+
+
+def test_ranks_begin_with_the_centres_of_one_process() -> None:
+    whole = make(classes=9000)
+    parts = []
+    for rank in range(3):
+        torch.manual_seed(1)
+        part = MarginHead(SIZE, 9000, margin=ALL_MARGINS["arcface"], ranks=Ranks(rank, 3))
+        parts.append(part.centres)
+    assert torch.equal(torch.cat(parts), whole.centres)
+    assert float(whole.centres.detach().std()) == pytest.approx(0.01, rel=0.02)

@@ -1,0 +1,169 @@
+import os
+import shutil
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.nn.functional import normalize
+
+from arcinvert.backbones import build_backbone
+from arcinvert.checkpoint import load_checkpoint, save_checkpoint
+from arcinvert.errors import CheckpointError, InputError
+from arcinvert.recognizer import Recognizer
+from arcinvert.training.cleanlist import permute_labels
+from arcinvert.training.data import load_faces, to_float
+from arcinvert.training.purify import purify
+from arcinvert.training.sources import convert_pictures, open_pictures
+from arcinvert.training.subcentres import Seen, keep_dominant, look_at, open_training, training_pictures
+from arcinvert.training.trainer import TrainConfig, train
+
+# 4 identities of 6 pictures to learn from, 2 held out.
+TINY = TrainConfig(width=0.05, embedding_size=16, scale=16.0, subcentres=3, epochs=1, batch_size=8, lr=0.05, held_out=2)
+
+
+class Hostile:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, ("opened",)
+
+
+@pytest.fixture(scope="module")
+def state(tiny_faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The state that a training with three sub-centres left. Do not write to it."""
+    out = tmp_path_factory.mktemp("subcentres") / "net.safetensors"
+    train(tiny_faces, out, config=TINY)
+    return out.with_name("net.safetensors.state")
+
+
+def look(path: Path, faces: Path, **settings: Any) -> Seen:
+    stored = open_training(path)
+    return look_at(stored, training_pictures(stored, open_pictures(faces)), **settings)
+
+
+@pytest.fixture(scope="module")
+def seen(state: Path, tiny_faces: Path) -> Seen:
+    return look(state, tiny_faces, batch_size=7)
+
+
+def test_cosines_picture_by_picture(state: Path, seen: Seen, tiny_faces: Path) -> None:
+    """The network built from the state by hand, shown one picture at a time."""
+    left = torch.load(state, weights_only=True)
+    network = build_backbone("iresnet18", width=0.05, embedding_size=16)
+    network.load_state_dict(left["network"])
+    network.eval()
+    faces = load_faces(tiny_faces, ["id0", "id1", "id2", "id3"])
+    assert seen.files == faces.files
+    assert seen.identities == faces.identities
+    assert torch.equal(seen.labels, faces.labels)
+    assert torch.equal(seen.true, faces.labels)
+    for row in range(0, 24, 5):
+        with torch.no_grad():
+            shown = normalize(network(to_float(faces.images[row : row + 1]) * 2 - 1))[0]
+        for k, centre in enumerate(left["head"]["centres"][faces.labels[row]]):
+            assert float(seen.cosines[row, k]) == pytest.approx(float(shown @ centre / centre.norm()), abs=1e-5)
+
+
+def test_the_batch_size_changes_nothing(state: Path, seen: Seen, tiny_faces: Path) -> None:
+    told: list[tuple[int, int]] = []
+    again = look(state, tiny_faces, batch_size=10, progress=lambda done, total, text: told.append((done, total)))
+    assert torch.allclose(again.cosines, seen.cosines, atol=1e-5)
+    assert told == [(10, 24), (20, 24), (24, 24)]
+
+
+def test_a_container_is_as_good_as_the_folder(state: Path, seen: Seen, tiny_faces: Path, tmp_path: Path) -> None:
+    convert_pictures(open_pictures(tiny_faces), tmp_path / "shards", per_shard=10)
+    assert torch.equal(look(state, tmp_path / "shards", batch_size=7).cosines, seen.cosines)
+
+
+def test_labels_that_the_training_made_wrong(tiny_faces: Path, tmp_path: Path) -> None:
+    config = replace(TINY, label_noise=0.5, seed=3)
+    train(tiny_faces, tmp_path / "net.safetensors", config=config)
+    found = look(tmp_path / "net.safetensors.state", tiny_faces)
+    noisy, wrong = permute_labels(found.true, 0.5, seed=3)
+    assert wrong.sum() == 12
+    assert torch.equal(found.labels, noisy)
+
+
+def test_a_training_with_a_clean_list(tiny_faces: Path, tmp_path: Path) -> None:
+    clean = {f"id{identity}/{picture}.png" for identity in (0, 2, 3) for picture in (0, 1, 4)}  # nothing of id1
+    train(tiny_faces, tmp_path / "net.safetensors", config=TINY, keep=clean)
+    stored = open_training(tmp_path / "net.safetensors.state")
+    found = look_at(stored, training_pictures(stored, open_pictures(tiny_faces), clean))
+    assert set(found.files) == clean
+    assert found.identities == ("id0", "id2", "id3")
+    assert found.labels.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+
+
+def test_other_pictures_are_refused(state: Path, tiny_faces: Path, tmp_path: Path) -> None:
+    stored = open_training(state)
+    other = tmp_path / "faces"
+    shutil.copytree(tiny_faces, other)
+    shutil.copy(other / "id0" / "1.png", other / "id0" / "2.png")
+    with pytest.raises(InputError, match="are not those of the training"):
+        look(state, other)
+    shutil.rmtree(other / "id0")
+    with pytest.raises(InputError, match=r"expected the 4 identities of the training in .*, found 3"):
+        look(state, other)
+    clean = {entry.file for entry in open_pictures(tiny_faces).entries} - {"id1/1.png"}
+    with pytest.raises(InputError, match="are not those of the training"):
+        look_at(stored, training_pictures(stored, open_pictures(tiny_faces), clean))
+
+
+def test_only_the_dominant_centres_stay(state: Path, seen: Seen, tmp_path: Path) -> None:
+    stored = open_training(state)
+    found = purify(seen.cosines, seen.labels, 4)
+    save_checkpoint(tmp_path / "net.safetensors", *keep_dominant(stored, torch.from_numpy(found.dominant)))
+    written = load_checkpoint(tmp_path / "net.safetensors")
+    centres = normalize(stored.tensors["head.centres"], dim=-1)
+    expected = torch.stack([centres[label, k] for label, k in enumerate(found.dominant)])
+    assert written.tensors["head.centres"].shape == (4, 16)
+    assert torch.allclose(written.tensors["head.centres"].float(), expected, atol=1e-3)
+    images = torch.rand(2, 3, 112, 112, generator=torch.Generator().manual_seed(0))
+    mine = Recognizer.load(tmp_path / "net.safetensors").embed(images)
+    assert torch.allclose(mine, Recognizer.from_checkpoint(stored, "state").embed(images), atol=5e-2)
+    with pytest.raises(CheckpointError, match=r"expected sub-centres .*found \(4, 16\)"):
+        open_training(tmp_path / "net.safetensors")
+
+
+def test_a_checkpoint_with_all_sub_centres(state: Path, seen: Seen, tiny_faces: Path, tmp_path: Path) -> None:
+    stored = open_training(state)
+    save_checkpoint(tmp_path / "all.safetensors", dict(stored.header), dict(stored.tensors))
+    again = look(tmp_path / "all.safetensors", tiny_faces, batch_size=7)
+    assert torch.allclose(again.cosines, seen.cosines, atol=1e-6)
+    save_checkpoint(tmp_path / "bare.safetensors", {**stored.header, "training": None}, dict(stored.tensors))
+    with pytest.raises(CheckpointError, match="does not say how it was trained"):
+        look(tmp_path / "bare.safetensors", tiny_faces)
+
+
+def test_what_is_no_such_training(state: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"expected sub-centres .*found none"):
+        open_training(tiny_checkpoint)
+    with pytest.raises(CheckpointError, match="found none"):
+        open_training(tmp_path / "nothing")
+    left = torch.load(state, weights_only=True)
+    torch.save({"network": left["network"]}, tmp_path / "other.state")
+    with pytest.raises(CheckpointError, match="is not a training state"):
+        open_training(tmp_path / "other.state")
+    centres = left["head"]["centres"]
+    left["head"] = {"centres": torch.full_like(centres, torch.nan)}
+    torch.save(left, tmp_path / "nan.state")
+    with pytest.raises(CheckpointError, match="not finite"):
+        open_training(tmp_path / "nan.state")
+    left["head"] = {"centres": centres[:, 0].clone()}
+    torch.save(left, tmp_path / "single.state")
+    with pytest.raises(CheckpointError, match=r"found \(4, 16\).*subcentres = 3"):
+        open_training(tmp_path / "single.state")
+    torn = bytearray(state.read_bytes())
+    torn[len(torn) // 2] ^= 255
+    (tmp_path / "torn.state").write_bytes(torn)
+    with pytest.raises(CheckpointError, match=r"torn\.state"):
+        open_training(tmp_path / "torn.state")
+    torch.save({"config": Hostile()}, tmp_path / "hostile.state")
+    with pytest.raises(CheckpointError, match="holds more than tensors and is not opened"):
+        open_training(tmp_path / "hostile.state")
+    with zipfile.ZipFile(tmp_path / "any.zip", "w") as archive:
+        archive.writestr("a.txt", "no state")
+    with pytest.raises(CheckpointError, match=r"any\.zip"):
+        open_training(tmp_path / "any.zip")

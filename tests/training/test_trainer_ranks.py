@@ -1,0 +1,207 @@
+"""Training by several gloo ranks: the same run, whoever goes on with it."""
+
+import os
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from processes import on_ranks
+from torch import nn
+
+from arcinvert.checkpoint import load_checkpoint
+from arcinvert.errors import EnvironmentProblem, UsageError
+from arcinvert.ranks import ALONE, Ranks
+from arcinvert.training.config import TrainConfig
+from arcinvert.training.data import Faces
+from arcinvert.training.forward import RanksBatchNorm, share_batchnorm
+from arcinvert.training.trainer import Run, train
+
+CPU = torch.device("cpu")
+# 4 identities of 6 pictures: batches of 9, 9 and 6, so 3 steps an epoch, 9 in all. The rate is small because a rounding
+# error may take a single PReLU to the other side of its kink, which is no error of 1e-7 any more.
+TINY = TrainConfig(
+    width=0.05,
+    embedding_size=16,
+    scale=16.0,
+    epochs=3,
+    batch_size=9,
+    keep_last=True,
+    lr=0.002,
+    warmup=0.0,
+    held_out=2,
+    keep_head=True,
+    sampling=0.5,
+    subcentres=2,
+    sync_batchnorm=True,
+)
+
+
+class KilledError(Exception):
+    pass
+
+
+def part_of_a_run(ranks: Ranks, data: str, out: str, settings: dict[str, Any], until: int) -> list[float]:
+    """Train until a step, then die; the losses on the way."""
+    run_losses: list[float] = []
+
+    def progress(done: int, total: int, text: str) -> None:
+        run_losses.append(float(text.split()[3]))
+        if done == until:
+            raise KilledError
+
+    config = TrainConfig.from_mapping(settings)
+    try:
+        train(Path(data), Path(out), config=config, save_every=0, ranks=ranks, progress=progress)
+    except KilledError:
+        ranks.wait()
+    return run_losses
+
+
+@pytest.fixture(scope="module")
+def whole(tiny_faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("whole") / "net.safetensors"
+    part_of_a_run(ALONE, str(tiny_faces), str(out), asdict(TINY), 0)
+    return out
+
+
+def test_two_then_three_then_one_rank_end_where_one_would(tiny_faces: Path, whole: Path, tmp_path: Path) -> None:
+    out = tmp_path / "net.safetensors"
+    first = on_ranks(2, part_of_a_run, str(tiny_faces), str(out), asdict(TINY), 2)
+    second = on_ranks(3, part_of_a_run, str(tiny_faces), str(out), asdict(TINY), 7)
+    assert [len(losses) for losses in first + second] == [2, 2, 5, 5, 5]
+    assert not out.exists()
+    third = part_of_a_run(ALONE, str(tiny_faces), str(out), asdict(TINY), 0)
+    assert len(third) == 2
+    expected, found = load_checkpoint(whole).tensors, load_checkpoint(out).tensors
+    states = [torch.load(path.with_name(path.name + ".state"), weights_only=True) for path in (whole, out)]
+    assert expected["head.centres"].shape == (4, 16)
+    for key in expected:
+        assert (found[key].float() - expected[key].float()).abs().max() <= 1e-3, key  # half precision
+    start = first_weights(TINY)
+    assert max(float((states[0]["network"][key] - value).abs().max()) for key, value in start.items()) > 1e-2
+    for part in ("network", "head"):
+        for key, value in states[0][part].items():
+            assert (states[1][part][key].float() - value.float()).abs().max() <= 1e-4, key
+    momenta = [[entry["momentum_buffer"] for entry in state["optimiser"]["state"].values()] for state in states]
+    assert momenta[0][-1].shape == (4, 2, 16)
+    for expected_momentum, momentum in zip(*momenta, strict=True):
+        assert (expected_momentum - momentum).abs().max() <= 1e-3 * expected_momentum.abs().max().clamp_min(1)
+    assert states[0]["average"] == pytest.approx(states[1]["average"], abs=1e-4)
+
+
+def first_weights(config: TrainConfig) -> dict[str, torch.Tensor]:
+    """The weights that a run begins with."""
+    network = Run(made_up_faces(), config, CPU).network
+    return {key: value.clone() for key, value in network.state_dict().items() if value.is_floating_point()}
+
+
+def steps_of(ranks: Ranks, settings: dict[str, Any], world: int) -> dict[str, Any]:
+    """Two steps; the weights after them, and what was told."""
+    run = Run(made_up_faces(), TrainConfig.from_mapping(settings), CPU, ranks=ranks)
+    told = [tuple(run.advance(*run.data.at(step))) for step in range(2)]
+    return {"told": told, "network": run.network.state_dict(), "centres": run.head.centres.detach()}
+
+
+def made_up_faces() -> Faces:
+    images = torch.randint(0, 256, (24, 112, 112, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    files = tuple(f"{row // 6}/{row % 6}.png" for row in range(24))
+    return Faces(files, images, torch.arange(4).repeat_interleave(6), ("0", "1", "2", "3"), "digest")
+
+
+@pytest.mark.parametrize("settings", [{}, {"accumulate": 2, "batch_size": 12, "margin": "adaface"}], ids=str)
+def test_the_backbone_is_the_same_on_all_ranks_and_learns_from_all(settings: dict[str, Any]) -> None:
+    """Without BatchNorm over the ranks, the shares are normalised each by itself; the weights still agree."""
+    config = asdict(replace(TINY, sync_batchnorm=False, sampling=1.0)) | settings
+    first, second = on_ranks(2, steps_of, config, 2)
+    assert first["told"] == second["told"]
+    alone = steps_of(ALONE, config, 1)
+    for key, value in first["network"].items():
+        if "running" not in key:
+            assert torch.equal(value, second["network"][key]), key
+    assert len(first["centres"]) + len(second["centres"]) == len(alone["centres"])
+    assert first["told"][0] == pytest.approx(alone["told"][0], rel=0.2)
+    assert first["told"] != alone["told"]
+
+
+def sums_of_a_batch(ranks: Ranks) -> dict[str, Any]:
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4 * 36, 6), nn.BatchNorm1d(6)
+    )
+    network.double()
+    share_batchnorm(network, ranks)
+    assert all(isinstance(network[place], RanksBatchNorm) for place in (1, 4))
+    images, weights = torch.randn(7, 3, 8, 8).double(), torch.randn(7, 6).double()
+    share = ranks.share(7)
+    rows = slice(share.start, share.stop)
+    out = network(images[rows])
+    (out * weights[rows]).sum().backward()
+    return {"out": out.detach(), "state": network.state_dict(), "grad": [p.grad for p in network.parameters()]}
+
+
+def test_batchnorm_over_the_ranks_is_batchnorm_over_the_batch() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4 * 36, 6), nn.BatchNorm1d(6)
+    )
+    network.double()
+    images, weights = torch.randn(7, 3, 8, 8).double(), torch.randn(7, 6).double()
+    expected = network(images)
+    (expected * weights).sum().backward()
+    found = on_ranks(3, sums_of_a_batch)
+    torch.testing.assert_close(torch.cat([part["out"] for part in found]), expected.detach())
+    for number, parameter in enumerate(network.parameters()):
+        total = sum(part["grad"][number] for part in found)
+        torch.testing.assert_close(total, parameter.grad)
+    for key, value in network.state_dict().items():
+        torch.testing.assert_close(found[0]["state"][key], value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "world", "said"),
+    [
+        ({"batch_size": 9}, 4, "two pictures for each of 4 ranks and passes, got a batch of 6"),
+        ({"batch_size": 8, "accumulate": 4}, 2, "each of 8 ranks and passes, got a batch of 8"),
+        ({"keep_last": False, "batch_size": 24}, 5, "an identity for each of 5 ranks"),
+        ({"batch_size": 23, "keep_last": True}, 1, "would be one picture"),
+        ({"amp": "fp16"}, 1, "fp16 needs a GPU, got cpu"),
+    ],
+)
+def test_what_cannot_be_shared_is_refused(settings: dict[str, Any], world: int, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        Run(made_up_faces(), replace(TINY, **settings), CPU, ranks=Ranks(0, world))
+
+
+def one_that_dies(ranks: Ranks, data: str, out: str, settings: dict[str, Any]) -> str:
+    def progress(done: int, total: int, text: str) -> None:
+        if done == 2 and ranks.rank == 1:
+            os._exit(9)
+
+    try:
+        train(Path(data), Path(out), config=TrainConfig.from_mapping(settings), ranks=ranks, progress=progress)
+    except EnvironmentProblem as error:
+        return str(error)
+    return "it went on"
+
+
+def test_a_rank_that_dies_ends_the_others_in_one_line(tiny_faces: Path, tmp_path: Path) -> None:
+    (said,) = on_ranks(2, one_that_dies, str(tiny_faces), str(tmp_path / "net"), asdict(TINY), dead=1)
+    assert said == "another process of this run has ended; see what it says"
+    assert not (tmp_path / "net").exists()
+
+
+def one_that_sees_other_files(ranks: Ranks, data: str, out: str, settings: dict[str, Any]) -> str:
+    keep = {f"id{person}/{picture}.png" for person in range(4) for picture in range(5 + ranks.rank)}
+    try:
+        train(Path(data), Path(out), config=TrainConfig.from_mapping(settings), ranks=ranks, keep=keep)
+    except EnvironmentProblem as error:
+        return str(error)
+    return "it went on"
+
+
+def test_ranks_that_see_other_pictures_do_not_train_together(tiny_faces: Path, tmp_path: Path) -> None:
+    config = asdict(replace(TINY, keep_last=False))
+    said = on_ranks(2, one_that_sees_other_files, str(tiny_faces), str(tmp_path / "net"), config)
+    assert said == ["the ranks do not see the same pictures; the files must lie where all can read"] * 2

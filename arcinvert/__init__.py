@@ -12,9 +12,11 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Inversion": "arcinvert.inversion.invert",
+    "LeakageReport": "arcinvert.audit",
     "Recipe": "arcinvert.inversion.invert",
     "Recognizer": "arcinvert.recognizer",
     "TrainConfig": "arcinvert.training.trainer",
+    "audit": "arcinvert",
     "calibrate": "arcinvert.calibration",
     "invert": "arcinvert.inversion.invert",
     "train": "arcinvert.training.trainer",
@@ -24,15 +26,17 @@ _HOMES = {
     "presets": "arcinvert.inversion",
     "priors": "arcinvert.inversion",
 }
-_MODULES = {"metrics", "objectives", "parameterization", "presets", "priors"}
+_MODULES = {"audit", "metrics", "objectives", "parameterization", "presets", "priors"}
 
 __all__ = [
     "ArcInvertError",
     "Inversion",
+    "LeakageReport",
     "Recipe",
     "Recognizer",
     "TrainConfig",
     "__version__",
+    "audit",
     "calibrate",
     "invert",
     "metrics",
@@ -44,6 +48,8 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from arcinvert import audit
+    from arcinvert.audit import LeakageReport
     from arcinvert.calibration import calibrate
     from arcinvert.evaluation import metrics
     from arcinvert.inversion import objectives, parameterization, presets, priors

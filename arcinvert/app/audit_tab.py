@@ -114,7 +114,6 @@ def build(studio: Studio, tab: gr.Tab) -> dict[str, Any]:
         with told():
             store = open_store(source_of(uploaded, typed, chosen))
             return findings(store, scan(store))
-        return gr.skip()
 
     def run(
         uploaded: str | None, typed: str, chosen: str, asked: list[str], count: float, many: float, show: bool,

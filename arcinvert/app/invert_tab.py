@@ -82,7 +82,9 @@ def build(studio: Studio) -> dict[str, Any]:
                 expression = gr.Dropdown(EXPRESSION_CHOICES, value=FREE, label="Expression", min_width=130)
             yaw = gr.Slider(-LARGEST[0], LARGEST[0], 0, step=5, label="Turn, degrees", visible=False)
             pitch = gr.Slider(-LARGEST[1], LARGEST[1], 0, step=5, label="Nod, degrees", visible=False)
-            variations = gr.Slider(1, MOST_VARIATIONS, 1, step=1, label="Faces (variations of one person)")
+            variations = gr.Slider(
+                1, MOST_VARIATIONS, 1, step=1, label="Faces (variations of one person)", elem_id="faces"
+            )
             with gr.Accordion("More settings", open=False):
                 name = gr.Dropdown(studio.names, value=studio.names[0], label="Recogniser that is inverted")
                 preset = gr.Radio(PRESET_CHOICES, value="fast", label="Recipe")
@@ -135,7 +137,6 @@ def build(studio: Studio) -> dict[str, Any]:
                 files: gr.update(visible=False), record: gr.update(visible=rows),
                 example: gr.update(visible=path is not None),
             }  # fmt: skip
-        return {}
 
     def follow(work: Making) -> Iterator[Update]:
         task = work.task

@@ -63,7 +63,6 @@ def build(studio: Studio, tab: gr.Tab, choosers: dict[str, Any]) -> None:
     def show(chosen: str) -> Any:
         with told():
             return card(studio, chosen)
-        return gr.skip()
 
     def make(chosen: str, request: gr.Request) -> Iterator[dict[Any, Any]]:
         with told():
@@ -86,7 +85,6 @@ def build(studio: Studio, tab: gr.Tab, choosers: dict[str, Any]) -> None:
             lists = [gr.update(choices=names, value=title), *(gr.update(choices=names) for _ in choosers["names"])]
             asked = [gr.update(choices=names[1:], value=names[1:], visible=True) for _ in choosers["judges"]]
             return [*lists, *asked, found]
-        return gr.skip()
 
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": 8}
     tab.select(show, name, shown, **quiet)

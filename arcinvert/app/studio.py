@@ -68,8 +68,6 @@ class Studio:
         self._examples: dict[str, Target] = {}
         self._tasks: dict[str, Task[Any]] = {}
         self._engine, self._loading = threading.Lock(), threading.RLock()
-        self._temporary = tempfile.TemporaryDirectory(prefix="arcinvert-app-")
-        self.folder = Path(self._temporary.name)
         if checkpoint is not None:
             self.add(checkpoint, "named on the command line")
         self.add(default_checkpoint(), "ships with arcinvert", name="default")
@@ -77,6 +75,8 @@ class Studio:
             self.add(judge, "named on the command line")
         for known in sorted({*PACKS, *KNOWN}):
             self._add_installed(known)
+        self._temporary = tempfile.TemporaryDirectory(prefix="arcinvert-app-")
+        self.folder = Path(self._temporary.name)
 
     def _add_installed(self, name: str) -> None:
         try:

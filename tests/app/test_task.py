@@ -14,7 +14,7 @@ SOON = 10.0
 def until(task: Task, wanted: Callable[[], bool]) -> None:
     """Wait for something, in events and not by the clock."""
     seen = 0
-    for _ in range(1000):
+    for _ in range(100):
         if wanted():
             return
         seen = task.news(seen, 0.1)
@@ -81,12 +81,13 @@ def test_only_one_works_at_a_time() -> None:
 
 @pytest.mark.parametrize("state", [WORKING, PAUSED, WAITING])
 def test_what_is_ended_ends(state: str) -> None:
-    engine, gate = threading.Lock(), threading.Semaphore(1)
+    engine, gate = threading.Lock(), threading.Semaphore(0)
     if state == WAITING:
         engine.acquire()
     task: Task = Task(engine, stepping(gate, 100))
     if state == PAUSED:
         task.pause()
+        gate.release()
     until(task, lambda: task.state == state)
     task.end()
     gate.release()
@@ -98,7 +99,9 @@ def test_what_is_ended_ends(state: str) -> None:
 
 
 def test_patience_with_a_paused_task_ends() -> None:
-    task: Task = Task(threading.Lock(), stepping(threading.Semaphore(9), 9), patience=0.05)
+    gate = threading.Semaphore(0)
+    task: Task = Task(threading.Lock(), stepping(gate, 9), patience=0.05)
     task.pause()
+    gate.release()
     with pytest.raises(Ended):
         task.result.result(SOON)

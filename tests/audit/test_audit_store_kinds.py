@@ -12,6 +12,7 @@ import os
 import tarfile
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 import numpy as np
 import pytest
@@ -43,6 +44,23 @@ def told(report: LeakageReport) -> dict[str, Any]:
         del found[name]
     del found["store"]["kind"], found["store"]["name"]
     return found
+
+
+def in_postgres(server: str, templates: np.ndarray, names: list[str]) -> str:
+    """The address of a new database that holds them as pgvector's columns."""
+    import psycopg
+
+    name = f"kinds{len(templates)}"
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f"drop database if exists {name}")
+        connection.execute(f"create database {name}")
+    address = urlunsplit(urlsplit(server)._replace(path=f"/{name}"))
+    with psycopg.connect(address, autocommit=True) as connection:
+        connection.execute("create extension vector")
+        connection.execute(f"create table f (embedding vector({templates.shape[1]}), identity text)")
+        for row, person in zip(templates, names, strict=True):
+            connection.execute("insert into f values (%s, %s)", (str(row.tolist()), person))
+    return address
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +107,24 @@ def test_the_same_report_is_written(
     assert reports[2] == reports[0]
 
 
+def test_postgres_gives_the_same_report(
+    postgres: str,
+    templates: np.ndarray,
+    tiny_recognizer: Recognizer,
+    small_prior: FacePrior,
+    tiny_calibration: Calibration,
+    tiny_faces: Path,
+    tmp_path: Path,
+) -> None:
+    config = AuditConfig(sample=3, steps=2, calibration_faces=tiny_faces, photos=tiny_faces)
+    places = [in_postgres(postgres, templates, NAMES), str(writing.write_store("npz", tmp_path, templates, NAMES))]
+    first, second = (
+        told(audit(open_store(place), tiny_recognizer, config=config, prior=small_prior, calibration=tiny_calibration))
+        for place in places
+    )
+    assert first == second
+
+
 @pytest.fixture(scope="module")
 def held_out(test_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The first two pictures of the last identities of the archive, ``NNNNN/KK.jpg``."""
@@ -106,7 +142,9 @@ def held_out(test_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_real_templates_give_the_same_report_in_every_kind(held_out: Path, test_data: Path, tmp_path: Path) -> None:
+def test_real_templates_give_the_same_report_in_every_kind(
+    held_out: Path, test_data: Path, tmp_path: Path, postgres: str
+) -> None:
     named = os.environ.get("ARCINVERT_AUDIT_CHECKPOINT")
     attacked, steps = Recognizer.load(named), int(os.environ.get("ARCINVERT_AUDIT_STEPS", "2"))
     judge = Recognizer.load(test_data / "models" / "mobileface-v3.onnx")
@@ -119,6 +157,8 @@ def test_real_templates_give_the_same_report_in_every_kind(held_out: Path, test_
         (tmp_path / kind).mkdir()
         store = open_store(str(writing.write_store(kind, tmp_path / kind, rows, names)))
         reports[kind] = told(audit(store, attacked, judges={"mobileface-v3": judge}, config=config))
+    store = open_store(in_postgres(postgres, rows, names))
+    reports["postgres"] = told(audit(store, attacked, judges={"mobileface-v3": judge}, config=config))
     for kind, report in reports.items():
         assert report == reports["npy"], kind
     for judged in reports["npy"]["judges"]:

@@ -118,8 +118,9 @@ def specs_of(entries: Sequence[Entry]) -> list[str]:
 
 
 def strictest_fmr(entries: Sequence[Entry]) -> float:
-    """The smallest false match rate of any row."""
-    return min((float(row["fmr"]) for entry in entries for row in rows_of(entry)), default=1e-3)
+    """The smallest false match rate of any row that a threshold could be had for."""
+    found = (float(row["fmr"]) for entry in entries for row in rows_of(entry) if row["sar"] is not None)
+    return min(found, default=1e-3)
 
 
 def _accepted(entry: Entry, judge: str, fmr: float) -> Markup:

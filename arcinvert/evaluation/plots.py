@@ -69,14 +69,14 @@ def roc(path: Path, scores: Mapping[str, Scored]) -> None:
         UsageError, EnvironmentProblem: see :func:`check_output`.
     """
     curves = {name: sample_curve(scored) for name, scored in scores.items()}
-    with _figure(path, 6.4, 5.0) as figure:
+    with drawing(path, 6.4, 5.0) as figure:
         axes = figure.add_subplot()
         for number, (name, curve) in enumerate(curves.items()):
             _line(axes, number, name, curve, curve.tar, curve.low, curve.high)
         axes.set(xscale="log", xlim=(None, 1), ylim=(-0.02, 1.02))
         axes.set(xlabel="false match rate (FMR)", ylabel="true accept rate (TAR)")
         figure.legend(loc="outside upper center", handlelength=3)
-        _footnote(figure, PAIRS_NOTE)
+        footnote(figure, PAIRS_NOTE)
 
 
 def det(path: Path, scores: Mapping[str, Scored]) -> None:
@@ -89,7 +89,7 @@ def det(path: Path, scores: Mapping[str, Scored]) -> None:
     curves = {name: sample_curve(scored) for name, scored in scores.items()}
     # Half a pair: where none is refused the line ends, and the interval goes on to the edge.
     floor = min(0.5 / curve.genuine for curve in curves.values())
-    with _figure(path, 6.4, 5.0) as figure:
+    with drawing(path, 6.4, 5.0) as figure:
         axes = figure.add_subplot()
         for number, (name, curve) in enumerate(curves.items()):
             refused = np.where(curve.tar < 1, 1 - curve.tar, np.nan)
@@ -97,7 +97,7 @@ def det(path: Path, scores: Mapping[str, Scored]) -> None:
         axes.set(xscale="log", yscale="log", xlim=(None, 1), ylim=(floor, 1.2))
         axes.set(xlabel="false match rate (FMR)", ylabel="false non-match rate (FNMR)")
         figure.legend(loc="outside upper center", handlelength=3)
-        _footnote(figure, PAIRS_NOTE)
+        footnote(figure, PAIRS_NOTE)
 
 
 def angles(path: Path, scores: Mapping[str, Scored]) -> None:
@@ -112,7 +112,7 @@ def angles(path: Path, scores: Mapping[str, Scored]) -> None:
     low = np.floor(min(values.min() for pair in found.values() for values in pair))
     high = np.ceil(max(values.max() for pair in found.values() for values in pair))
     edges = np.arange(low, max(high, low + 1) + 1)
-    with _figure(path, 6.4, 1.2 + 2.8 * len(found)) as figure:
+    with drawing(path, 6.4, 1.2 + 2.8 * len(found)) as figure:
         panels = figure.subplots(len(found), 1, sharex=True, squeeze=False)[:, 0]
         for axes, (name, pair) in zip(panels, found.items(), strict=True):
             for number, (kind, values) in enumerate(zip(("genuine", "impostor"), pair, strict=True)):
@@ -122,10 +122,10 @@ def angles(path: Path, scores: Mapping[str, Scored]) -> None:
                 axes.hist(values, edges, density=True, histtype="step", linewidth=1.6, linestyle=DASHES[number], **look)
                 axes.axvline(values.mean(), 0, 0.8, color=COLOURS[number], linewidth=1, linestyle=DASHES[number])
             # The legend lies above the bars and the lines of the means.
-            axes.set(title=_plain(name), ylabel="share a degree", ylim=(0, 1.3 * axes.get_ylim()[1]))
+            axes.set(title=plain(name), ylabel="share a degree", ylim=(0, 1.3 * axes.get_ylim()[1]))
             axes.legend(loc="upper center", ncols=2, columnspacing=1.2, handlelength=1.5, fontsize=9)
         panels[-1].set_xlabel("angle between embeddings, degrees")
-        _footnote(figure, "upright lines: means; ±: standard deviation")
+        footnote(figure, "upright lines: means; ±: standard deviation")
 
 
 def cmc(path: Path, rates: Mapping[str, tuple[Sequence[float], int]]) -> None:
@@ -138,7 +138,7 @@ def cmc(path: Path, rates: Mapping[str, tuple[Sequence[float], int]]) -> None:
     Raises:
         UsageError, EnvironmentProblem: see :func:`check_output`.
     """
-    with _figure(path, 6.4, 5.0) as figure:
+    with drawing(path, 6.4, 5.0) as figure:
         axes = figure.add_subplot()
         for number, (name, (found, probes)) in enumerate(rates.items()):
             share = np.asarray(found, np.float64)
@@ -149,13 +149,13 @@ def cmc(path: Path, rates: Mapping[str, tuple[Sequence[float], int]]) -> None:
                 "markersize": 4,
                 "linestyle": DASHES[number % len(DASHES)],
             }
-            axes.plot(places, share, label=f"{_plain(name)}: {probes:,} probes, rank 1 {share[0]:.3f}", **look, **style)
+            axes.plot(places, share, label=f"{plain(name)}: {probes:,} probes, rank 1 {share[0]:.3f}", **look, **style)
             axes.fill_between(places, *proportion_bounds(share, probes), alpha=0.15, linewidth=0, **look)
         axes.locator_params(axis="x", integer=True)
         axes.set(xlabel="rank", ylabel="share of probes found by this rank")
         axes.set_ylim(None, min(1.01, axes.get_ylim()[1]))
         figure.legend(loc="outside upper center", handlelength=3)
-        _footnote(figure, "bands: 95 % Wilson intervals, as if probes were independent")
+        footnote(figure, "bands: 95 % Wilson intervals, as if probes were independent")
 
 
 def logits(path: Path, curves: Mapping[str, tuple[Doubles, Doubles]], *, scale: float) -> None:
@@ -169,7 +169,7 @@ def logits(path: Path, curves: Mapping[str, tuple[Doubles, Doubles]], *, scale: 
     Raises:
         UsageError, EnvironmentProblem: see :func:`check_output`.
     """
-    with _figure(path, 6.4, 5.0) as figure:
+    with drawing(path, 6.4, 5.0) as figure:
         axes = figure.add_subplot()
         for number, (name, (angle, logit)) in enumerate(curves.items()):
             look: dict[str, Any] = {"color": COLOURS[number % len(COLOURS)], "linestyle": DASHES[number % len(DASHES)]}
@@ -178,7 +178,7 @@ def logits(path: Path, curves: Mapping[str, tuple[Doubles, Doubles]], *, scale: 
                 "markevery": (3 * number, 24),
                 "markersize": 5,
             }
-            axes.plot(angle, logit, label=_plain(name), linewidth=1.8, **look, **marks)
+            axes.plot(angle, logit, label=plain(name), linewidth=1.8, **look, **marks)
         axes.margins(x=0)
         axes.set(xlabel="angle to the centre of the right class, degrees", ylabel=f"target logit (scale {scale:g})")
         axes.set_title("Target logits of the margins (m1, m2, m3)")
@@ -198,7 +198,7 @@ def toy(path: Path, panels: Mapping[str, tuple[Doubles, NDArray[np.int64], Doubl
     Raises:
         UsageError, EnvironmentProblem: see :func:`check_output`.
     """
-    with _figure(path, 4.4 * len(panels), 5.0) as figure:
+    with drawing(path, 4.4 * len(panels), 5.0) as figure:
         figure.set_layout_engine("constrained", h_pad=0.12)
         for place, (axes, (name, (points, labels, centres))) in enumerate(
             zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True)
@@ -220,29 +220,30 @@ def toy(path: Path, panels: Mapping[str, tuple[Doubles, NDArray[np.int64], Doubl
                 )
                 axes.text(*(1.2 * centre), str(label + 1), ha="center", va="center", weight="bold", fontsize=11, **look)
             axes.set(xlim=(-1.35, 1.35), ylim=(-1.35, 1.35), aspect="equal", xticks=[], yticks=[])
-            axes.set_title(_plain(name), fontsize=10)
+            axes.set_title(plain(name), fontsize=10)
             axes.spines[:].set_visible(False)
 
 
 def _line(axes: "Axes", number: int, name: str, curve: Curve, middle: Doubles, low: Doubles, high: Doubles) -> None:
     look: dict[str, Any] = {"color": COLOURS[number % len(COLOURS)], "linestyle": DASHES[number % len(DASHES)]}
-    label = f"{_plain(name)}: {curve.genuine:,} genuine, {curve.impostor:,} impostor pairs"
+    label = f"{plain(name)}: {curve.genuine:,} genuine, {curve.impostor:,} impostor pairs"
     axes.plot(curve.fmr, middle, linewidth=1.6, alpha=0.35, **look)
     axes.plot(curve.fmr, np.where(curve.fmr >= curve.sure_from, middle, np.nan), linewidth=1.8, label=label, **look)
     axes.fill_between(curve.fmr, low, high, color=look["color"], alpha=0.15, linewidth=0)
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
     """A name as matplotlib is to write it: no formula between dollars, and not hidden for a leading underscore."""
     return ("\u200a" if name.startswith("_") else "") + name.replace("$", r"\$")
 
 
-def _footnote(figure: "Figure", text: str) -> None:
+def footnote(figure: "Figure", text: str) -> None:
+    """Small grey text below everything."""
     figure.supxlabel(text, fontsize=8, color="#555555")
 
 
 @contextmanager
-def _figure(path: Path, width: float, height: float) -> Iterator["Figure"]:
+def drawing(path: Path, width: float, height: float) -> Iterator["Figure"]:
     """A figure (inches) that is written when the block ends; matplotlib's settings are as they were."""
     check_output(path)
     import matplotlib

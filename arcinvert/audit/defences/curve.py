@@ -31,18 +31,18 @@ def trade_off(path: Path, rows: Sequence[TradeOff], *, judge: str, fmr: float) -
             lines.setdefault((scheme, row.key_known), []).append((tar, found[0], setting))
     if not lines:
         raise InputError(f"no defence has both a TAR and a SAR by {judge!r} at FMR {fmr:g}")
-    with plots._figure(path, 7.6, 5.4) as figure:
+    with plots.drawing(path, 7.6, 5.4) as figure:
         axes = figure.add_subplot()
         schemes = list(dict.fromkeys(scheme for scheme, _ in lines))
         for (scheme, known), points in lines.items():
             _line(axes, schemes.index(scheme), scheme, known, points)
         axes.set(xlim=(-0.02, 1.04), ylim=(-0.02, 1.04))
         axes.set(xlabel=f"accuracy kept: TAR at FMR {fmr:g} among protected templates")
-        axes.set(ylabel=f"attack left: type I SAR at FMR {fmr:g} by {plots._plain(judge)}")
+        axes.set(ylabel=f"attack left: type I SAR at FMR {fmr:g} by {plots.plain(judge)}")
         figure.legend(loc="outside right upper", fontsize=8, handlelength=2.5)
         tried = sorted({left.tried for points in lines.values() for _, left, _ in points})
         counts = f"{tried[0]}" if len(tried) == 1 else f"{tried[0]} to {tried[-1]}"
-        plots._footnote(figure, f"good is down on the right; bars: 95 % Wilson intervals over {counts} attempts")
+        plots.footnote(figure, f"good is down on the right; bars: 95 % Wilson intervals over {counts} attempts")
 
 
 def _line(axes: Any, number: int, scheme: str, known: bool, points: Sequence[tuple[float, Left, str]]) -> None:
@@ -56,7 +56,7 @@ def _line(axes: Any, number: int, scheme: str, known: bool, points: Sequence[tup
         [row["high"] - rate for rate, row in zip(up, shown, strict=True)],
     ]
     look: dict[str, Any] = {
-        "label": plots._plain(scheme if known else f"{scheme}, key not known"),
+        "label": plots.plain(scheme if known else f"{scheme}, key not known"),
         "color": plots.COLOURS[number % len(plots.COLOURS)],
         "marker": plots.MARKERS[(number + number // len(plots.COLOURS)) % len(plots.MARKERS)],
         "markerfacecolor": None if known else "white",
@@ -65,4 +65,4 @@ def _line(axes: Any, number: int, scheme: str, known: bool, points: Sequence[tup
     axes.errorbar(across, up, yerr=bars, markersize=5, capsize=2, elinewidth=0.8, **look)
     if len(points) > 1:
         for x, y, (_, _, setting) in zip(across, up, points, strict=True):
-            axes.annotate(plots._plain(setting), (x, y), (-5, 4), textcoords="offset points", fontsize=7, ha="right")
+            axes.annotate(plots.plain(setting), (x, y), (-5, 4), textcoords="offset points", fontsize=7, ha="right")

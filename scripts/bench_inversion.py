@@ -196,7 +196,7 @@ def main() -> None:
         own = float(torch.cat(cosines).mean())
         return torch.cat(parts), {"steps": steps, "seconds": seconds, "own_cosine": own}
 
-    print(f"{len(attacked)} targets; {len(reference)} other held-out identities fix the thresholds")
+    print(f"{len(attacked)} targets; {len(reference)} other held-out identities fix the thresholds\n")
     heads = [f"{judge.name}: cosine, type I at FMR 1e-2, 1e-3, type II at 1e-2" for judge in judges]
     print("| run | steps | s/face | own cosine | found | " + " | ".join(heads) + " |")
     print("|---|---|---|---|---|" + "---|" * len(judges))
@@ -230,7 +230,7 @@ def main() -> None:
     record("bound: the same, with detail", to_bytes(prior.render(codes)))
     record("control: a real second photo", faces.images[[row + 1 for row in enrolled_rows]])
     if options.poses:
-        print("yaw, " + ", ".join(f"{what}: {share:.3f}" for what, share in report["poses"].items()))
+        print("\nyaw, " + ", ".join(f"{what}: {share:.3f}" for what, share in report["poses"].items()))
     if options.race:
         report["race"] = race(recognizer, prior, calibration, target[:8], options, judges, templates)
     if options.json:

@@ -28,8 +28,9 @@ SIGNS = {"info": "i", "warning": "!", "problem": "✘"}
 
 def example_store(studio: Studio, name: str) -> Path:
     """A store of synthetic people, as a recognizer knows them."""
-    path = studio.folder / f"{studio.names.index(name)}-{EXAMPLE}"
+    path = studio.folder / f"store-{studio.names.index(name)}" / EXAMPLE
     if not path.is_file():
+        path.parent.mkdir(exist_ok=True)
         first = np.unique(studio.prior.labels.cpu().numpy(), return_index=True)[1][:PEOPLE]
         with torch.no_grad():
             codes = torch.cat([studio.prior.coefficients(slice(row, row + 1)) for row in first.tolist()])
@@ -144,6 +145,7 @@ def build(studio: Studio, tab: gr.Tab) -> dict[str, Any]:
     for event in (look.click, file.change, path.submit, tab.select):
         event(looked, given, seen, **quiet)
     go.click(None, None, None, js=to("audit-status"), **quiet)
-    go.click(run, [*given, judges, sample, steps, faces], [seen, status, report, stop], **quiet)
+    ran = go.click(run, [*given, judges, sample, steps, faces], [seen, status, report, stop], **quiet)
+    ran.success(None, None, None, js=to("report"), **quiet)
     stop.click(leave, None, None, queue=False, **quiet)
     return {"name": name, "judges": judges}

@@ -89,24 +89,24 @@ def curve(
 
 def scale(cosine: float | None, thresholds: Sequence[Threshold]) -> Markup:
     """A cosine on a line from -0.2 to 1, with a recognizer's thresholds as marks."""
-    height = 64
+    height = 90
 
     def x(value: float) -> float:
         return 10 + (WIDTH - 20) * (min(max(value, LOWEST), 1.0) - LOWEST) / (1 - LOWEST)
 
-    parts, marks = [_line(10, 34, WIDTH - 10, 34, class_="ai-track")], []
+    parts, marks = [_line(10, 46, WIDTH - 10, 46, class_="ai-track")], []
     for place, threshold in enumerate(sorted(thresholds, key=lambda t: -t.fmr)):
         if threshold.threshold is not None:
             at = x(threshold.threshold)
-            marks.append(_line(at, 22, at, 46, class_="ai-mark"))
+            marks.append(_line(at, 32, at, 60, class_="ai-mark"))
             side = ("end", 8) if place == 0 else ("start", -8)
-            marks.append(_label(odds(threshold.fmr), at + side[1], 16, side[0]))
+            marks.append(_label(odds(threshold.fmr), at + side[1], 24, side[0]))
     if cosine is not None:
-        parts.append(_line(10, 34, x(cosine), 34, class_="ai-fill"))
-        marks.append(tag("circle", cx=f"{x(cosine):.1f}", cy="34", r="9", class_="ai-dot"))
-        marks.append(_label(f"{cosine:.2f}", x(cosine), 64, "middle"))
+        parts.append(_line(10, 46, x(cosine), 46, class_="ai-fill"))
+        marks.append(tag("circle", cx=f"{x(cosine):.1f}", cy="46", r="9", class_="ai-dot"))
+        marks.append(_label(f"{cosine:.2f}", x(cosine), 82, "middle"))
     said = "no picture to compare with" if cosine is None else f"cosine {cosine:.2f}"
-    return _svg([*parts, *marks], WIDTH, height + 6, f"Scale from -0.2 to 1: {said}")
+    return _svg([*parts, *marks], WIDTH, height, f"Scale from -0.2 to 1: {said}")
 
 
 def verdict(cosine: float, threshold: Threshold) -> Markup:

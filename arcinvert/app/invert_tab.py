@@ -17,7 +17,7 @@ from arcinvert.errors import InputError
 from arcinvert.inversion.controls import LARGEST
 from arcinvert.inversion.presets import CONTROLLED
 
-FREE, OWN = "as it comes", "my own angles"
+FREE, OWN = "any", "my own angles"
 POSE_CHOICES = [FREE, "frontal", "left", "right", "up", "down", OWN]
 EXPRESSION_CHOICES = [FREE, "neutral", "smile"]
 PRESET_CHOICES = [

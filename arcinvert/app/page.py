@@ -89,8 +89,9 @@ def launch(studio: Studio, *, port: int | None = None) -> Any:
             ssr_mode=False,
             enable_monitoring=False,
         )
-    except OSError as error:
-        raise EnvironmentProblem(f"cannot serve the page on {HOST}, port {port or 7860}: {error}") from None
+    except OSError:
+        wanted = "of the ports from 7860 to 7959 none is free" if port is None else f"port {port} is taken"
+        raise EnvironmentProblem(f"cannot serve the page on {HOST}: {wanted}; choose one with --port") from None
     return page
 
 

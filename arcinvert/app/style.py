@@ -57,11 +57,11 @@ STYLE = """
   background: Canvas; }
 :focus-visible { outline: 3px solid #0072b2 !important; outline-offset: 2px; }
 .dark :focus-visible { outline-color: #56b4e9 !important; }
-footer { display: none !important; }
+footer, #files button[aria-label^="Remove"], #files .label-clear-button { display: none !important; }
 @media (prefers-reduced-motion: reduce) { * { animation: none !important; transition: none !important; } }
 @media (max-width: 640px) {
   .tab-container button { padding: 0 9px !important; }
-  .ai-svg text { font-size: 24px; }
+  .ai-svg text { font-size: 23px; }
   .ai-row { gap: 10px; }
   .ai-head h1 { font-size: 1.35rem; }
 }

@@ -104,6 +104,7 @@ def test_the_manifest_says_what_was_done(two_by_two: tuple[Path, dict[str, Any]]
         "batch_size": 4,
         "pose": None,
         "expression": None,
+        "precision": "float32",
         "min_cosine": None,
         "retries": 2,
         "report": False,

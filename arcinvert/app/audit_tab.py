@@ -20,23 +20,44 @@ from arcinvert.audit.page.markup import Markup, tag
 from arcinvert.audit.stores import Scan, Store, scan
 from arcinvert.errors import InputError
 from arcinvert.inversion.invert import to_bytes
+from arcinvert.inversion.sheets import write_png
 from arcinvert.photos import save_embeddings
 
-EXAMPLE, PEOPLE = "example-store.npy", 24
+EXAMPLE, PEOPLE = "example-store.npy", 12
+DEFENCES = (
+    "noise:0.1",
+    "truncate:64",
+    "int8",
+    "pq:8",
+    "sign",
+    "rotate:KEY",
+    "biohash:KEY",
+    "polyprotect:KEY",
+    "mlphash:KEY",
+)
 SIGNS = {"info": "i", "warning": "!", "problem": "✘"}
 
 
-def example_store(studio: Studio, name: str) -> Path:
-    """A store of synthetic people, as a recognizer knows them."""
-    path = studio.folder / f"store-{studio.names.index(name)}" / EXAMPLE
+def example_store(studio: Studio, name: str) -> tuple[Path, Path]:
+    """A store of synthetic people, two templates each, as a recognizer knows them; and the folder of their photos."""
+    folder = studio.folder / f"store-{studio.names.index(name)}"
+    path, photos = folder / EXAMPLE, folder / "photos"
     if not path.is_file():
-        path.parent.mkdir(exist_ok=True)
-        first = np.unique(studio.prior.labels.cpu().numpy(), return_index=True)[1][:PEOPLE]
+        labels = studio.prior.labels.cpu().numpy()
+        shown = [
+            (row, f"person-{label}")
+            for label in np.unique(labels)[:PEOPLE]
+            for row in np.flatnonzero(labels == label)[:2]
+        ]
         with torch.no_grad():
-            codes = torch.cat([studio.prior.coefficients(slice(row, row + 1)) for row in first.tolist()])
-            images = to_bytes(studio.prior.render(codes)).permute(0, 3, 1, 2)
-        save_embeddings(path, studio.recognizer(name).embed(images).cpu().numpy())
-    return path
+            codes = torch.cat([studio.prior.coefficients(slice(int(row), int(row) + 1)) for row, _ in shown])
+            images = to_bytes(studio.prior.render(codes)).cpu()
+        for number, ((_, person), image) in enumerate(zip(shown, images, strict=True)):
+            (photos / person).mkdir(parents=True, exist_ok=True)
+            write_png(photos / person / f"{number:02d}.png", image)
+        path.with_name(f"{path.stem}.labels.txt").write_text("".join(f"{person}\n" for _, person in shown))
+        save_embeddings(path, studio.recognizer(name).embed(images.permute(0, 3, 1, 2)).cpu().numpy())
+    return path, photos
 
 
 def findings(store: Store, found: Scan) -> Markup:
@@ -96,6 +117,14 @@ def build(studio: Studio, tab: gr.Tab) -> dict[str, Any]:
             judges = gr.CheckboxGroup(others, value=others, label="Judges to ask", visible=bool(others))
             sample = gr.Slider(2, 200, 8, step=1, label="People to attack (more: surer, slower)", elem_id="sample")
             steps = gr.Slider(5, 100, 60, step=5, label="Steps for each", elem_id="audit-steps")
+            photos = gr.Textbox(
+                label="Folder of the enrolled photos on this machine, one folder a person: judges compare with these",
+                placeholder="photos/",
+                elem_id="photos",
+            )
+            defences = gr.Dropdown(
+                list(DEFENCES), value=[], multiselect=True, allow_custom_value=True, label="Also behind a defence"
+            )
             faces = gr.Checkbox(False, label="Show the reconstructed faces in the report")
             look = gr.Button("Look at it", elem_id="look")
             go = gr.Button("Run the audit", variant="primary", elem_id="audit")
@@ -106,7 +135,7 @@ def build(studio: Studio, tab: gr.Tab) -> dict[str, Any]:
     report = gr.HTML("", elem_id="report")
 
     def source_of(uploaded: str | None, typed: str, chosen: str) -> str:
-        source = uploaded or (typed or "").strip() or str(example_store(studio, chosen))
+        source = uploaded or (typed or "").strip() or str(example_store(studio, chosen)[0])
         if uploaded and Path(uploaded).stat().st_size > LARGEST:
             raise InputError(f"expected a file of at most {LARGEST >> 20} MB; give the path of a larger one instead")
         return source
@@ -117,14 +146,19 @@ def build(studio: Studio, tab: gr.Tab) -> dict[str, Any]:
             return findings(store, scan(store))
 
     def run(
-        uploaded: str | None, typed: str, chosen: str, asked: list[str], count: float, many: float, show: bool,
-        request: gr.Request,
+        uploaded: str | None, typed: str, chosen: str, enrolled: str, asked: list[str], behind: list[str],
+        count: float, many: float, show: bool, request: gr.Request,
     ) -> Iterator[dict[Any, Any]]:  # fmt: skip
         with told():
             source = source_of(uploaded, typed, chosen)
             store = open_store(source)
             yield {seen: findings(store, scan(store)), report: "", stop: gr.update(visible=True)}
-            config = AuditConfig(sample=int(count), steps=int(many), show_faces=show)
+            place = Path(enrolled.strip()) if (enrolled or "").strip() else None
+            if source == str(example_store(studio, chosen)[0]):
+                place = example_store(studio, chosen)[1]
+            config = AuditConfig(
+                sample=int(count), steps=int(many), show_faces=show, photos=place, defences=tuple(behind or ())
+            )
             task = studio.begin(visitor(request), lambda task: report_of(studio, source, chosen, asked, config, task))
             for _ in followed(task):
                 yield {status: advance(task)}
@@ -145,7 +179,7 @@ def build(studio: Studio, tab: gr.Tab) -> dict[str, Any]:
     for event in (look.click, file.change, path.submit, tab.select):
         event(looked, given, seen, **quiet)
     go.click(None, None, None, js=to("audit-status"), **quiet)
-    ran = go.click(run, [*given, judges, sample, steps, faces], [seen, status, report, stop], **quiet)
+    ran = go.click(run, [*given, photos, judges, defences, sample, steps, faces], [seen, status, report, stop], **quiet)
     ran.success(None, None, None, js=to("report"), **quiet)
     stop.click(leave, None, None, queue=False, **quiet)
     return {"name": name, "judges": judges}

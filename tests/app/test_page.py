@@ -148,6 +148,10 @@ def test_an_audit(page: Any) -> None:
     report = page.frame_locator("#report iframe").locator("body")
     report.wait_for()
     assert "tiny" in report.inner_text()
+    # The example brings photos: another recogniser can judge, against what was enrolled and against another photo.
+    said = report.inner_text()
+    assert "type II" in said
+    assert "judged by default" in said
     page.get_by_role("tab", name="Recognisers").click()
     page.wait_for_selector("#recogniser-card dl")
     assert "iresnet18" in page.inner_text("#recogniser-card")
@@ -171,3 +175,39 @@ def test_a_second_visitor_waits_and_who_closes_the_tab_stops(browser: Any, addre
     assert task.result.done()
     assert task.result.exception() is not None  # it was ended, not finished
     second.close()
+
+
+def test_a_recogniser_is_added_and_calibrated_in_the_page(page: Any, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.safetensors"
+    shutil.copy(tiny_checkpoint, other)
+    page.get_by_role("tab", name="Recognisers").click()
+    field = page.get_by_label("Add one")
+    field.fill(str(tmp_path / "nothing.safetensors"))
+    page.click("#add")
+    page.get_by_text("nothing.safetensors", exact=False).last.wait_for()
+    field.fill(str(other))
+    page.click("#add")
+    page.wait_for_function("() => document.querySelector('#recogniser-card').innerText.includes('other')")
+    page.get_by_role("button", name="Calibrate it").click()
+    page.wait_for_function(
+        "() => document.querySelector('#calibration').innerText.includes('calibrated')", timeout=SOON
+    )
+
+
+def test_a_row_of_an_archive_by_the_keyboard_alone(page: Any, tmp_path: Path) -> None:
+    rows = np.random.default_rng(1).normal(size=(3, 16)).astype(np.float32)
+    np.savez(tmp_path / "rows.npz", embeddings=rows)
+    before = page.locator("#stage img").first.get_attribute("src")
+    page.set_input_files("#drop input", tmp_path / "rows.npz")
+    page.wait_for_function(
+        "before => (document.querySelector('#stage img') || {}).src != before", arg=before, timeout=SOON
+    )
+    fill(page, "steps", 5)
+    page.locator("body").click(position={"x": 2, "y": 2})
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        if page.evaluate("() => document.activeElement.id == 'go'"):
+            break
+    assert page.evaluate("() => document.activeElement.id") == "go"
+    page.keyboard.press("Enter")
+    page.wait_for_function("() => document.querySelector('#status').innerText.includes('Done')", timeout=SOON)

@@ -168,7 +168,7 @@ def build(studio: Studio, tab: gr.Tab) -> dict[str, Any]:
                 yield {stop: gr.update(visible=False), status: ""}
             yield {
                 report: framed(written),
-                status: remark("Done. The report is below, as `arcinvert audit` writes it."),
+                status: remark("Done. The report is below; the command line writes the same."),
             }
 
     def leave(request: gr.Request) -> None:

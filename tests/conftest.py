@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,13 @@ TINY_PICTURES = 6
 
 # The networks here are tiny: a second thread gains nothing, and waits for the first on a busy machine.
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def denormals() -> Iterator[None]:
+    """A command sets the process to take the smallest numbers for 0; the next test must not inherit that."""
+    yield
+    torch.set_flush_denormal(False)
 
 
 @pytest.fixture(scope="session", autouse=True)

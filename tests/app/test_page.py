@@ -10,6 +10,7 @@ import pytest
 
 from arcinvert.app.studio import Studio
 from arcinvert.calibration import Calibration
+from arcinvert.checkpoint import load_checkpoint, save_checkpoint
 from arcinvert.faceprior import FacePrior
 
 pytest.importorskip("gradio", minversion="6.0", reason="needs gradio 6: pip install 'arcinvert[app]'")
@@ -178,8 +179,8 @@ def test_a_second_visitor_waits_and_who_closes_the_tab_stops(browser: Any, addre
 
 
 def test_a_recogniser_is_added_and_calibrated_in_the_page(page: Any, tiny_checkpoint: Path, tmp_path: Path) -> None:
-    other = tmp_path / "other.safetensors"
-    shutil.copy(tiny_checkpoint, other)
+    stored, other = load_checkpoint(tiny_checkpoint), tmp_path / "other.safetensors"
+    save_checkpoint(other, dict(stored.header) | {"note": "of another digest"}, stored.tensors)
     page.get_by_role("tab", name="Recognisers").click()
     field = page.get_by_label("Add one")
     field.fill(str(tmp_path / "nothing.safetensors"))

@@ -98,7 +98,7 @@ def inverted(page: Any, steps: int) -> str:
 
 def test_the_example_to_the_end_and_another_pose(page: Any, address: str) -> None:
     free = inverted(page, 10)
-    assert "step" in page.inner_text("#stage")
+    assert "step 10" in page.inner_text("#stage")
     assert page.is_visible("#files")
     assert "manifest" in page.inner_text("#files")
     page.locator("#moment input[type=number]").fill("0")

@@ -8,6 +8,7 @@ Calibration shows a recognizer the faces of the face prior and keeps
 - how it sees them through the face basis: ridge regression from the embedding of a face to the
   embedding of what the basis keeps of it. The basis is soft; an image of it that matched the
   face's own embedding fully would do so by false detail;
+- what the maps of a few layers are for a given embedding (:mod:`arcinvert.features`);
 - statistics of the input of each BatchNorm layer, and of the output of each convolution whose
   BatchNorm has been folded away: mean and variance per channel, and, for the first layers, per
   channel and position (kept on a grid of at most 28x28).
@@ -25,10 +26,11 @@ from torch.nn.functional import adaptive_avg_pool2d, normalize
 from arcinvert.checkpoint import load_checkpoint, save_checkpoint
 from arcinvert.errors import CheckpointError, EnvironmentProblem, InputError
 from arcinvert.faceprior import FacePrior
+from arcinvert.features import ExpectedFeatures, FeatureRegression, medium_layers
 from arcinvert.importers import open_checkpoint
 from arcinvert.importers.names import cache_folder
 from arcinvert.progress import Progress, silent
-from arcinvert.recognizer import Recognizer
+from arcinvert.recognizer import BESIDE, Recognizer
 
 GRID = 28
 RIDGES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0, 3.0, 10.0, 30.0)
@@ -44,6 +46,7 @@ class Calibration:
         bias: (K,).
         residual: (K,) standard deviation of the coefficients around their prediction.
         drawn_weight, drawn_bias: (D, D) and (D,) of the regression behind :meth:`drawn`.
+        features: what the maps of a few layers are expected to be.
         channel_mean, channel_var: layer -> (C,).
         location_mean, location_var: layer -> (C, h, w), at most 28x28.
         prior_digest: of the face prior whose coefficients these are.
@@ -55,6 +58,7 @@ class Calibration:
     residual: Tensor
     drawn_weight: Tensor
     drawn_bias: Tensor
+    features: ExpectedFeatures
     channel_mean: dict[str, Tensor] = field(repr=False)
     channel_var: dict[str, Tensor] = field(repr=False)
     location_mean: dict[str, Tensor] = field(repr=False)
@@ -71,13 +75,14 @@ class Calibration:
         return normalize(embeddings @ self.drawn_weight + self.drawn_bias)
 
     def to_tensors(self) -> dict[str, Tensor]:
-        """As stored: float16, named ``regression.*``, ``drawn.*``, ``channel.*`` and ``location.*``."""
+        """As stored: float16, named ``regression.*``, ``drawn.*``, ``expected.*``, ``channel.*`` and ``location.*``."""
         tensors = {
             "regression.weight": self.weight.half(),
             "regression.bias": self.bias.float(),
             "regression.residual": self.residual.float(),
             "drawn.weight": self.drawn_weight.half(),
             "drawn.bias": self.drawn_bias.float(),
+            **self.features.to_tensors(),
         }
         for kind, maps in (
             ("channel.mean", self.channel_mean),
@@ -170,6 +175,7 @@ def _from_tensors(recognizer: Recognizer, tensors: Mapping[str, Tensor], header:
             tensors["regression.residual"].float().to(device),
             tensors["drawn.weight"].float().to(device),
             tensors["drawn.bias"].float().to(device),
+            ExpectedFeatures.from_tensors(tensors, device),
             maps("channel.mean"),
             maps("channel.var"),
             maps("location.mean"),
@@ -178,13 +184,14 @@ def _from_tensors(recognizer: Recognizer, tensors: Mapping[str, Tensor], header:
             int(header["faces"]),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"the calibration of the checkpoint lacks {error}") from None
+        raise CheckpointError(f"the calibration of the checkpoint lacks {error}; calibrate it again") from None
     size, width = found.residual.shape, recognizer.embedding_size
     fits = len(size) == 1 and found.bias.shape == size and found.weight.shape == (width, *size)
     fits = fits and found.drawn_weight.shape == (width, width) and found.drawn_bias.shape == (width,)
+    fits = fits and len(found.features.factor) == width
     if not fits:
         raise CheckpointError("the parts of the checkpoint's calibration do not fit each other")
-    foreign = {*found.channel_mean, *found.location_mean} - set(recognizer.layers)
+    foreign = {*found.channel_mean, *found.location_mean, *found.features.maps} - set(recognizer.layers)
     if foreign or found.location_mean.keys() != found.location_var.keys():
         named = ", ".join(sorted(foreign)[:5]) or "other layers for means than for variances"
         raise CheckpointError(f"the checkpoint's calibration is of another network: it names {named}")
@@ -225,10 +232,17 @@ def calibrate(
     drawn = torch.empty_like(embeddings)
     coefficients = torch.empty(count, prior.size)
     moments = _Moments(recognizer.layers, recognizer.layers[:location_layers])
+    features = FeatureRegression(medium_layers(recognizer))
+    cut = count - count // 5  # neighbouring rows may show one person, as in fit_regression
     every = max(1, count // statistics_faces)
     with torch.no_grad():
         for rows, faces, codes in _batches(prior, images, range(count), batch_size):
-            embeddings[rows.start : rows.stop] = recognizer.trace(faces).embedding.cpu()
+            trace = recognizer.trace(faces, taps=features.layers)
+            embeddings[rows.start : rows.stop] = trace.embedding.cpu()
+            seen = min(max(cut - rows.start, 0), len(faces))
+            for part, unseen in ((slice(seen), False), (slice(seen, None), True)):
+                maps = {layer: value[part] for layer, value in trace.activations.items()}
+                features.add(trace.embedding[part], maps, unseen=unseen)
             coefficients[rows.start : rows.stop] = codes.cpu()
             drawn[rows.start : rows.stop] = recognizer.trace(prior.decode(codes).clamp(0, 1)).embedding.cpu()
             progress(rows.stop, count, "calibrating")
@@ -238,8 +252,17 @@ def calibrate(
     device = recognizer.device
     weight, bias, residual = (part.to(device) for part in fit_regression(embeddings, coefficients, ridges=ridges))
     drawn_weight, drawn_bias, _ = (part.to(device) for part in fit_regression(embeddings, drawn, ridges=ridges))
+    expected = features.result(ridges, recognizer.embedding_size).to(device)
     return Calibration(
-        weight, bias, residual, drawn_weight, drawn_bias, *moments.result(), prior_digest=prior.digest, faces=count
+        weight,
+        bias,
+        residual,
+        drawn_weight,
+        drawn_bias,
+        expected,
+        *moments.result(),
+        prior_digest=prior.digest,
+        faces=count,
     )
 
 
@@ -271,8 +294,14 @@ def fit_regression(
 
 
 def save_calibrated(source: Path, out: Path, calibration: Calibration) -> str:
-    """Write a copy of the checkpoint ``source``, of any format, that carries ``calibration``; returns its digest."""
+    """Write a copy of the checkpoint ``source``, of any format, that carries ``calibration``; returns its digest.
+
+    An ``out`` named ``NAME.calibration.safetensors`` gets the calibration alone: it is found beside NAME.
+    """
     stored = open_checkpoint(source)
+    if out.name.endswith(BESIDE):
+        header = {"kind": "calibration", "recognizer": stored.digest} | _header(calibration)
+        return save_checkpoint(out, header, _tensors(calibration))
     tensors = {key: value for key, value in stored.tensors.items() if not key.startswith("calibration.")}
     return save_checkpoint(out, stored.header | _header(calibration), tensors | _tensors(calibration))
 

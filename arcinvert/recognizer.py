@@ -9,7 +9,7 @@ import functools
 import importlib.resources
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,14 @@ from torch.nn.functional import normalize
 
 from arcinvert.backbones import build_backbone
 from arcinvert.backbones.graph import FoldedNorm, Graph
-from arcinvert.checkpoint import Checkpoint, load_strictly
+from arcinvert.checkpoint import Checkpoint, load_checkpoint, load_strictly
 from arcinvert.errors import CheckpointError, InputError
 from arcinvert.frozen import FrozenBatchNorm, freeze
 from arcinvert.importers import open_checkpoint
 
 DEFAULT_CHECKPOINT = "default.safetensors"
+BESIDE = ".calibration.safetensors"
+"""After the name of a checkpoint: the file beside it with its calibration."""
 
 
 @dataclass(frozen=True)
@@ -157,11 +159,19 @@ class Recognizer:
     def load(cls, path: Path | str | None = None, *, device: torch.device | str = "cpu") -> "Recognizer":
         """Read a checkpoint, ours or of a foreign format; without a path, the one that ships with arcinvert.
 
+        A file ``NAME.calibration.safetensors`` beside ``NAME.ext`` gives the calibration, whatever the checkpoint
+        carries itself.
+
         Raises:
-            CheckpointError: see :func:`arcinvert.importers.open_checkpoint`.
+            CheckpointError: see :func:`arcinvert.importers.open_checkpoint`; or the calibration beside it is
+                another network's.
         """
         path = default_checkpoint() if path is None else Path(path)
-        return cls.from_checkpoint(open_checkpoint(path), str(path)).to(device)
+        stored = open_checkpoint(path)
+        beside = path.with_name(path.stem + BESIDE)
+        if beside.is_file():
+            stored = _calibrated_by(stored, beside)
+        return cls.from_checkpoint(stored, str(path)).to(device)
 
     @classmethod
     def from_checkpoint(cls, stored: Checkpoint, source: str) -> "Recognizer":
@@ -308,6 +318,16 @@ def default_checkpoint() -> Path:
         if path.is_file():
             return path
     raise CheckpointError("the default checkpoint is missing from this installation; name one with --checkpoint")
+
+
+def _calibrated_by(stored: Checkpoint, beside: Path) -> Checkpoint:
+    """The checkpoint, with the calibration of the file ``beside`` in place of its own."""
+    found = load_checkpoint(beside)
+    if found.header.get("kind") != "calibration" or found.header.get("recognizer") != stored.digest:
+        raise CheckpointError(f"{str(beside)!r} is no calibration of the checkpoint beside it; calibrate it again")
+    own = {key: value for key, value in stored.tensors.items() if not key.startswith("calibration.")}
+    header = dict(stored.header) | {"calibration": found.header.get("calibration", {})}
+    return replace(stored, header=header, tensors=own | dict(found.tensors))
 
 
 def _keep(into: dict[str, Tensor], name: str) -> Any:

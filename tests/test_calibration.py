@@ -24,6 +24,7 @@ from arcinvert.calibration import (
 from arcinvert.checkpoint import load_checkpoint, save_checkpoint
 from arcinvert.errors import CheckpointError, InputError
 from arcinvert.faceprior import FacePrior
+from arcinvert.features import medium_layers, pooled
 from arcinvert.inversion.priors import stored_statistics
 from arcinvert.recognizer import Preprocessing, Recognizer
 from arcinvert.training.data import identity_folders, load_faces
@@ -240,6 +241,11 @@ def test_a_stored_calibration_comes_back(calibrated: Path, tiny_calibration: Cal
         assert mine
         for layer, value in mine.items():
             torch.testing.assert_close(stored[layer], value, rtol=3e-3, atol=1e-4 + 1e-3 * float(value.abs().max()))
+    rows = normalize(torch.randn(3, len(found.weight), generator=torch.Generator().manual_seed(0)))
+    assert tiny_calibration.features.maps
+    for layer, expected in tiny_calibration.features.expected(rows).items():
+        scale = tiny_calibration.features.deviation[layer]
+        torch.testing.assert_close(found.features.expected(rows)[layer] / scale, expected / scale, rtol=1e-2, atol=2e-2)
     assert (found.faces, found.prior_digest) == (tiny_calibration.faces, tiny_calibration.prior_digest)
 
 
@@ -270,7 +276,7 @@ def test_no_calibration_is_none(tiny_recognizer: Recognizer) -> None:
     assert calibration_of(tiny_recognizer) is None
 
 
-@pytest.mark.parametrize("missing", ["regression.weight", "regression.bias", "regression.residual"])
+@pytest.mark.parametrize("missing", ["regression.weight", "regression.bias", "regression.residual", "expected.factor"])
 def test_an_incomplete_calibration_is_refused(calibrated: Path, tmp_path: Path, missing: str) -> None:
     stored = load_checkpoint(calibrated)
     tensors = {key: value for key, value in stored.tensors.items() if key != f"calibration.{missing}"}
@@ -285,6 +291,53 @@ def test_a_calibration_without_its_header_is_refused(calibrated: Path, tmp_path:
     save_checkpoint(tmp_path / "c", {**stored.header, "calibration": header}, stored.tensors)
     with pytest.raises(CheckpointError, match="calibration"):
         calibration_of(Recognizer.load(tmp_path / "c"))
+
+
+def test_a_calibration_beside_a_checkpoint_goes_first(
+    calibrated: Path, tiny_calibration: Calibration, tmp_path: Path
+) -> None:
+    net = tmp_path / "net.safetensors"
+    net.write_bytes(calibrated.read_bytes())
+    lesser = replace(tiny_calibration, faces=11)
+    save_calibrated(net, tmp_path / "net.calibration.safetensors", lesser)
+    assert not any(
+        key.startswith("network.") for key in load_checkpoint(tmp_path / "net.calibration.safetensors").tensors
+    )
+    recognizer = Recognizer.load(net)
+    found = calibration_of(recognizer)
+    assert found is not None
+    assert found.faces == 11
+    assert recognizer.digest == Recognizer.load(calibrated).digest  # it is the same network still
+
+
+def test_a_calibration_beside_another_checkpoint_is_refused(
+    calibrated: Path, tiny_checkpoint: Path, tiny_calibration: Calibration, tmp_path: Path
+) -> None:
+    (tmp_path / "net.safetensors").write_bytes(tiny_checkpoint.read_bytes())
+    for wrong in (calibrated, tiny_checkpoint):  # another network's, and no calibration
+        beside = tmp_path / "net.calibration.safetensors"
+        if wrong == calibrated:
+            save_calibrated(calibrated, beside, tiny_calibration)
+        else:
+            beside.write_bytes(tiny_checkpoint.read_bytes())
+        with pytest.raises(CheckpointError, match="no calibration of the checkpoint beside it"):
+            Recognizer.load(tmp_path / "net.safetensors")
+
+
+def test_what_is_expected_of_maps_is_the_regression_on_all_faces(
+    tiny_recognizer: Recognizer, tiny_faces: Path, small_prior: FacePrior
+) -> None:
+    pictures = load_faces(tiny_faces, identity_folders(tiny_faces)).images
+    made = calibrate(tiny_recognizer, small_prior, images=pictures, ridges=(0.1,), batch_size=5)
+    layers = medium_layers(tiny_recognizer)
+    trace = tiny_recognizer.trace(pictures.permute(0, 3, 1, 2).float() / 255, taps=layers)
+    x = trace.embedding.double().numpy()
+    for layer in layers:
+        y = pooled(trace.activations[layer]).flatten(1).double().numpy()
+        reference = Ridge(alpha=0.1).fit(x, y).predict(x)
+        found = made.features.expected(trace.embedding)[layer].flatten(1).numpy()
+        unit = made.features.deviation[layer].flatten().numpy()
+        np.testing.assert_allclose(found / unit, reference / unit, atol=2e-2)
 
 
 def test_what_pictures_taught_comes_back(

@@ -23,7 +23,7 @@ LAYERS = [
     {"evaluation"},
     {"calibration"},
     {"export"},
-    {"recognizer", "embeddings", "faceprior", "facedetail", "alignment", "scrfd"},
+    {"recognizer", "embeddings", "features", "faceprior", "facedetail", "alignment", "scrfd"},
     {"importers"},
     {"checkpoint", "frozen"},
     {"backbones"},

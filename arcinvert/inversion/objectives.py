@@ -1,6 +1,7 @@
 """Terms that know the target."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from arcinvert.errors import InputError
+from arcinvert.features import pooled
 from arcinvert.recognizer import Trace
 
 
@@ -74,6 +76,34 @@ class MarginMatch:
         turned = torch.where(right > math.cos(math.pi - self.margin), turned, beyond)
         logits = self.scale * cosine.scatter(1, self.labels[:, None], turned)
         return cross_entropy(logits, self.labels, reduction="none") / self.scale
+
+
+@dataclass(frozen=True, eq=False)
+class ExpectedMatch:
+    """Distance of pooled maps to what the target's embedding foretells of them, in units of their deviation.
+
+    Per layer, the mean of ``((map - expected) / deviation)^2``; then the mean over layers: 1 for a face with the
+    target's embedding. Without layers, 0.
+
+    Attributes:
+        expected: layer -> (B, C, h, w); see :class:`~arcinvert.features.ExpectedFeatures`.
+        deviation: layer -> (C, h, w).
+    """
+
+    expected: Mapping[str, Tensor]
+    deviation: Mapping[str, Tensor]
+
+    @property
+    def taps(self) -> tuple[str, ...]:
+        """The layers that something is expected of."""
+        return tuple(self.expected)
+
+    def __call__(self, trace: Trace) -> Tensor:
+        cost = trace.embedding.new_zeros(len(trace.embedding))
+        for layer, expected in self.expected.items():
+            apart = (pooled(trace.activations[layer].float()) - expected) / self.deviation[layer]
+            cost = cost + apart.square().mean((1, 2, 3)) / len(self.expected)
+        return cost
 
 
 def _aligned(trace: Trace, target: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from arcinvert.errors import UsageError
 from arcinvert.faceprior import FacePrior
 from arcinvert.inversion.controls import Controls, varied
 from arcinvert.inversion.invert import Recipe
-from arcinvert.inversion.objectives import CosineMatch, L2Match
+from arcinvert.inversion.objectives import CosineMatch, ExpectedMatch, L2Match
 from arcinvert.inversion.parameterization import FaceBasis, Fourier, Pixels, noise_start
 from arcinvert.inversion.priors import (
     BatchNormMatch,
@@ -59,29 +59,31 @@ class Attack:
 
 
 def fast(attack: Attack, steps: int | None = None) -> Recipe:
-    """Face basis around p(face | embedding), cosine match, scale-free BatchNorm statistics, jitter.
+    """Face basis around p(face | embedding), cosine match, expected maps, scale-free BatchNorm statistics, jitter.
 
     Variation 0 starts at the expected face; the others at a draw from the conditional prior, which
     then also holds them, in a pose and with an expression of their own. The detail of the face is
     drawn anew every ten steps.
     """
-    return _face(attack, redraw=10, share=0.6, steps=60 if steps is None else steps)
+    return _face(attack, redraw=10, share=0.3, steps=60 if steps is None else steps)
 
 
 def best(attack: Attack, steps: int | None = None) -> Recipe:
     """As ``fast``, with the gradient going through the detail too: nearer to the target, at twice the time a step."""
-    return _face(attack, redraw=0, share=0.4, steps=80 if steps is None else steps)
+    return _face(attack, redraw=0, share=0.3, steps=80 if steps is None else steps)
 
 
 def _face(attack: Attack, *, redraw: int, share: float, steps: int) -> Recipe:
     centre, spread = conditional(attack)
+    features = attack.calibration.features
     attributes = varied(attack.controls, attack.variation.tolist(), attack.generators).to(centre.device)
     return Recipe(
         FaceBasis(attack.prior, centre, spread, redraw=redraw, attributes=attributes),
         {
             "match": (1.0, attack.objective or CosineMatch(halfway(attack, share))),
+            "expected": (0.5, ExpectedMatch(features.expected(attack.target), features.deviation)),
             "batchnorm": (0.03, BatchNormMatch(stored_statistics(attack.recognizer, attack.calibration, largest=28))),
-            "face": (0.001, LatentGaussian()),
+            "face": (0.0003, LatentGaussian()),
         },
         steps=steps,
         lr=0.13,

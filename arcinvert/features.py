@@ -1,0 +1,207 @@
+"""What an embedding says of the maps inside the network: E[maps | embedding] for a few layers of medium depth.
+
+An embedding can be reached by images whose early maps no face with such an embedding has; other networks, whose
+early layers see much the same, are not deceived by them. So calibration learns, by ridge regression, what the
+maps of a few layers are for a given embedding, pooled to 7x7, and how far faces deviate from that.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d
+
+from arcinvert.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from arcinvert.recognizer import Recognizer
+
+GRID = 7
+LAYERS = 4
+RANK = 64
+"""Directions of the embedding that are heeded: those that say most of the maps."""
+
+
+def medium_layers(recognizer: "Recognizer") -> tuple[str, ...]:
+    """Four layers, evenly spaced over those whose maps are an eighth to a quarter as high as the input."""
+    height = recognizer.preprocessing.size[0]
+    medium = [name for name, (_, h, _) in recognizer.layer_sizes.items() if height / 8 <= h <= height / 4]
+    return tuple(dict.fromkeys(medium[(2 * i + 1) * len(medium) // (2 * LAYERS)] for i in range(LAYERS) if medium))
+
+
+def pooled(activation: Tensor) -> Tensor:
+    """(B, C, H, W) -> (B, C, 7, 7) means; smaller maps stay as they are."""
+    height, width = activation.shape[-2:]
+    if height <= GRID and width <= GRID:
+        return activation
+    if height % GRID == width % GRID == 0:
+        return avg_pool2d(activation, (height // GRID, width // GRID))
+    return adaptive_avg_pool2d(activation, (min(GRID, height), min(GRID, width)))
+
+
+@dataclass(frozen=True, eq=False)
+class ExpectedFeatures:
+    """E[maps | embedding], in few directions of the embedding.
+
+    Attributes:
+        factor: (D, R), from the embedding to the directions.
+        maps: layer -> (R, C, h, w), what a step in each direction changes, in units of ``deviation``.
+        mean: layer -> (C, h, w), at an embedding of zeros.
+        deviation: layer -> (C, h, w), the standard deviation around what is expected, on unseen faces.
+    """
+
+    factor: Tensor
+    maps: dict[str, Tensor] = field(repr=False)
+    mean: dict[str, Tensor] = field(repr=False)
+    deviation: dict[str, Tensor] = field(repr=False)
+
+    def expected(self, embeddings: Tensor) -> dict[str, Tensor]:
+        """(B, D) unit norm -> layer -> (B, C, h, w)."""
+        along = embeddings @ self.factor
+        return {
+            layer: self.mean[layer] + self.deviation[layer] * torch.tensordot(along, self.maps[layer], 1)
+            for layer in self.maps
+        }
+
+    def to(self, device: torch.device | str) -> "ExpectedFeatures":
+        """The same on another device."""
+        maps, mean, deviation = (
+            {layer: value.to(device) for layer, value in part.items()}
+            for part in (self.maps, self.mean, self.deviation)
+        )
+        return ExpectedFeatures(self.factor.to(device), maps, mean, deviation)
+
+    def to_tensors(self) -> dict[str, Tensor]:
+        """As stored: ``expected.factor``, ``expected.maps.LAYER`` (float16), ``expected.mean.LAYER``, ..."""
+        tensors = {"expected.factor": self.factor.float()}
+        for layer, maps in self.maps.items():
+            tensors[f"expected.maps.{layer}"] = maps.half()
+            tensors[f"expected.mean.{layer}"] = self.mean[layer].float()
+            tensors[f"expected.deviation.{layer}"] = self.deviation[layer].float()
+        return tensors
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor], device: torch.device | str) -> "ExpectedFeatures":
+        """See :meth:`to_tensors`.
+
+        Raises:
+            KeyError: no factor.
+            CheckpointError: the parts do not fit each other.
+        """
+
+        def section(kind: str) -> dict[str, Tensor]:
+            prefix = f"expected.{kind}."
+            return {k[len(prefix) :]: v.float().to(device) for k, v in tensors.items() if k.startswith(prefix)}
+
+        found = cls(
+            tensors["expected.factor"].float().to(device), section("maps"), section("mean"), section("deviation")
+        )
+        same = found.maps.keys() == found.mean.keys() == found.deviation.keys() and found.factor.ndim == 2
+        if not same or any(
+            maps.ndim != 4
+            or len(maps) != found.factor.shape[1]
+            or not maps.shape[1:] == found.mean[layer].shape == found.deviation[layer].shape
+            for layer, maps in found.maps.items()
+        ):
+            raise CheckpointError("the expected features of the checkpoint's calibration do not fit each other")
+        return found
+
+
+class FeatureRegression:
+    """Collects sums over faces, and solves for :class:`ExpectedFeatures`; what it holds does not grow with them.
+
+    Args:
+        layers: whose maps.
+    """
+
+    def __init__(self, layers: Sequence[str]) -> None:
+        self.layers = tuple(layers)
+        self.shapes: list[torch.Size] = []
+        self.seen: _Sums | None = None
+        self.unseen: _Sums | None = None
+
+    def add(self, embeddings: Tensor, activations: Mapping[str, Tensor], *, unseen: bool) -> None:
+        """One batch: (B, D), and layer -> (B, C, H, W); ``unseen`` faces choose the ridge and measure deviations."""
+        if not self.layers or not len(embeddings):
+            return
+        maps = [pooled(activations[layer].float()) for layer in self.layers]
+        self.shapes = [part.shape[1:] for part in maps]
+        sums = _Sums.of(embeddings.float(), torch.cat([part.flatten(1) for part in maps], 1))
+        name = "unseen" if unseen else "seen"
+        before: _Sums | None = getattr(self, name)
+        setattr(self, name, sums if before is None else before + sums)
+
+    def result(self, ridges: Sequence[float], size: int) -> ExpectedFeatures:
+        """The regression with the best of ``ridges``; D is ``size``. Without a layer, or unseen faces, it is empty."""
+        if self.seen is None or self.unseen is None:
+            return ExpectedFeatures(torch.zeros(size, 0), {}, {}, {})
+        left_over = torch.stack([self.unseen.left_over(self.seen.solved(ridge)) for ridge in ridges])
+        best = int((left_over / left_over.mean(0).clamp_min(1e-12)).mean(1).argmin())
+        variance, both = left_over[best], self.seen + self.unseen
+        sizes = [shape.numel() for shape in self.shapes]
+        floor = torch.cat([part.mean().expand(len(part)) for part in torch.split(self.unseen.variance(), sizes)])
+        deviation = (variance + 1e-3 * floor + 1e-12).sqrt()
+        weight = both.solved(ridges[best])
+        factor, maps = _reduced(weight[:-1] / deviation, both.covariance())
+
+        def by_layer(values: Tensor) -> dict[str, Tensor]:
+            parts = torch.split(values.float().cpu(), sizes, -1)
+            return {
+                layer: part.reshape(*part.shape[:-1], *shape)
+                for layer, part, shape in zip(self.layers, parts, self.shapes, strict=True)
+            }
+
+        return ExpectedFeatures(factor.float().cpu(), by_layer(maps), by_layer(weight[-1]), by_layer(deviation))
+
+
+@dataclass(frozen=True, eq=False)
+class _Sums:
+    """Second moments of rows (embedding, 1) and of maps (M,)."""
+
+    gram: Tensor  # (D + 1, D + 1)
+    cross: Tensor  # (D + 1, M)
+    square: Tensor  # (M,)
+
+    @classmethod
+    def of(cls, embeddings: Tensor, maps: Tensor) -> "_Sums":
+        rows = torch.cat([embeddings, torch.ones_like(embeddings[:, :1])], 1)
+        return cls((rows.T @ rows).double(), (rows.T @ maps).double(), maps.double().square().sum(0))
+
+    def __add__(self, other: "_Sums") -> "_Sums":
+        return _Sums(self.gram + other.gram, self.cross + other.cross, self.square + other.square)
+
+    def solved(self, ridge: float) -> Tensor:
+        """(D + 1, M): weight, and last the bias, which the ridge spares."""
+        penalty = torch.full_like(self.gram[0], ridge)
+        penalty[-1] = 0
+        found: Tensor = torch.linalg.solve(self.gram + penalty.diag(), self.cross)
+        return found
+
+    def left_over(self, weight: Tensor) -> Tensor:
+        """(M,) mean squared deviation from what ``weight`` foretells."""
+        explained = (weight * (2 * self.cross - self.gram @ weight)).sum(0)
+        left: Tensor = (self.square - explained) / self.gram[-1, -1]
+        return left.clamp_min(0)
+
+    def variance(self) -> Tensor:
+        """(M,) of the maps."""
+        count = self.gram[-1, -1]
+        return (self.square / count - (self.cross[-1] / count).square()).clamp_min(0)
+
+    def covariance(self) -> Tensor:
+        """(D, D) of the embeddings."""
+        count = self.gram[-1, -1]
+        mean = self.gram[-1, :-1] / count
+        return self.gram[:-1, :-1] / count - torch.outer(mean, mean)
+
+
+def _reduced(weight: Tensor, covariance: Tensor) -> tuple[Tensor, Tensor]:
+    """(D, M) -> (D, R), (R, M) whose product is nearest to it over embeddings of such a covariance."""
+    jitter = 1e-9 * covariance.diagonal().mean() + 1e-12
+    root = torch.linalg.cholesky(covariance + jitter * torch.eye(len(covariance)).to(covariance))
+    spread = root.T @ weight
+    _, directions = torch.linalg.eigh(spread @ spread.T)
+    kept = directions.flip(1)[:, :RANK]
+    return torch.linalg.solve_triangular(root.T, kept, upper=True), kept.T @ spread

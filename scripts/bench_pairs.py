@@ -29,6 +29,10 @@ from arcinvert.evaluation.pairs import all_pairs
 
 SHAPES = [(512, 2048), (1024, 1024), (1024, 4096), (2048, 2048), (4096, 4096)]
 SQUARES = [1024, 2048, 4096]
+HEAD = (
+    "| | rows | pairs | seconds | pairs a second | GFLOP/s (of the bare product) | peak MB | TAR at FAR |\n"
+    "|---|---|---|---|---|---|---|---|"
+)
 NAIVE_BYTES_A_PAIR = 70
 """What the list of scores and scikit-learn's copies of it take at their peak, measured."""
 
@@ -97,6 +101,14 @@ def naive(embeddings: Tensor, labels: Tensor, fmr: float) -> float | None:
     return float(true[false <= fmr].max()) if fmr * (~same).sum() >= 3 else None
 
 
+def tell(what: str, rows: int, seconds: float, peak: int, fmr: float, tar: float | None, *, rate: str = "") -> None:
+    """A row of the table."""
+    pairs = rows * (rows - 1) // 2
+    accepted = "null" if tar is None else f"{tar:.6f}"
+    cells = [what, f"{rows:,}", f"{pairs:.3g}", f"{seconds:.1f}", f"{pairs / seconds:.2g}", rate, f"{peak / 1e6:.0f}"]
+    print("| " + " | ".join([*cells, f"{accepted} at {fmr:.2g}"]) + " |", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=100_000)
@@ -133,12 +145,11 @@ def main() -> None:
         "whole": options.whole,
     }
     print(
-        f"{options.rows} x {options.size}, {pairs:.3g} pairs, {report['threads']} threads, load {report['load']:.1f}\n"
-        f"bare product {before / 1e9:.1f} GFLOP/s before, {after / 1e9:.1f} after, best at {shape}\n"
-        f"all pairs    {rate / 1e9:.1f} GFLOP/s, {seconds:.1f} s, ratio {rate / bare:.3f}, peak {peak / 1e6:.0f} MB\n"
-        f"TAR@FAR={options.fmr:g} {point.tar} at {point.threshold} "
-        f"({point.false_matches} of {point.impostor_pairs} and {point.true_matches} of {point.genuine_pairs} accepted)"
+        f"{options.rows:,} rows of {options.size}, {report['threads']} threads, load {report['load']:.1f}; "
+        f"the bare matrix product reaches {before / 1e9:.1f} GFLOP/s before and {after / 1e9:.1f} after, "
+        f"best at {shape}.\n\n{HEAD}"
     )
+    tell("all pairs", options.rows, seconds, peak, options.fmr, point.tar, rate=f"{rate / 1e9:.1f} ({rate / bare:.3f})")
 
     # The naive way: smaller ones first, to foresee what the next takes.
     report["naive"] = []
@@ -152,16 +163,13 @@ def main() -> None:
         part, whose = embeddings[few][:rows], labels[few][:rows]
         fmr = max(options.fmr, 10 / (rows * (rows - 1) / 2))
         spent, tar, peak = timed(lambda part=part, whose=whose, fmr=fmr: naive(part, whose, fmr))  # type: ignore[misc]
-        ours, found, _ = timed(lambda part=part, whose=whose, fmr=fmr: all_pairs(part, whose, [fmr]))  # type: ignore[misc]
+        ours, found, ours_peak = timed(lambda part=part, whose=whose, fmr=fmr: all_pairs(part, whose, [fmr]))  # type: ignore[misc]
         count = rows * (rows - 1) // 2
         line = {"rows": rows, "pairs": count, "fmr": fmr, "seconds": spent, "peak_mb": peak / 1e6, "tar": tar}
         report["naive"].append({**line, "ours_seconds": ours, "ours_tar": found.points[0].tar})
-        print(
-            f"naive list   {rows} rows, {count:.3g} pairs: {count / spent:.3g} pairs/s, peak {peak / 1e6:.0f} MB, "
-            f"TAR@FAR={fmr:.2g} {tar}; ours {count / ours:.3g} pairs/s, {found.points[0].tar}"
-        )
-    highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-    print(f"all pairs    {pairs / seconds:.3g} pairs/s; the whole process reached {highest:.0f} MB")
+        tell("a list of scores, scikit-learn", rows, spent, peak, fmr, tar)
+        tell("all pairs, on the same", rows, ours, ours_peak, fmr, found.points[0].tar)
+    report["highest_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
     if options.json:
         options.json.write_text(json.dumps(report, indent=2) + "\n")
 

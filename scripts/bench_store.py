@@ -25,6 +25,10 @@ import numpy as np
 
 BLOCK = 65536
 KINDS = ("npy", "parquet", "faiss")
+HEAD = (
+    "| | seconds | CPU seconds | peak MB | CPU, times the plain scan's | scan, take, rank 1 (s) | found first "
+    "| same digest |\n|---|---|---|---|---|---|---|---|"
+)
 
 
 def write(folder: Path, rows: int, size: int, kinds: list[str]) -> None:
@@ -118,6 +122,19 @@ def store_part(path: Path, count: int) -> dict[str, Any]:
     }
 
 
+def row_of(name: str, found: dict[str, Any], plain: dict[str, Any], probes: int) -> str:
+    """A row of the table; only a store has parts and findings."""
+    cells = [name, f"{found['seconds']:.1f}", f"{found['cpu_seconds']:.1f}", f"{found['peak_mb']:.0f}"]
+    if found is not plain:
+        cells.append(f"{found['cpu_seconds'] / plain['cpu_seconds']:.1f}")
+        cells.append(", ".join(f"{found[part]:.1f}" for part in ("scan", "take", "rank1")))
+        cells.append(f"{found['first']} of {probes} in {found['rows']:,} rows")
+        cells.append(str(found["digest"] == plain["digest"]))
+    else:
+        cells += ["1", "", "", ""]
+    return "| " + " | ".join(cells) + " |"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=1_000_000)
@@ -140,7 +157,8 @@ def main() -> None:
         found["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
         print(json.dumps(found))
         return
-    report: dict[str, Any] = {}
+    report: dict[str, Any] = {"rows": options.rows, "size": options.size, "probes": options.probes}
+    print(HEAD)
     for which in ("write", "plain", *kinds):
         command = [sys.executable, __file__, "--one", which, "--rows", str(options.rows), "--size", str(options.size)]
         command += ["--probes", str(options.probes), "--folder", str(options.folder)]
@@ -149,18 +167,7 @@ def main() -> None:
         if which == "write":
             continue
         report[which] = found = json.loads(done.stdout)
-        line = (
-            f"{which:8} {found['seconds']:6.1f} s ({found['cpu_seconds']:.1f} s of CPU), peak {found['peak_mb']:.0f} MB"
-        )
-        if which != "plain":
-            ratio = found["cpu_seconds"] / report["plain"]["cpu_seconds"]
-            line += f", {ratio:.1f} times the plain scan's CPU: scan {found['scan']:.1f}, take {found['take']:.1f}, "
-            line += (
-                f"rank1 {found['rank1']:.1f}; {found['first']} of {options.probes} found first in {found['rows']} rows"
-            )
-            line += f"; {', '.join(found['findings']) or 'nothing found'}; same digest: "
-            line += str(found["digest"] == report["plain"]["digest"])
-        print(line, flush=True)
+        print(row_of(which, found, report["plain"], options.probes), flush=True)
     report["load"] = os.getloadavg()[0]
     if options.json:
         options.json.write_text(json.dumps(report, indent=2) + "\n")

@@ -1,6 +1,6 @@
 """The losses of the papers side by side: one small network, one schedule, several seeds, people never seen in training.
 
-    python scripts/loss_table.py --data FACES -o DIR [--seeds 2] [--epochs 4] [--part 1/2]
+    python scripts/loss_table.py --data FACES -o DIR [--seeds 2] [--epochs 12] [--part 1/2]
 
 Every run leaves DIR/<loss>-<seed>.json; what is there is not run again, and a run that was killed goes on. Two
 processes share the work with ``--part 1/2`` and ``--part 2/2``. DIR/table.json and DIR/table.md hold the
@@ -131,13 +131,13 @@ def write_json(path: Path, content: Any) -> None:
         temporary.write_text(json.dumps(content, indent=2) + "\n")
 
 
-def spread(values: list[float | None]) -> str:
+def spread(values: list[float | None], digits: int = 3) -> str:
     """Mean and, of several values, the least and the largest."""
     there = [value for value in values if value is not None]
     if not there:
         return "-"
-    mean = f"{statistics.fmean(there):.3f}"
-    return mean if len(there) == 1 else f"{mean} ({min(there):.3f} to {max(there):.3f})"
+    mean, least, largest = (f"{value:.{digits}f}" for value in (statistics.fmean(there), min(there), max(there)))
+    return mean if len(there) == 1 else f"{mean} ({least} to {largest})"
 
 
 def table(runs: Mapping[str, list[Mapping[str, Any]]]) -> str:
@@ -165,7 +165,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="DIR/<identity>/<picture>, aligned; the last 60 judge")
     parser.add_argument("-o", "--out", type=Path, required=True, help="folder of the runs and the table")
     parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--part", default="1/1", help="of the runs that are to be done")
     options = parser.parse_args()
     torch.set_flush_denormal(True)

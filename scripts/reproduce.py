@@ -1,113 +1,99 @@
 """Measure again what the documents claim: figures into results/*.json, tables into results/*.md and the documents.
 
-    python scripts/reproduce.py --data FACES --models MODELS [--work DIR] [--only NAME]... [--quick] [--tables]
+    python scripts/reproduce.py --data FACES --models MODELS [--work DIR] [--only NAME]...
+    python scripts/reproduce.py --quick [--data FACES --models MODELS] [--work DIR]
+    python scripts/reproduce.py --tables
 
 FACES is DIR/<identity>/<picture> (the 980 identities behind the default checkpoint), MODELS holds
 ``insightface-mobilefacenet-y1.onnx`` and ``mobileface-v3.onnx``. What is there already is not measured again (remove
-results/NAME.md to have it done), and a job that was killed goes on where its script can. ``--quick`` shrinks every job
-to a few minutes in all and writes into the work folder instead: it shows that the commands run, not what they give.
+results/NAME.md to have it done), and a job that was killed goes on where its script can; after a job that fails
+the others still run, and the exit code is 1. ``results/runs.json`` says which command gave a table, and on what.
+
+``--quick`` shrinks every job, to less than ten minutes in all, and writes into DIR/quick instead: it shows that the
+commands run, not what they give. Without FACES and MODELS it makes do with stand-ins (``scripts/stand_ins.py``).
 ``--tables`` only puts results/*.md into the documents, between ``<!-- results/NAME.md -->`` and ``<!-- end -->``.
 """
 
 import argparse
+import json
+import os
 import re
-import shutil
+import resource
+import shlex
+import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 
+from reproduce_jobs import CALIBRATION, JOBS, Job, words_of
+from summary_table import tables
+
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = (
-    "README.md",
-    "checkpoints/MODEL_CARD.md",
-    *(f"docs/{n}.md" for n in ("measured", "training", "defences", "evaluation")),
-)
+PAGES = ("audit", "defences", "evaluation", "measured", "stores", "training")
+DOCUMENTS = ("README.md", "checkpoints/MODEL_CARD.md", *(f"docs/{name}.md" for name in PAGES))
 BLOCK = re.compile(r"(<!-- results/([\w-]+)\.md -->\n).*?(<!-- end -->)", re.DOTALL)
+NETWORKS = {"y1": "insightface-mobilefacenet-y1.onnx", "v3": "mobileface-v3.onnx"}
+QUICK_IDENTITIES, QUICK_PICTURES = 160, 4
+THERE, FAILED = "there", "failed"
 
 
-@dataclass(frozen=True)
-class Job:
-    """One command.
+class Failed(Exception):  # noqa: N818
+    """A command that did not end well."""
 
-    Attributes:
-        command: words, with {data}, {y1}, {v3}, {attacked} (y1, calibrated), {work} (a folder of its own) and {json}.
-        quick: words that are added, or take the place of the same option, when it need only be seen to run.
-        table: the file in {work} with the table; None takes the lines of stdout.
+
+def run(name: str, words: list[str]) -> str:
+    """What a command prints; its remarks go where ours go.
+
+    Raises:
+        Failed: another exit code than 0.
     """
-
-    command: str
-    quick: str = ""
-    table: str | None = None
-
-
-JUDGES = "--judge {y1} --judge {v3}"
-JOBS = {
-    "inversion": Job(
-        f"scripts/bench_inversion.py --data {{data}} {JUDGES} --targets 40 --preset fast --preset best --json {{json}}",
-        "--targets 8 --steps 5",
-    ),
-    "inversion-y1": Job(
-        "scripts/bench_inversion.py --data {data} --judge {v3} --checkpoint {attacked} --targets 40"
-        " --preset fast --preset best --poses --json {json}",
-        "--targets 8 --steps 5",
-    ),
-    "ablation": Job(
-        f"scripts/bench_inversion.py --data {{data}} {JUDGES} --targets 20 --offset 60 --ablate --json {{json}}",
-        "--targets 4 --steps 3",
-    ),
-    "race": Job(
-        "scripts/bench_inversion.py --data {data} --judge {v3} --checkpoint {attacked} --targets 8 --offset 60"
-        " --race 3000 --json {json}",
-        "--race 80",
-    ),
-    "step": Job("scripts/bench_step.py --rounds 20 --against 16 --json {json}", "--rounds 2"),
-    "evaluation": Job(
-        "scripts/eval_table.py --data {data} --checkpoint {y1} --checkpoint {v3} --checkpoint default --json {json}"
-    ),
-    "pairs": Job("scripts/bench_pairs.py --json {json}", "--rows 5000 --per-identity 5"),
-    "losses": Job("scripts/loss_table.py --data {data} -o {work}", "--seeds 1 --epochs 1", "table.md"),
-    "purification": Job("scripts/purify_table.py --data {data} -o {work}", "--epochs 1 --retrain-epochs 1", "table.md"),
-    "defences": Job(
-        "scripts/defence_table.py --data {data} --checkpoint {attacked} --judge {v3} --out {work} --targets 24",
-        "--targets 2 --own 600 --defence int8",
-        "table.md",
-    ),
-    "training": Job("scripts/bench_train.py --json {json}", "--width 0.125 --batch 8 --rounds 2 --classes 10000"),
-    "stores": Job("scripts/bench_store.py --json {json}", "--rows 20000"),
-}
-
-
-def words_of(job: Job, places: dict[str, str], *, quick: bool) -> list[str]:
-    """The command line of a job."""
-    words, extra = job.command.split(), job.quick.split() if quick else []
-    for option in (word for word in extra if word.startswith("--")):
-        if option in words:  # the quick value takes its place
-            del words[words.index(option) : words.index(option) + 2]
-    return [sys.executable, *(word.format(**places) for word in [*words, *extra])]
-
-
-def measured(name: str, job: Job, places: dict[str, str], results: Path, *, quick: bool) -> None:
-    """Run a job, and keep its table and its JSON."""
-    table = results / f"{name}.md"
-    if table.exists():
-        print(f"{name}: there", flush=True)
-        return
-    command, started = words_of(job, places, quick=quick), time.monotonic()
-    print(f"{name}: {' '.join(command[1:])}", flush=True)
-    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
+    said = shlex.join(["python", *words[1:]])
+    print(f"{name}: {said}", flush=True)
+    done = subprocess.run(words, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
-        raise SystemExit(f"{name} ended with {done.returncode}")
-    text = done.stdout
-    if job.table is not None:
-        work = Path(places["work"])
-        text = (work / job.table).read_text()
-        shutil.copy((work / job.table).with_suffix(".json"), results / f"{name}.json")
-    temporary = table.with_suffix(".tmp")
+        raise Failed(f"{name} ended with {done.returncode}: {said}")
+    return done.stdout
+
+
+def written(path: Path, text: str) -> None:
+    """Whole or not at all."""
+    temporary = path.with_suffix(".part")
     temporary.write_text(text.strip() + "\n")
-    temporary.replace(table)
-    print(f"{name}: {time.monotonic() - started:.0f} s", flush=True)
+    temporary.replace(path)
+
+
+def measured(name: str, job: Job, places: Mapping[str, str], results: Path, *, quick: bool) -> None:
+    """Run a job; keep its JSON, then its table.
+
+    Raises:
+        Failed: the job, or the calibration of the network that it attacks; or it left no table.
+    """
+    work, started, busy = Path(places["work"]), time.monotonic(), processor()
+    work.mkdir(parents=True, exist_ok=True)
+    if "{attacked}" in job.command and not Path(places["attacked"]).exists():
+        run(f"{name}, calibration", words_of(CALIBRATION, places, quick=quick))
+    for left in ("table.json", "table.md"):  # by a run before; what it was made of stays
+        (work / left).unlink(missing_ok=True)
+    text = run(name, words_of(job, places, quick=quick))
+    try:
+        figures = (work / "table.json").read_text()
+        text = text if job.printed else (work / "table.md").read_text()
+    except FileNotFoundError as error:
+        raise Failed(f"{name} left no {error.filename}") from None
+    written(results / f"{name}.json", figures)
+    took = {"seconds": round(time.monotonic() - started), "cpu_seconds": round(processor() - busy)}
+    note(results / "runs.json", name, words_of(job, {key: f"{{{key}}}" for key in places}, quick=quick), took)
+    written(results / f"{name}.md", text)
+
+
+def note(path: Path, name: str, words: list[str], took: Mapping[str, int]) -> None:
+    """Which command gave a table, wherever its files lie, and on what machine."""
+    there = json.loads(path.read_text()) if path.exists() else {}
+    machine = {"cores": os.cpu_count(), "threads": os.environ.get("OMP_NUM_THREADS"), "load": os.getloadavg()[2]}
+    there[name] = {"command": " ".join(["python", *words[1:]]), **took, **machine}
+    written(path, json.dumps(dict(sorted(there.items())), indent=2))
 
 
 def fill(text: str, results: Path) -> str:
@@ -120,6 +106,29 @@ def fill(text: str, results: Path) -> str:
     return BLOCK.sub(block, text)
 
 
+def few(data: Path, folder: Path) -> Path:
+    """Links to the first pictures of the last identities of ``data``."""
+    for identity in sorted(path for path in data.iterdir() if path.is_dir())[-QUICK_IDENTITIES:]:
+        (folder / identity.name).mkdir(parents=True, exist_ok=True)
+        for picture in sorted(identity.iterdir())[:QUICK_PICTURES]:
+            if not (link := folder / identity.name / picture.name).is_symlink():
+                link.symlink_to(picture.resolve())
+    return folder
+
+
+def prepared(options: argparse.Namespace, work: Path) -> tuple[Path, Path]:
+    """Faces and networks; a quick run takes few faces, or stand-ins for both.
+
+    Raises:
+        Failed: stand-ins could not be made.
+    """
+    if options.data is not None:
+        return (few(options.data, work / "faces") if options.quick else options.data), options.models
+    if not (work / "models" / NETWORKS["v3"]).exists():
+        print(run("stand-ins", [sys.executable, "scripts/stand_ins.py", "-o", str(work)]), end="")
+    return work / "faces", work / "models"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="DIR/<identity>/<picture>")
@@ -130,29 +139,77 @@ def main() -> None:
     parser.add_argument("--only", action="append", choices=JOBS, default=[])
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--tables", action="store_true")
-    options = parser.parse_args()
+    options, started = parser.parse_args(), time.monotonic()
+    given = [path for path in (options.data, options.models) if path is not None]
+    if len(given) == 1 or (not given and not (options.quick or options.tables)):
+        parser.error("expected --data and --models")
+    for path in given:
+        if not path.is_dir():
+            parser.error(f"expected a folder, got {str(path)!r}")
 
-    results = options.work / "quick" if options.quick else ROOT / "results"
+    work = (options.work / "quick" if options.quick else options.work).resolve()
+    results = work / "results" if options.quick else ROOT / "results"
+    found: dict[str, str] = {}
     if not options.tables:
-        if options.data is None or options.models is None:
-            parser.error("expected --data and --models")
         results.mkdir(parents=True, exist_ok=True)
-        y1, v3 = (options.models / f"{name}.onnx" for name in ("insightface-mobilefacenet-y1", "mobileface-v3"))
-        attacked = options.work / "y1.safetensors"
-        if not attacked.exists():
-            faces = ["--faces", options.data, "--held-out", "100"]
-            command = [sys.executable, "-m", "arcinvert", "calibrate", "--checkpoint", y1, *faces, "-o", attacked]
-            subprocess.run(command, cwd=ROOT, check=True)
-        for name in options.only or JOBS:
-            work = options.work / ("quick" if options.quick else "runs") / name
-            work.mkdir(parents=True, exist_ok=True)
-            places = {"data": options.data, "y1": y1, "v3": v3, "attacked": attacked, "work": work}
-            found = {key: str(Path(value).resolve()) for key, value in places.items()}
-            measured(name, JOBS[name], found | {"json": str(results / f"{name}.json")}, results, quick=options.quick)
+        signal.signal(signal.SIGTERM, stopped)
+        try:
+            found = measure(options, work, results)
+        except KeyboardInterrupt:
+            print("interrupted; the same command goes on", file=sys.stderr)
+            raise SystemExit(130) from None
+        except Failed as error:
+            raise SystemExit(str(error)) from None
+        print("\n| job | | seconds | of the processor |\n|---|---|---|---|")
+        print("".join(f"| {name} | {row} |\n" for name, row in found.items()), end="")
+        print(f"\nin all {time.monotonic() - started:.0f} s, {processor():.0f} s of the processor; see {results}")
+    texts = {ROOT / document: (ROOT / document).read_text() for document in DOCUMENTS}
+    shown = {match[2] for text in texts.values() for match in BLOCK.finditer(text)}
+    for name, table in tables(results).items():
+        if name in shown:
+            written(results / f"{name}.md", table)
     if not options.quick:
-        for document in DOCUMENTS:
-            path = ROOT / document
-            path.write_text(fill(path.read_text(), results))
+        for path, text in texts.items():
+            if (new := fill(text, results)) != text:
+                path.write_text(new)
+    if any(row.startswith(FAILED) for row in found.values()):
+        raise SystemExit(1)
+
+
+def stopped(number: int, frame: object) -> None:
+    """As Ctrl-C: the command that runs ends with this one."""
+    raise KeyboardInterrupt
+
+
+def measure(options: argparse.Namespace, work: Path, results: Path) -> dict[str, str]:
+    """Each job with its seconds, or that it was there or has failed."""
+    data, models = prepared(options, work)
+    places = {"data": data, "attacked": work / "y1.safetensors", "losses": work / "runs" / "losses"}
+    places |= {key: models / file for key, file in NETWORKS.items()}
+    found: dict[str, str] = {}
+    for name in options.only or JOBS:
+        if (results / f"{name}.md").exists():
+            found[name] = f"{THERE} | |"
+            continue
+        folder = work / "runs" / name
+        here = {key: str(path.resolve()) for key, path in {**places, "work": folder}.items()}
+        here["json"] = str(folder / "table.json")
+        started, busy = time.monotonic(), processor()
+        try:
+            measured(name, JOBS[name], here, results, quick=options.quick)
+            word = "done"
+        except Failed as error:
+            print(error, file=sys.stderr, flush=True)
+            word = FAILED
+        found[name] = f"{word} | {time.monotonic() - started:.0f} | {processor() - busy:.0f}"
+        print(f"{name}: {word}", flush=True)
+    return found
+
+
+def processor() -> float:
+    """Seconds of the processor that the commands so far have taken."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 if __name__ == "__main__":

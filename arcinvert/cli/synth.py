@@ -40,6 +40,7 @@ def main(
     report: Annotated[bool, typer.Option("--report/--no-report", help="Test each picture, for the manifest.")] = True,
     record: Annotated[bool, typer.Option("--record", help="Animate and plot the path of each first picture.")] = False,
     precision: Annotated[str, typer.Option(help="float32, bf16 or fp16: how a GPU computes the network.")] = "float32",
+    compile_network: Annotated[bool, typer.Option("--compile", help="torch.compile: for long runs on GPUs.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Start anew, and remove another run's pictures.")] = False,
     checkpoint: Checkpoint = None,
     device_name: Device = "auto",
@@ -62,6 +63,7 @@ def main(
         pose=pose,
         expression=expression,
         precision=precision,
+        compile=compile_network,
     )
     if (embedding is None) == (identity is None):
         raise UsageError("expected either --embedding or --identity")

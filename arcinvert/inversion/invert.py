@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from arcinvert.inversion.compiled import CompiledNetwork
 from arcinvert.inversion.parameterization import Parameterization
 from arcinvert.inversion.terms import Terms, all_taps
 from arcinvert.progress import Progress, silent
@@ -72,6 +73,7 @@ def invert(
     target: Tensor,
     generators: Sequence[torch.Generator],
     precision: torch.dtype = torch.float32,
+    compiled: CompiledNetwork | None = None,
     progress: Progress = silent,
     watch: Callable[[int, Tensor], None] | None = None,
 ) -> Inversion:
@@ -88,12 +90,14 @@ def invert(
         generators: one per image, for the views.
         precision: of the network's products during the descent; statistics, costs and the result's own
             cosine are float32. Gradients of float16 are scaled against underflow.
+        compiled: of the recognizer, to run in its place.
         progress: told (step, steps, text).
         watch: shown (step, image (B, 3, 112, 112), not clamped) before each step.
     """
     parameters = list(recipe.parameterization.parameters())
     optimiser = torch.optim.Adam(parameters, lr=recipe.lr, betas=recipe.betas, foreach=False)
     taps = all_taps(recipe.terms)
+    tracer = None if compiled is None else compiled.tracer(taps, precision)
     active = {name: (weight, term) for name, (weight, term) in recipe.terms.items() if weight}
     count = len(target)
     scale = FLOAT16_SCALE if precision == torch.float16 else 1.0
@@ -106,7 +110,11 @@ def invert(
         if watch is not None:
             watch(step, image.detach())
         view = image if recipe.transform is None else recipe.transform(image, generators)
-        trace = recognizer.trace(view, taps=taps, latent=recipe.parameterization.latent(), precision=precision)
+        latent = recipe.parameterization.latent()
+        if tracer is None:
+            trace = recognizer.trace(view, taps=taps, latent=latent, precision=precision)
+        else:
+            trace = tracer(view, latent)
         total = view.new_zeros(count)
         for name, (weight, term) in active.items():
             cost = term(trace)

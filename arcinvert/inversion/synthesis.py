@@ -4,6 +4,7 @@ A batch is fixed by the number of its pictures, not by what is still to do: a ru
 it was killed, or with more processes, computes the same batches and so the same pictures.
 """
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,6 +18,7 @@ from arcinvert.alignment import Detector
 from arcinvert.calibration import Calibration
 from arcinvert.errors import UsageError
 from arcinvert.faceprior import FacePrior
+from arcinvert.inversion.compiled import CompiledNetwork
 from arcinvert.inversion.controls import Controls
 from arcinvert.inversion.holds import holds
 from arcinvert.inversion.invert import invert
@@ -58,6 +60,7 @@ class SynthConfig:
         record: whether the path of each target's first picture is kept.
         pose, expression: see :meth:`~arcinvert.inversion.controls.Controls.parse`; None leaves them free.
         precision: a name of :data:`PRECISIONS`; the lower ones are for GPUs.
+        compile: run the network under torch.compile: half a minute to start, for many targets on a GPU.
     """
 
     variations: int = 1
@@ -72,6 +75,7 @@ class SynthConfig:
     pose: str | None = None
     expression: str | None = None
     precision: str = "float32"
+    compile: bool = False
 
     def __post_init__(self) -> None:
         if self.variations < 1 or self.batch_size < 1 or (self.steps is not None and self.steps < 1):
@@ -133,6 +137,7 @@ class _Known:
     detector: Detector | None
     objective: Objective | None
     watch: Watch | None
+    compiled: CompiledNetwork | None
 
 
 def targets_tensor(rows: NDArray[np.float32]) -> Tensor:
@@ -188,7 +193,7 @@ def reconstruct(
         detector: for the report.
         objective: what the images of some targets (by their rows) are to match in place of the target's
             embedding, which then is a guess to start from; only the presets that keep a pose know it.
-        say: told when memory runs out.
+        say: told when memory runs out, or the network cannot be compiled.
         progress: told (steps done, steps in all, text); of first attempts.
         watch: see :data:`Watch`; what it raises ends the run.
 
@@ -200,8 +205,9 @@ def reconstruct(
         raise UsageError(f"only {', '.join(CONTROLLED)} match anything but an embedding, not {config.preset!r}")
     if calibration.prior_digest != prior.digest:
         raise UsageError("the checkpoint was calibrated with another face prior; run `arcinvert calibrate` again")
-    known = _Known(recognizer, targets, prior, calibration, config, detector, objective, watch)
     batches = batches_of(len(targets), config) if batches is None else batches
+
+    network = CompiledNetwork(recognizer, say) if config.compile else None
 
     def work(number: int, done: int, jobs: Sequence[Job]) -> list[Reconstruction]:
         def tell(step: int, steps: int, text: str) -> None:
@@ -210,7 +216,9 @@ def reconstruct(
 
         return _pictures(known, jobs, tell)
 
-    yield from in_parts(batches, work, say=say)
+    with network or contextlib.nullcontext():
+        known = _Known(recognizer, targets, prior, calibration, config, detector, objective, watch, network)
+        yield from in_parts(batches, work, say=say)
 
 
 def _pictures(known: _Known, jobs: Sequence[Job], progress: Progress) -> list[Reconstruction]:
@@ -266,6 +274,7 @@ def _attempt(known: _Known, jobs: Sequence[Job], attempt: int, progress: Progres
         target=rows,
         generators=attack.generators,
         precision=PRECISIONS[config.precision],
+        compiled=known.compiled,
         progress=progress,
         watch=watch if recorded or known.watch is not None else None,
     )

@@ -41,6 +41,8 @@ class TrainConfig:
             :func:`~arcinvert.training.cleanlist.permute_labels`.
         teacher: a recogniser whose embeddings are followed as well, any file that ``Recognizer.load`` takes; with
             ``distill_l2`` and ``distill_kl``, see :func:`~arcinvert.training.distillation.distillation_loss`.
+        adversarial: every training picture is moved by this much (of a range of 1) in the direction that raises its
+            margin loss the most (fast gradient sign, Goodfellow et al. 2015); a step takes about twice as long.
         augmentation: see :class:`~arcinvert.training.data.Augmentation`.
         late, late_from: an augmentation that takes over after ``late_from`` epochs (may be a
             fraction), when the network can bear a harder one.
@@ -81,6 +83,7 @@ class TrainConfig:
     teacher: str = ""
     distill_l2: float = 1.0
     distill_kl: float = 0.1
+    adversarial: float = 0.0
     augmentation: Augmentation = field(default_factory=Augmentation)
     late: Augmentation | None = None
     late_from: float = 0.0

@@ -145,6 +145,7 @@ class Run:
             zip(images.tensor_split(self.config.accumulate), labels.tensor_split(self.config.accumulate), strict=True)
         )
         for number, (part, own) in enumerate(passes):
+            part = self._disturbed(part, own) if self.config.adversarial else part
             with self._alone(number < len(passes) - 1):
                 with self._precision():
                     features = self.forward(part)
@@ -164,6 +165,19 @@ class Run:
             self._move(scale)
         self.step += 1
         return Step(mean_loss, mean_angle)
+
+    def _disturbed(self, images: Tensor, labels: Tensor) -> Tensor:
+        """See ``adversarial`` of the configuration; in eval mode, so that no statistic changes."""
+        self.network.eval()
+        self.head.eval()
+        images = images.detach().requires_grad_()
+        with self._precision():
+            features = self.network(images)
+        (gradient,) = torch.autograd.grad(self.head.judge(features, labels).loss.sum(), images)
+        self.network.train()
+        self.head.train()
+        reach = 2 * self.config.adversarial  # the images have a range of 2
+        return (images.detach() + reach * gradient.sign()).clamp(-1, 1)
 
     def _alone(self, alone: bool) -> contextlib.AbstractContextManager[None]:
         """Within it, gradients stay on their rank: all but the last pass only add to them."""

@@ -105,6 +105,7 @@ def test_the_manifest_says_what_was_done(two_by_two: tuple[Path, dict[str, Any]]
         "pose": None,
         "expression": None,
         "precision": "float32",
+        "compile": False,
         "min_cosine": None,
         "retries": 2,
         "report": False,

@@ -88,6 +88,7 @@ def test_the_whole_table(
 def test_cells(script: ModuleType) -> None:
     assert script.spread([0.25, 0.75]) == "0.500 (0.250 to 0.750)"
     assert script.spread([0.25]) == "0.250"
+    assert script.spread([10.0, 11.0], digits=1) == "10.5 (10.0 to 11.0)"
     assert script.spread([None, None]) == "-"
     assert script.part_of("2/3") == (1, 3)
     for text in ("0/2", "3/2", "x", "1/2/3"):

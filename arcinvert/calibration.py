@@ -98,12 +98,12 @@ class Calibration:
 
 
 def calibration_of(recognizer: Recognizer) -> Calibration | None:
-    """The calibration that a recognizer's checkpoint carries, or None.
+    """The calibration that a recognizer's checkpoint carries, or None; one of before expected features counts as none.
 
     Raises:
         CheckpointError: it is incomplete.
     """
-    if not recognizer.calibration_tensors:
+    if "expected.factor" not in recognizer.calibration_tensors:
         return None
     return _from_tensors(recognizer, recognizer.calibration_tensors, recognizer.header.get("calibration", {}))
 

@@ -109,7 +109,7 @@ def variants(name: str, ablate: bool) -> dict[str, Vary]:
 
     found: dict[str, Vary] = {name: lambda recipe, attack: recipe}
     if ablate:
-        found |= {f"{name}, no {term}": without(term) for term in ("batchnorm", "face")}
+        found |= {f"{name}, no {term}": without(term) for term in ("expected", "batchnorm", "face")}
         found |= {f"{name}, batchnorm {w:g}": weighted("batchnorm", w) for w in (0.1, 0.3)}
         found[f"{name}, no jitter"] = lambda recipe, attack: dataclasses.replace(recipe, transform=None)
         found[f"{name}, from the mean face"] = mean_start
@@ -130,7 +130,7 @@ def main() -> None:
     parser.add_argument("--offset", type=int, default=0, help="of the held-out identities, pass over this many first")
     parser.add_argument("--ablate", action="store_true")
     parser.add_argument("--poses", action="store_true", help="also ask every target to turn left and right")
-    parser.add_argument("--race", type=int, metavar="STEPS", help="run `paper` for so many steps on eight targets")
+    parser.add_argument("--race", type=int, metavar="STEPS", help="run `paper` for so many steps, on eight targets at most")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--sheet", type=Path, help="the first ten enrolled pictures above their reconstructions")

@@ -40,7 +40,7 @@ JOBS = {
         "--targets 1 --steps 1",
     ),
     "race": Job(
-        "scripts/bench_inversion.py --data {data} --judge {v3} --checkpoint {attacked} --targets 8 --offset 60"
+        "scripts/bench_inversion.py --data {data} --judge {v3} --checkpoint {attacked} --targets 4 --offset 60"
         " --race 3000 --json {json}",
         "--targets 1 --steps 2 --race 4",
     ),

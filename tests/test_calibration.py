@@ -276,13 +276,20 @@ def test_no_calibration_is_none(tiny_recognizer: Recognizer) -> None:
     assert calibration_of(tiny_recognizer) is None
 
 
-@pytest.mark.parametrize("missing", ["regression.weight", "regression.bias", "regression.residual", "expected.factor"])
+@pytest.mark.parametrize("missing", ["regression.weight", "regression.bias", "regression.residual"])
 def test_an_incomplete_calibration_is_refused(calibrated: Path, tmp_path: Path, missing: str) -> None:
     stored = load_checkpoint(calibrated)
     tensors = {key: value for key, value in stored.tensors.items() if key != f"calibration.{missing}"}
     save_checkpoint(tmp_path / "c", stored.header, tensors)
     with pytest.raises(CheckpointError, match=missing):
         calibration_of(Recognizer.load(tmp_path / "c"))
+
+
+def test_a_calibration_of_before_expected_features_is_none(calibrated: Path, tmp_path: Path) -> None:
+    stored = load_checkpoint(calibrated)
+    tensors = {key: value for key, value in stored.tensors.items() if not key.startswith("calibration.expected.")}
+    save_checkpoint(tmp_path / "c", stored.header, tensors)
+    assert calibration_of(Recognizer.load(tmp_path / "c")) is None
 
 
 @pytest.mark.parametrize("header", [{}, {"faces": 3}, {"prior": "x"}, {"prior": "x", "faces": "many"}, None])

@@ -82,7 +82,7 @@ class Verification:
 def describe(recognizer: Recognizer, prior: FacePrior) -> dict[str, Any]:
     """What a recognizer's checkpoint holds: network, contract, BatchNorm layers, calibration, thresholds."""
     header = recognizer.header
-    carried = header.get("calibration") if recognizer.calibration_tensors else None
+    carried = header.get("calibration") if "expected.factor" in recognizer.calibration_tensors else None
     kept = None if carried else kept_calibration(recognizer, prior)
     contract = contract_of(recognizer.preprocessing)
     return {

@@ -88,10 +88,12 @@ class ExpectedMatch:
     Attributes:
         expected: layer -> (B, C, h, w); see :class:`~arcinvert.features.ExpectedFeatures`.
         deviation: layer -> (C, h, w).
+        share: (B,) that each image is charged of this, 0 to 1; None charges all of it.
     """
 
     expected: Mapping[str, Tensor]
     deviation: Mapping[str, Tensor]
+    share: Tensor | None = None
 
     @property
     def taps(self) -> tuple[str, ...]:
@@ -103,7 +105,7 @@ class ExpectedMatch:
         for layer, expected in self.expected.items():
             apart = (pooled(trace.activations[layer].float()) - expected) / self.deviation[layer]
             cost = cost + apart.square().mean((1, 2, 3)) / len(self.expected)
-        return cost
+        return cost if self.share is None else cost * self.share
 
 
 def _aligned(trace: Trace, target: Tensor) -> Tensor:

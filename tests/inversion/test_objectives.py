@@ -69,6 +69,8 @@ def test_expected_match_counts_deviations() -> None:
     shown[1, :, ::2, ::2] = 8.0  # in the mean of each 2x2 square this is 2, one deviation
     trace = Trace(BLACK, torch.zeros(2, 5), {"a": shown, "b": torch.stack([torch.ones(4, 5, 5), torch.zeros(4, 5, 5)])})
     torch.testing.assert_close(match(trace), torch.tensor([0.0, (1.0 + 4.0) / 2]))
+    shared = ExpectedMatch(expected, deviation, torch.tensor([1.0, 0.1]))
+    torch.testing.assert_close(shared(trace), torch.tensor([0.0, 0.25]))
 
 
 def test_expected_match_of_a_network_without_maps_is_nothing() -> None:

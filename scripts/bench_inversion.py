@@ -130,7 +130,7 @@ def main() -> None:
     parser.add_argument("--offset", type=int, default=0, help="of the held-out identities, pass over this many first")
     parser.add_argument("--ablate", action="store_true")
     parser.add_argument("--poses", action="store_true", help="also ask every target to turn left and right")
-    parser.add_argument("--race", type=int, metavar="STEPS", help="run `paper` for so many steps, on eight targets at most")
+    parser.add_argument("--race", type=int, metavar="STEPS", help="run `paper` so long, on eight targets at most")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--sheet", type=Path, help="the first ten enrolled pictures above their reconstructions")

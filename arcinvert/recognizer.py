@@ -8,7 +8,7 @@ they live during one forward pass and are gone after it.
 import functools
 import importlib.resources
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -318,6 +318,30 @@ def default_checkpoint() -> Path:
         if path.is_file():
             return path
     raise CheckpointError("the default checkpoint is missing from this installation; name one with --checkpoint")
+
+
+class Tapped(nn.Module):
+    """A network that also returns what enters some of its layers, until it is released."""
+
+    def __init__(self, network: nn.Module, layers: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.network = network
+        self.kept: list[Tensor] = []
+        self.handles = [layer.register_forward_pre_hook(self._keep) for layer in layers]
+
+    def _keep(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        self.kept.append(inputs[0])
+
+    def forward(self, shown: Tensor) -> tuple[Tensor, list[Tensor]]:
+        self.kept = []
+        features = self.network(shown)
+        kept, self.kept = self.kept, []
+        return features, kept
+
+    def release(self) -> None:
+        """The network is as it was."""
+        for handle in self.handles:
+            handle.remove()
 
 
 def _calibrated_by(stored: Checkpoint, beside: Path) -> Checkpoint:

@@ -8,32 +8,13 @@ import warnings
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import normalize
 
-from arcinvert.recognizer import Recognizer, Trace
+from arcinvert.recognizer import Recognizer, Tapped, Trace
 
 Tracer = Callable[[Tensor, Tensor | None], Trace]
 """From images (B, 3, 112, 112) RGB in [0, 1] and their latent to the trace."""
-
-
-class _Tapped(nn.Module):
-    """A network that also returns what enters some of its layers."""
-
-    def __init__(self, network: nn.Module, layers: Sequence[nn.Module]) -> None:
-        super().__init__()
-        self.network = network
-        self.kept: list[Tensor] = []
-        self.handles = [layer.register_forward_pre_hook(self._keep) for layer in layers]
-
-    def _keep(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        self.kept.append(inputs[0])
-
-    def forward(self, shown: Tensor) -> tuple[Tensor, list[Tensor]]:
-        self.kept = []
-        features = self.network(shown)
-        kept, self.kept = self.kept, []
-        return features, kept
 
 
 class CompiledNetwork:
@@ -49,7 +30,7 @@ class CompiledNetwork:
     def __init__(self, recognizer: Recognizer, say: Callable[[str], None]) -> None:
         self.recognizer, self.say = recognizer, say
         self.possible = True
-        self.tapped: list[_Tapped] = []
+        self.tapped: list[Tapped] = []
         self.made: dict[tuple[tuple[str, ...], torch.dtype], Tracer] = {}
 
     def __enter__(self) -> "CompiledNetwork":
@@ -68,8 +49,7 @@ class CompiledNetwork:
 
     def _release(self) -> None:
         for tapped in self.tapped:
-            for handle in tapped.handles:
-                handle.remove()
+            tapped.release()
         self.tapped = []
 
     def _compiled(self, taps: tuple[str, ...], precision: torch.dtype) -> Tracer:
@@ -78,7 +58,7 @@ class CompiledNetwork:
         recognizer = self.recognizer
         ordered = [layer for layer in recognizer.layers if layer in taps]
         modules = dict(recognizer.network.named_modules())
-        self.tapped = [_Tapped(recognizer.network, [modules[layer] for layer in ordered])]
+        self.tapped = [Tapped(recognizer.network, [modules[layer] for layer in ordered])]
         fast: Callable[[Tensor], tuple[Tensor, list[Tensor]]] = torch.compile(self.tapped[0])
 
         def trace(images: Tensor, latent: Tensor | None) -> Trace:

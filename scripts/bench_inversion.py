@@ -21,6 +21,7 @@ the judged cosine that the first preset ends with.
 import argparse
 import dataclasses
 import json
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -254,7 +255,7 @@ def race(
         generators = [generator_for(options.seed, i, 0) for i in range(len(target))]
         return Attack(recognizer, prior, calibration, target, torch.zeros(len(target), dtype=torch.int64), generators)
 
-    def cosine(judge: Judge, images: Tensor) -> float:
+    def judged_cosine(judge: Judge, images: Tensor) -> float:
         return float((judge(to_bytes(images)) * templates[judge.name][: len(target)]).sum(1).mean())
 
     ours = attack()
@@ -262,7 +263,7 @@ def race(
     if options.race < recipe.steps:
         raise SystemExit(f"expected a race of at least {recipe.steps} steps, as many as the preset takes")
     images = invert(recognizer, recipe, target=target, generators=ours.generators).images
-    goal = {judge.name: cosine(judge, images.permute(0, 3, 1, 2) / 255) for judge in judges}
+    goal = {judge.name: judged_cosine(judge, images.permute(0, 3, 1, 2) / 255) for judge in judges}
     looked = sorted(
         {max(1, round(recipe.steps * factor)) for factor in (1, 2, 5, 10, 20, 50, 100, 200)} | {options.race}
     )
@@ -270,7 +271,9 @@ def race(
 
     def watch(step: int, image: Tensor) -> None:
         if step in looked:
-            path[step] = {judge.name: cosine(judge, image) for judge in judges}
+            path[step] = {judge.name: judged_cosine(judge, image) for judge in judges}
+            shown = ", ".join(f"{name} {cosine:.3f}" for name, cosine in path[step].items())
+            print(f"paper after {step} steps: {shown}", file=sys.stderr, flush=True)
 
     theirs = attack()
     invert(
@@ -281,11 +284,14 @@ def race(
         there = [step for step, found in path.items() if found[judge.name] >= goal[judge.name]]
         factor = f"{there[0] / recipe.steps:g} times the steps" if there else f"never, in {options.race} steps"
         print(f"{judge.name}: {goal[judge.name]:.3f} after {recipe.steps} steps; paper {factor} ({shown})")
-        same = path[recipe.steps][judge.name]
-        print(
-            f"{judge.name}: at {recipe.steps} steps {goal[judge.name] / max(same, 1e-3):.1f} times the cosine of paper"
-        )
+        print(f"{judge.name}: at {recipe.steps} steps {times(goal[judge.name], path[recipe.steps][judge.name])}")
     return {"goal": goal, "steps": recipe.steps, "paper": path}
+
+
+def times(ours: float, theirs: float) -> str:
+    """A ratio means nothing where the other cosine is that of a stranger, or below."""
+    ratio = f"{ours / theirs:.1f} times the cosine" if theirs > 0 else f"{ours:.3f} against a cosine of {theirs:.3f}"
+    return f"{ratio} of paper"
 
 
 def print_row(name: str, run: dict[str, Any], judges: list[Judge]) -> None:

@@ -31,10 +31,9 @@ from arcinvert.importers import open_checkpoint
 from arcinvert.importers.names import cache_folder
 from arcinvert.progress import Progress, silent
 from arcinvert.recognizer import BESIDE, Recognizer
+from arcinvert.regression import RIDGES, fit_regression
 
 GRID = 28
-RIDGES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0, 3.0, 10.0, 30.0)
-"""An embedding that says much of the fine coefficients wants a small ridge, a poor one a large."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -266,33 +265,6 @@ def calibrate(
     )
 
 
-def fit_regression(
-    embeddings: Tensor, coefficients: Tensor, *, ridges: Sequence[float] = RIDGES
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Ridge regression, each coefficient with its own best ridge, and what it leaves over on unseen faces.
-
-    Args:
-        embeddings: (N, D), unit norm. Neighbouring rows may show one person: the fifth of the rows
-            that ridges are chosen and residuals measured on is one contiguous block.
-        coefficients: (N, K).
-        ridges: weights of the squared norm to choose from.
-
-    Returns:
-        weight (D, K), bias (K,), residual standard deviation (K,).
-    """
-    cut = len(embeddings) - len(embeddings) // 5
-    left_over = []
-    for ridge in ridges:
-        weight, bias = _ridge(embeddings[:cut], coefficients[:cut], ridge)
-        left_over.append((coefficients[cut:] - embeddings[cut:] @ weight - bias).square().mean(0))
-    variance, best = torch.stack(left_over).min(0)
-    fits = [_ridge(embeddings, coefficients, ridge) for ridge in ridges]
-    columns = torch.arange(coefficients.shape[1])
-    weight = torch.stack([weight for weight, _ in fits])[best, :, columns].T
-    bias = torch.stack([bias for _, bias in fits])[best, columns]
-    return weight.contiguous(), bias, variance.sqrt().clamp_min(1e-3)
-
-
 def save_calibrated(source: Path, out: Path, calibration: Calibration) -> str:
     """Write a copy of the checkpoint ``source``, of any format, that carries ``calibration``; returns its digest.
 
@@ -312,15 +284,6 @@ def _header(calibration: Calibration) -> dict[str, Any]:
 
 def _tensors(calibration: Calibration) -> dict[str, Tensor]:
     return {f"calibration.{key}": value for key, value in calibration.to_tensors().items()}
-
-
-def _ridge(x: Tensor, y: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
-    x, y = x.double(), y.double()
-    x_mean, y_mean = x.mean(0), y.mean(0)
-    x = x - x_mean
-    gram = x.T @ x + ridge * torch.eye(x.shape[1], dtype=x.dtype)
-    weight = torch.linalg.solve(gram, x.T @ (y - y_mean))
-    return weight.float(), (y_mean - x_mean @ weight).float()
 
 
 def _batches(prior: FacePrior, images: Tensor | None, rows: range, size: int) -> Iterator[tuple[range, Tensor, Tensor]]:

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d
 
 from arcinvert.errors import CheckpointError
+from arcinvert.regression import Sums, reduced_rank
 
 if TYPE_CHECKING:
     from arcinvert.recognizer import Recognizer
@@ -119,8 +120,8 @@ class FeatureRegression:
     def __init__(self, layers: Sequence[str]) -> None:
         self.layers = tuple(layers)
         self.shapes: list[torch.Size] = []
-        self.seen: _Sums | None = None
-        self.unseen: _Sums | None = None
+        self.seen: Sums | None = None
+        self.unseen: Sums | None = None
 
     def add(self, embeddings: Tensor, activations: Mapping[str, Tensor], *, unseen: bool) -> None:
         """One batch: (B, D), and layer -> (B, C, H, W); ``unseen`` faces choose the ridge and measure deviations."""
@@ -128,9 +129,9 @@ class FeatureRegression:
             return
         maps = [pooled(activations[layer].float()) for layer in self.layers]
         self.shapes = [part.shape[1:] for part in maps]
-        sums = _Sums.of(embeddings.float(), torch.cat([part.flatten(1) for part in maps], 1))
+        sums = Sums.of(embeddings.float(), torch.cat([part.flatten(1) for part in maps], 1))
         name = "unseen" if unseen else "seen"
-        before: _Sums | None = getattr(self, name)
+        before: Sums | None = getattr(self, name)
         setattr(self, name, sums if before is None else before + sums)
 
     def result(self, ridges: Sequence[float], size: int) -> ExpectedFeatures:
@@ -144,7 +145,7 @@ class FeatureRegression:
         floor = torch.cat([part.mean().expand(len(part)) for part in torch.split(self.unseen.variance(), sizes)])
         deviation = (variance + 1e-3 * floor + 1e-12).sqrt()
         weight = both.solved(ridges[best])
-        factor, maps = _reduced(weight[:-1] / deviation, both.covariance())
+        factor, maps = reduced_rank(weight[:-1] / deviation, both.covariance(), RANK)
 
         def by_layer(values: Tensor) -> dict[str, Tensor]:
             parts = torch.split(values.float().cpu(), sizes, -1)
@@ -154,54 +155,3 @@ class FeatureRegression:
             }
 
         return ExpectedFeatures(factor.float().cpu(), by_layer(maps), by_layer(weight[-1]), by_layer(deviation))
-
-
-@dataclass(frozen=True, eq=False)
-class _Sums:
-    """Second moments of rows (embedding, 1) and of maps (M,)."""
-
-    gram: Tensor  # (D + 1, D + 1)
-    cross: Tensor  # (D + 1, M)
-    square: Tensor  # (M,)
-
-    @classmethod
-    def of(cls, embeddings: Tensor, maps: Tensor) -> "_Sums":
-        rows = torch.cat([embeddings, torch.ones_like(embeddings[:, :1])], 1)
-        return cls((rows.T @ rows).double(), (rows.T @ maps).double(), maps.double().square().sum(0))
-
-    def __add__(self, other: "_Sums") -> "_Sums":
-        return _Sums(self.gram + other.gram, self.cross + other.cross, self.square + other.square)
-
-    def solved(self, ridge: float) -> Tensor:
-        """(D + 1, M): weight, and last the bias, which the ridge spares."""
-        penalty = torch.full_like(self.gram[0], ridge)
-        penalty[-1] = 0
-        found: Tensor = torch.linalg.solve(self.gram + penalty.diag(), self.cross)
-        return found
-
-    def left_over(self, weight: Tensor) -> Tensor:
-        """(M,) mean squared deviation from what ``weight`` foretells."""
-        explained = (weight * (2 * self.cross - self.gram @ weight)).sum(0)
-        left: Tensor = (self.square - explained) / self.gram[-1, -1]
-        return left.clamp_min(0)
-
-    def variance(self) -> Tensor:
-        """(M,) of the maps."""
-        count = self.gram[-1, -1]
-        return (self.square / count - (self.cross[-1] / count).square()).clamp_min(0)
-
-    def covariance(self) -> Tensor:
-        """(D, D) of the embeddings."""
-        count = self.gram[-1, -1]
-        mean = self.gram[-1, :-1] / count
-        return self.gram[:-1, :-1] / count - torch.outer(mean, mean)
-
-
-def _reduced(weight: Tensor, covariance: Tensor) -> tuple[Tensor, Tensor]:
-    """(D, M) -> (D, R), (R, M) whose product is nearest to it over embeddings of such a covariance."""
-    jitter = 1e-9 * covariance.diagonal().mean() + 1e-12
-    root = torch.linalg.cholesky(covariance + jitter * torch.eye(len(covariance)).to(covariance))
-    spread = root.T @ weight
-    _, directions = torch.linalg.eigh(spread @ spread.T)
-    kept = directions.flip(1)[:, :RANK]
-    return torch.linalg.solve_triangular(root.T, kept, upper=True), kept.T @ spread

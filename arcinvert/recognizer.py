@@ -7,8 +7,7 @@ they live during one forward pass and are gone after it.
 
 import functools
 import importlib.resources
-import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,61 +22,11 @@ from arcinvert.checkpoint import Checkpoint, load_checkpoint, load_strictly
 from arcinvert.errors import CheckpointError, InputError
 from arcinvert.frozen import FrozenBatchNorm, freeze
 from arcinvert.importers import open_checkpoint
+from arcinvert.preprocessing import Preprocessing
 
 DEFAULT_CHECKPOINT = "default.safetensors"
 BESIDE = ".calibration.safetensors"
 """After the name of a checkpoint: the file beside it with its calibration."""
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """How an image in [0, 1] RGB is put before a network: ``(x - mean) / std`` per channel.
-
-    Attributes:
-        mean, std: of the network's channel order, in units of [0, 1].
-        colour: ``RGB`` or ``BGR``.
-        size: height and width.
-    """
-
-    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
-    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
-    colour: str = "RGB"
-    size: tuple[int, int] = (112, 112)
-
-    @classmethod
-    def from_header(cls, header: Mapping[str, Any]) -> "Preprocessing":
-        """From the ``preprocessing`` part of a checkpoint's header.
-
-        Raises:
-            CheckpointError: a part is missing or of the wrong kind.
-        """
-        try:
-            mean, std = (tuple(float(x) for x in header[name]) for name in ("mean", "std"))
-            size = tuple(int(x) for x in header["size"])
-            colour = header["colour"]
-        except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"the checkpoint's preprocessing is incomplete: {error!r}") from None
-        if (
-            not all(map(math.isfinite, (*mean, *std)))
-            or len(mean) != 3
-            or len(std) != 3
-            or len(size) != 2
-            or min(std) <= 0
-            or colour not in ("RGB", "BGR")
-        ):
-            raise CheckpointError(f"the checkpoint's preprocessing does not fit: {dict(header)}")
-        return cls(mean, std, colour, size)
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) RGB in [0, 1] -> what the network expects."""
-        if images.ndim != 4 or images.shape[1:] != (3, *self.size):
-            raise InputError(f"expected images (B, 3, {self.size[0]}, {self.size[1]}), got {tuple(images.shape)}")
-        if self.colour == "BGR":
-            images = images.flip(1)
-        if len({*self.mean, *self.std}) == 1 or (len(set(self.mean)), len(set(self.std))) == (1, 1):
-            return (images - self.mean[0]) / self.std[0]
-        shape = (1, 3, 1, 1)
-        return (images - images.new_tensor(self.mean).view(shape)) / images.new_tensor(self.std).view(shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -259,23 +208,27 @@ class Recognizer:
         Raises:
             InputError: an image of another shape, or an unknown layer.
         """
-        unknown = set(taps) - set(self._norms)
-        if unknown:
-            raise InputError(f"expected layers of the network, got {', '.join(sorted(unknown)[:5])}")
-        activations: dict[str, Tensor] = {}
-        handles = []
+        tapped = self.tapped(taps)
         try:
-            for name in taps:
-                handles.append(self._norms[name].register_forward_pre_hook(_keep(activations, name)))
             shown = self.preprocessing(images)
             if shown.device.type != "mps":
                 shown = shown.contiguous(memory_format=torch.channels_last)
             with torch.autocast(shown.device.type, precision, enabled=precision != torch.float32):
-                features = self.network(shown)
+                features, activations = tapped(shown)
         finally:
-            for handle in handles:
-                handle.remove()
+            tapped.release()
         return Trace(images, normalize(features.float()), activations, latent)
+
+    def tapped(self, taps: Collection[str]) -> "Tapped":
+        """The network, with what enters the layers ``taps``, until it is released.
+
+        Raises:
+            InputError: an unknown layer.
+        """
+        unknown = set(taps) - set(self._norms)
+        if unknown:
+            raise InputError(f"expected layers of the network, got {', '.join(sorted(unknown)[:5])}")
+        return Tapped(self.network, {name: self._norms[name] for name in taps})
 
     @torch.no_grad()
     def embed(self, images: Tensor, *, batch_size: int = 32) -> Tensor:
@@ -321,21 +274,23 @@ def default_checkpoint() -> Path:
 
 
 class Tapped(nn.Module):
-    """A network that also returns what enters some of its layers, until it is released."""
+    """A network that also returns what enters some of its layers, by name, until it is released."""
 
-    def __init__(self, network: nn.Module, layers: Sequence[nn.Module]) -> None:
+    def __init__(self, network: nn.Module, layers: Mapping[str, nn.Module]) -> None:
         super().__init__()
         self.network = network
-        self.kept: list[Tensor] = []
-        self.handles = [layer.register_forward_pre_hook(self._keep) for layer in layers]
+        self.kept: dict[str, Tensor] = {}
+        self.handles = [
+            layer.register_forward_pre_hook(functools.partial(self._keep, name)) for name, layer in layers.items()
+        ]
 
-    def _keep(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        self.kept.append(inputs[0])
+    def _keep(self, name: str, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        self.kept[name] = inputs[0]
 
-    def forward(self, shown: Tensor) -> tuple[Tensor, list[Tensor]]:
-        self.kept = []
+    def forward(self, shown: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        self.kept = {}
         features = self.network(shown)
-        kept, self.kept = self.kept, []
+        kept, self.kept = self.kept, {}
         return features, kept
 
     def release(self) -> None:
@@ -352,10 +307,3 @@ def _calibrated_by(stored: Checkpoint, beside: Path) -> Checkpoint:
     own = {key: value for key, value in stored.tensors.items() if not key.startswith("calibration.")}
     header = dict(stored.header) | {"calibration": found.header.get("calibration", {})}
     return replace(stored, header=header, tensors=own | dict(found.tensors))
-
-
-def _keep(into: dict[str, Tensor], name: str) -> Any:
-    def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        into[name] = inputs[0]
-
-    return hook

@@ -17,13 +17,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from arcinvert.calibration import kept_calibration
+from arcinvert.calibration import calibration_of, kept_calibration
 from arcinvert.errors import CheckpointError, InputError
 from arcinvert.evaluation.metrics import auc, score_pairs
 from arcinvert.faceprior import FacePrior
 from arcinvert.importers import onnx_file
+from arcinvert.preprocessing import Preprocessing
 from arcinvert.progress import Progress, silent
-from arcinvert.recognizer import Preprocessing, Recognizer
+from arcinvert.recognizer import Recognizer
 
 PARITY = 0.9999
 """Least cosine of ours to another runtime's."""
@@ -80,9 +81,13 @@ class Verification:
 
 
 def describe(recognizer: Recognizer, prior: FacePrior) -> dict[str, Any]:
-    """What a recognizer's checkpoint holds: network, contract, BatchNorm layers, calibration, thresholds."""
+    """What a recognizer's checkpoint holds: network, contract, BatchNorm layers, calibration, thresholds.
+
+    Raises:
+        CheckpointError: its calibration is damaged.
+    """
     header = recognizer.header
-    carried = header.get("calibration") if "expected.factor" in recognizer.calibration_tensors else None
+    carried = calibration_of(recognizer)
     kept = None if carried else kept_calibration(recognizer, prior)
     contract = contract_of(recognizer.preprocessing)
     return {
@@ -96,7 +101,7 @@ def describe(recognizer: Recognizer, prior: FacePrior) -> dict[str, Any]:
             "folded": len(recognizer.folded),
             "dropped_channels": recognizer.dropped_channels(),
         },
-        "calibration": {"faces": carried["faces"], "in": "the checkpoint"}
+        "calibration": {"faces": carried.faces, "in": "the checkpoint"}
         if carried
         else {"faces": kept.faces, "in": "the cache"}
         if kept

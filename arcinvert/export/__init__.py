@@ -22,7 +22,8 @@ from arcinvert.errors import EnvironmentProblem, InputError
 from arcinvert.export.model import INPUT, OUTPUT, Model
 from arcinvert.export.operators import OPERATORS, Step
 from arcinvert.export.steps import fold_norms, steps_of
-from arcinvert.recognizer import Preprocessing, build_network
+from arcinvert.preprocessing import Preprocessing
+from arcinvert.recognizer import build_network
 
 __all__ = ["OPERATORS", "export_onnx", "fold_norms", "onnx_model", "steps_of"]
 

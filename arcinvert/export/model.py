@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from arcinvert.recognizer import Preprocessing
+from arcinvert.preprocessing import Preprocessing
 
 INPUT, OUTPUT = "input", "embedding"
 ARITHMETIC = {"add": "Add", "sub": "Sub", "mul": "Mul", "div": "Div"}

@@ -30,7 +30,7 @@ class CompiledNetwork:
     def __init__(self, recognizer: Recognizer, say: Callable[[str], None]) -> None:
         self.recognizer, self.say = recognizer, say
         self.possible = True
-        self.tapped: list[Tapped] = []
+        self.tapped: Tapped | None = None
         self.made: dict[tuple[tuple[str, ...], torch.dtype], Tracer] = {}
 
     def __enter__(self) -> "CompiledNetwork":
@@ -48,18 +48,16 @@ class CompiledNetwork:
         return self.made[key]
 
     def _release(self) -> None:
-        for tapped in self.tapped:
-            tapped.release()
-        self.tapped = []
+        if self.tapped is not None:
+            self.tapped.release()
+            self.tapped = None
 
     def _compiled(self, taps: tuple[str, ...], precision: torch.dtype) -> Tracer:
         from torch._dynamo.exc import TorchDynamoException  # slow to import, so only where it is asked for
 
         recognizer = self.recognizer
-        ordered = [layer for layer in recognizer.layers if layer in taps]
-        modules = dict(recognizer.network.named_modules())
-        self.tapped = [Tapped(recognizer.network, [modules[layer] for layer in ordered])]
-        fast: Callable[[Tensor], tuple[Tensor, list[Tensor]]] = torch.compile(self.tapped[0])
+        self.tapped = recognizer.tapped(taps)
+        fast: Callable[[Tensor], tuple[Tensor, dict[str, Tensor]]] = torch.compile(self.tapped)
 
         def trace(images: Tensor, latent: Tensor | None) -> Trace:
             if self.possible:
@@ -72,7 +70,7 @@ class CompiledNetwork:
                         # The compiler looks whether its input, the view, is a leaf.
                         warnings.filterwarnings("ignore", message="The .grad attribute", category=UserWarning)
                         features, kept = fast(shown)
-                    return Trace(images, normalize(features.float()), dict(zip(ordered, kept, strict=True)), latent)
+                    return Trace(images, normalize(features.float()), kept, latent)
                 except TorchDynamoException as error:
                     self.possible = False
                     self._release()

@@ -11,7 +11,8 @@ from arcinvert.calibration import Calibration, calibration_for, save_calibrated
 from arcinvert.errors import CheckpointError, InputError
 from arcinvert.evaluation.contract import SCALINGS, contract_of, describe, verify
 from arcinvert.faceprior import FacePrior, default_face_prior
-from arcinvert.recognizer import Preprocessing, Recognizer
+from arcinvert.preprocessing import Preprocessing
+from arcinvert.recognizer import Recognizer
 
 Y1 = "insightface-mobilefacenet-y1.onnx"
 

@@ -9,7 +9,8 @@ from arcinvert.backbones import build_backbone
 from arcinvert.errors import EnvironmentProblem, InputError
 from arcinvert.export.arcface_torch import write_arcface_torch
 from arcinvert.importers.torch_file import read
-from arcinvert.recognizer import Preprocessing, Recognizer
+from arcinvert.preprocessing import Preprocessing
+from arcinvert.recognizer import Recognizer
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,8 @@ from arcinvert.errors import EnvironmentProblem, InputError
 from arcinvert.export import OPERATORS, export_onnx, fold_norms, onnx_model, steps_of
 from arcinvert.export.model import Model
 from arcinvert.importers import open_checkpoint
-from arcinvert.recognizer import Preprocessing, Recognizer
+from arcinvert.preprocessing import Preprocessing
+from arcinvert.recognizer import Recognizer
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")

@@ -17,7 +17,8 @@ from arcinvert.backbones import build_backbone
 from arcinvert.checkpoint import file_digest, load_strictly
 from arcinvert.errors import CheckpointError, EnvironmentProblem
 from arcinvert.importers.torch_file import read, refuse_paddle
-from arcinvert.recognizer import Preprocessing, Recognizer
+from arcinvert.preprocessing import Preprocessing
+from arcinvert.recognizer import Recognizer
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,8 @@ from arcinvert.inversion.objectives import CosineMatch
 from arcinvert.inversion.parameterization import Pixels
 from arcinvert.inversion.priors import BatchNormMatch, stored_statistics
 from arcinvert.inversion.transforms import Jitter
-from arcinvert.recognizer import Preprocessing, Recognizer
+from arcinvert.preprocessing import Preprocessing
+from arcinvert.recognizer import Recognizer
 
 
 @pytest.fixture

@@ -17,7 +17,8 @@ from arcinvert.inversion.priors import (
     stored_statistics,
 )
 from arcinvert.inversion.terms import all_taps, channel_moments
-from arcinvert.recognizer import ChannelStatistics, Preprocessing, Recognizer, Trace
+from arcinvert.preprocessing import Preprocessing
+from arcinvert.recognizer import ChannelStatistics, Recognizer, Trace
 
 
 def random_trace(batch=3, channels=(4, 6), side=8):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import signal
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from PIL import Image
 from arcinvert.backbones import build_backbone
 from arcinvert.calibration import Calibration, calibrate
 from arcinvert.checkpoint import save_checkpoint
+from arcinvert.cli import common, run
 from arcinvert.faceprior import FacePrior, default_face_prior
 from arcinvert.recognizer import Recognizer
 
@@ -31,6 +33,15 @@ def denormals() -> Iterator[None]:
     """A command sets the process to take the smallest numbers for 0; the next test must not inherit that."""
     yield
     torch.set_flush_denormal(False)
+
+
+@pytest.fixture
+def as_found() -> Iterator[None]:
+    """Puts back what a run of the command line leaves in this process."""
+    handler = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, handler)
+    common.state.quiet = common.state.debug = False
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -141,3 +152,12 @@ def tiny_recognizer(tiny_checkpoint: Path) -> Recognizer:
 def tiny_calibration(tiny_recognizer: Recognizer, small_prior: FacePrior) -> Calibration:
     """What the tiny recognizer says of the small prior's faces."""
     return calibrate(tiny_recognizer, small_prior)
+
+
+@pytest.fixture(scope="session")
+def calibrated_checkpoint(tiny_checkpoint: Path, tiny_faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny checkpoint, calibrated through the command line. Do not write to it."""
+    out = tmp_path_factory.mktemp("calibrated") / "tiny.safetensors"
+    words = ["calibrate", "-o", str(out), "--checkpoint", str(tiny_checkpoint), "--faces", str(tiny_faces)]
+    assert run(["-q", *words]) == 0
+    return out

@@ -3,18 +3,17 @@
 import importlib.abc
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
-import torch
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from arcinvert.alignment import TEMPLATE, RetinaFace, align, align_photo
-from arcinvert.cli import common, run
+from arcinvert.cli import run
 from arcinvert.errors import EnvironmentProblem, InputError
 from arcinvert.photos import open_detector
 from arcinvert.scrfd import SCRFD
@@ -405,18 +404,6 @@ print(open_detector({str(files["det"])!r}).detect(np.zeros((50, 70, 3), np.uint8
 
 
 # --- the command line
-
-
-@pytest.fixture
-def as_found() -> Iterator[None]:
-    """Puts back what a run leaves in this process."""
-    import signal
-
-    handler = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, handler)
-    common.state.quiet = common.state.debug = False
-    torch.set_flush_denormal(False)
 
 
 def embed(checkpoint: Path, out: Path, *arguments: object) -> int:

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,27 +14,15 @@ import pytest
 import torch
 from PIL import Image
 
-from arcinvert.cli import common, run
+from arcinvert.cli import run
 from arcinvert.recognizer import Recognizer
 
-
-@pytest.fixture(autouse=True)
-def as_found() -> Iterator[None]:
-    """Puts back what a run leaves in this process."""
-    handler = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, handler)
-    common.state.quiet = common.state.debug = False
-    torch.set_flush_denormal(False)
+pytestmark = pytest.mark.usefixtures("as_found")
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tiny_checkpoint: Path, tiny_faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny checkpoint, calibrated. Do not write to it."""
-    out = tmp_path_factory.mktemp("audited") / "tiny.safetensors"
-    arguments = ["calibrate", "-o", str(out), "--checkpoint", str(tiny_checkpoint), "--faces", str(tiny_faces)]
-    assert run(["-q", *arguments]) == 0
-    return out
+def checkpoint(calibrated_checkpoint: Path) -> Path:
+    return calibrated_checkpoint
 
 
 @pytest.fixture(scope="module")

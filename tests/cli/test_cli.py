@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -31,6 +31,8 @@ from arcinvert.errors import (
 from arcinvert.faceprior import FacePrior
 from arcinvert.recognizer import Recognizer
 
+pytestmark = pytest.mark.usefixtures("as_found")
+
 SIZE = 16
 CONFIG = """
 backbone = "iresnet18"
@@ -43,24 +45,9 @@ held_out = 2
 """
 
 
-@pytest.fixture(autouse=True)
-def as_found() -> Iterator[None]:
-    """Puts back what a run leaves in this process."""
-    handler = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, handler)
-    common.state.quiet = common.state.debug = False
-    torch.set_flush_denormal(False)
-
-
 @pytest.fixture(scope="module")
-def calibrated(tiny_checkpoint: Path, tiny_faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny checkpoint, calibrated through the command line. Do not write to it."""
-    out = tmp_path_factory.mktemp("calibrated") / "tiny.safetensors"
-    assert (
-        run(["-q", "calibrate", "-o", str(out), "--checkpoint", str(tiny_checkpoint), "--faces", str(tiny_faces)]) == 0
-    )
-    return out
+def calibrated(calibrated_checkpoint: Path) -> Path:
+    return calibrated_checkpoint
 
 
 @pytest.fixture

@@ -4,25 +4,17 @@ import hashlib
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from arcinvert.cli import common, run
+from arcinvert.cli import run
 from arcinvert.evaluation.metrics import score_pairs
 from arcinvert.recognizer import Recognizer
 
-
-@pytest.fixture(autouse=True)
-def as_found() -> Iterator[None]:
-    """Puts back what a run leaves in this process."""
-    yield
-    common.state.quiet = common.state.debug = False
-    torch.set_flush_denormal(False)
+pytestmark = pytest.mark.usefixtures("as_found")
 
 
 @pytest.fixture

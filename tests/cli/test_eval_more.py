@@ -3,35 +3,29 @@
 import hashlib
 import json
 import os
-import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from torch import set_flush_denormal
 
-from arcinvert.cli import common, run
+from arcinvert.cli import run
 from arcinvert.evaluation.angles import angle_statistics
 from arcinvert.evaluation.folder_protocols import identify_folder, retrieve_folder, template_folder
 from arcinvert.evaluation.identification import identify
 from arcinvert.evaluation.sources import embed_folder
 from arcinvert.recognizer import Recognizer
 
+pytestmark = pytest.mark.usefixtures("as_found")
+
 COMMANDS = ("identification", "templates", "retrieval", "angles")
 
 
 @pytest.fixture(autouse=True)
-def as_found(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Puts back what a run leaves in this process."""
+def no_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The user's own settings are out of the way."""
     for name in [name for name in os.environ if name.startswith("ARCINVERT_CHECKPOINT")]:
         monkeypatch.delenv(name)
-    handler = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, handler)
-    common.state.quiet = common.state.debug = False
-    set_flush_denormal(False)
 
 
 def save(folder: Path, name: str, rows: np.ndarray, labels: list[str]) -> tuple[str, str]:

@@ -1,7 +1,6 @@
 """``arcinvert plot`` and ``arcinvert eval distance`` from the command line."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,23 +8,17 @@ import pytest
 import torch
 from PIL import Image
 
-from arcinvert.cli import common, run, toy
 from arcinvert.cli import plot as command
+from arcinvert.cli import run, toy
 from arcinvert.errors import InputError
 from arcinvert.evaluation.distances import cosine_features, kernel_distance
 from arcinvert.evaluation.sources import embed_folder
 from arcinvert.recognizer import Recognizer
 from arcinvert.training.margins import MARGINS
 
+pytestmark = pytest.mark.usefixtures("as_found")
+
 pytest.importorskip("matplotlib")
-
-
-@pytest.fixture(autouse=True)
-def as_found() -> Iterator[None]:
-    """Puts back what a run leaves in this process."""
-    yield
-    common.state.quiet = common.state.debug = False
-    torch.set_flush_denormal(False)
 
 
 @pytest.fixture

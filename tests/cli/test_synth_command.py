@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,30 +13,18 @@ import numpy as np
 import pytest
 import torch
 
-from arcinvert.cli import common, run
+from arcinvert.cli import run
 from arcinvert.inversion import synthesis
+
+pytestmark = pytest.mark.usefixtures("as_found")
 
 SIZE, TARGETS = 16, 5
 SETTINGS = ["--steps", "3", "--batch-size", "2", "--variations", "2", "--no-report", "--device", "cpu"]
 
 
-@pytest.fixture(autouse=True)
-def as_found() -> Iterator[None]:
-    """Puts back what a run leaves in this process."""
-    handler = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, handler)
-    common.state.quiet = common.state.debug = False
-    torch.set_flush_denormal(False)
-
-
 @pytest.fixture(scope="module")
-def checkpoint(tiny_checkpoint: Path, tiny_faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny checkpoint, calibrated. Do not write to it."""
-    out = tmp_path_factory.mktemp("many") / "tiny.safetensors"
-    arguments = ["calibrate", "-o", str(out), "--checkpoint", str(tiny_checkpoint), "--faces", str(tiny_faces)]
-    assert run(["-q", *arguments]) == 0
-    return out
+def checkpoint(calibrated_checkpoint: Path) -> Path:
+    return calibrated_checkpoint
 
 
 @pytest.fixture(scope="module")

@@ -16,9 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 import arcinvert
-from arcinvert.calibration import Calibration
 from arcinvert.errors import DivergedError, EnvironmentProblem, UsageError
-from arcinvert.faceprior import FacePrior
 from arcinvert.inversion import journal, synthesis
 from arcinvert.inversion.run import synthesise
 from arcinvert.inversion.sheets import read_png
@@ -28,18 +26,6 @@ from arcinvert.ranks import Ranks
 from arcinvert.recognizer import Recognizer
 
 QUICK = SynthConfig(steps=4, batch_size=4, report=False)
-
-
-@pytest.fixture(scope="module")
-def targets(tiny_recognizer: Recognizer, small_prior: FacePrior) -> Tensor:
-    return tiny_recognizer.embed(small_prior.decode(small_prior.coefficients(slice(30, 33))).clamp(0, 1))
-
-
-@pytest.fixture(scope="module")
-def known(
-    tiny_recognizer: Recognizer, small_prior: FacePrior, tiny_calibration: Calibration
-) -> tuple[FacePrior, Calibration]:
-    return small_prior, tiny_calibration
 
 
 def run(recognizer: Recognizer, targets: Tensor, known: Any, out: Path, **settings: Any) -> dict[str, Any]:

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from arcinvert.calibration import Calibration, calibration_of
+from arcinvert.calibration import calibration_of
 from arcinvert.errors import UsageError
-from arcinvert.faceprior import FacePrior, default_face_prior
+from arcinvert.faceprior import default_face_prior
 from arcinvert.inversion import synthesis
 from arcinvert.inversion.objectives import CosineMatch
 from arcinvert.inversion.synthesis import (
@@ -25,18 +25,6 @@ from arcinvert.inversion.synthesis import (
 from arcinvert.recognizer import Recognizer
 
 QUICK = SynthConfig(steps=4, batch_size=4, report=False)
-
-
-@pytest.fixture(scope="module")
-def targets(tiny_recognizer: Recognizer, small_prior: FacePrior) -> Tensor:
-    return tiny_recognizer.embed(small_prior.decode(small_prior.coefficients(slice(30, 33))).clamp(0, 1))
-
-
-@pytest.fixture(scope="module")
-def known(
-    tiny_recognizer: Recognizer, small_prior: FacePrior, tiny_calibration: Calibration
-) -> tuple[FacePrior, Calibration]:
-    return small_prior, tiny_calibration
 
 
 # --- what is matched

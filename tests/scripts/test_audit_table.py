@@ -1,7 +1,5 @@
-import importlib
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -15,13 +13,6 @@ from arcinvert.recognizer import Recognizer
 from arcinvert.training.data import load_faces
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
-
-
-@pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-    yield importlib.import_module("audit_table")
-    sys.modules.pop("audit_table")
 
 
 def test_the_store_holds_what_the_photos_show(

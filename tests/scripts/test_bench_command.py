@@ -1,21 +1,12 @@
-import importlib
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
-
-
-@pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-    yield importlib.import_module("bench_command")
-    sys.modules.pop("bench_command")
 
 
 def test_a_process_is_measured_and_not_the_one_that_starts_it() -> None:

@@ -1,7 +1,5 @@
-import importlib
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -10,13 +8,6 @@ import numpy as np
 import pytest
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
-
-
-@pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-    yield importlib.import_module("eval_table")
-    sys.modules.pop("eval_table")
 
 
 def people(count: int, pictures: int, size: int, first: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,7 +1,5 @@
-import importlib
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -12,13 +10,6 @@ from arcinvert.recognizer import Recognizer
 from arcinvert.training.data import load_faces
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
-
-
-@pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-    yield importlib.import_module("mismatch_table")
-    sys.modules.pop("mismatch_table")
 
 
 def embeddings(seed: int, count: int, size: int = 64) -> np.ndarray:

@@ -1,6 +1,4 @@
-import importlib
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -14,13 +12,6 @@ from arcinvert.recognizer import Recognizer
 from arcinvert.training.data import identity_folders, load_faces
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
-
-
-@pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-    yield importlib.import_module("stand_ins")
-    sys.modules.pop("stand_ins")
 
 
 def test_the_pictures_of_a_folder_show_one_person_of_the_prior(

@@ -1,22 +1,10 @@
-import importlib
 import json
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import pytest
-
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 Y1, V3 = "insightface-mobilefacenet-y1", "mobileface-v3"
-
-
-@pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-    yield importlib.import_module("summary_table")
-    sys.modules.pop("summary_table")
 
 
 def accepted(count: int, of: int) -> dict[str, Any]:

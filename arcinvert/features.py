@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 GRID = 7
 LAYERS = 4
-RANK = 64
-"""Directions of the embedding that are heeded: those that say most of the maps."""
 
 
 def medium_layers(recognizer: "Recognizer") -> tuple[str, ...]:
@@ -75,10 +73,15 @@ class ExpectedFeatures:
         return ExpectedFeatures(self.factor.to(device), maps, mean, deviation)
 
     def to_tensors(self) -> dict[str, Tensor]:
-        """As stored: ``expected.factor``, ``expected.maps.LAYER`` (float16), ``expected.mean.LAYER``, ..."""
+        """As stored: ``expected.factor``, ``expected.mean.LAYER``, ``expected.deviation.LAYER`` and the maps in 8 bits.
+
+        These are ``expected.maps.LAYER``, in units of ``expected.unit.LAYER`` (R,).
+        """
         tensors = {"expected.factor": self.factor.float()}
         for layer, maps in self.maps.items():
-            tensors[f"expected.maps.{layer}"] = maps.half()
+            unit = maps.flatten(1).abs().amax(1).clamp_min(1e-12) / 127
+            tensors[f"expected.maps.{layer}"] = (maps / unit.view(-1, 1, 1, 1)).round().to(torch.int8)
+            tensors[f"expected.unit.{layer}"] = unit.float()
             tensors[f"expected.mean.{layer}"] = self.mean[layer].float()
             tensors[f"expected.deviation.{layer}"] = self.deviation[layer].float()
         return tensors
@@ -96,18 +99,18 @@ class ExpectedFeatures:
             prefix = f"expected.{kind}."
             return {k[len(prefix) :]: v.float().to(device) for k, v in tensors.items() if k.startswith(prefix)}
 
-        found = cls(
-            tensors["expected.factor"].float().to(device), section("maps"), section("mean"), section("deviation")
-        )
-        same = found.maps.keys() == found.mean.keys() == found.deviation.keys() and found.factor.ndim == 2
+        factor, steps, unit = tensors["expected.factor"].float().to(device), section("maps"), section("unit")
+        mean, deviation = section("mean"), section("deviation")
+        same = steps.keys() == unit.keys() == mean.keys() == deviation.keys() and factor.ndim == 2
         if not same or any(
-            maps.ndim != 4
-            or len(maps) != found.factor.shape[1]
-            or not maps.shape[1:] == found.mean[layer].shape == found.deviation[layer].shape
-            for layer, maps in found.maps.items()
+            value.ndim != 4
+            or not len(value) == factor.shape[1] == unit[layer].numel()
+            or not value.shape[1:] == mean[layer].shape == deviation[layer].shape
+            for layer, value in steps.items()
         ):
             raise CheckpointError("the expected features of the checkpoint's calibration do not fit each other")
-        return found
+        maps = {layer: value * unit[layer].view(-1, 1, 1, 1) for layer, value in steps.items()}
+        return cls(factor, maps, mean, deviation)
 
 
 class FeatureRegression:
@@ -134,8 +137,11 @@ class FeatureRegression:
         before: Sums | None = getattr(self, name)
         setattr(self, name, sums if before is None else before + sums)
 
-    def result(self, ridges: Sequence[float], size: int) -> ExpectedFeatures:
-        """The regression with the best of ``ridges``; D is ``size``. Without a layer, or unseen faces, it is empty."""
+    def result(self, ridges: Sequence[float], size: int, rank: int | None = None) -> ExpectedFeatures:
+        """The regression with the best of ``ridges``; D is ``size``. Without a layer, or unseen faces, it is empty.
+
+        Of the directions of the embedding ``rank`` are heeded, those that say most of the maps; by default half.
+        """
         if self.seen is None or self.unseen is None:
             return ExpectedFeatures(torch.zeros(size, 0), {}, {}, {})
         left_over = torch.stack([self.unseen.left_over(self.seen.solved(ridge)) for ridge in ridges])
@@ -145,7 +151,9 @@ class FeatureRegression:
         floor = torch.cat([part.mean().expand(len(part)) for part in torch.split(self.unseen.variance(), sizes)])
         deviation = (variance + 1e-3 * floor + 1e-12).sqrt()
         weight = both.solved(ridges[best])
-        factor, maps = reduced_rank(weight[:-1] / deviation, both.covariance(), RANK)
+        factor, maps = reduced_rank(weight[:-1] / deviation, both.covariance(), size // 2 if rank is None else rank)
+        # Through the means, whatever the directions that are left out would have added there.
+        mean = both.of_mean(weight) - both.mean() @ factor @ maps * deviation
 
         def by_layer(values: Tensor) -> dict[str, Tensor]:
             parts = torch.split(values.float().cpu(), sizes, -1)
@@ -154,4 +162,4 @@ class FeatureRegression:
                 for layer, part, shape in zip(self.layers, parts, self.shapes, strict=True)
             }
 
-        return ExpectedFeatures(factor.float().cpu(), by_layer(maps), by_layer(weight[-1]), by_layer(deviation))
+        return ExpectedFeatures(factor.float().cpu(), by_layer(maps), by_layer(mean), by_layer(deviation))

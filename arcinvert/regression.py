@@ -67,18 +67,28 @@ class Sums:
         count = self.gram[-1, -1]
         return (self.square / count - (self.cross[-1] / count).square()).clamp_min(0)
 
+    def mean(self) -> Tensor:
+        """(D,) of the embeddings."""
+        found: Tensor = self.gram[-1, :-1] / self.gram[-1, -1]
+        return found
+
+    def of_mean(self, weight: Tensor) -> Tensor:
+        """(M,) that ``weight`` foretells of the mean embedding."""
+        return self.mean() @ weight[:-1] + weight[-1]
+
     def covariance(self) -> Tensor:
         """(D, D) of the embeddings."""
-        count = self.gram[-1, -1]
-        mean = self.gram[-1, :-1] / count
-        return self.gram[:-1, :-1] / count - torch.outer(mean, mean)
+        return self.gram[:-1, :-1] / self.gram[-1, -1] - torch.outer(self.mean(), self.mean())
 
 
 def reduced_rank(weight: Tensor, covariance: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-    """(D, M) -> (D, rank), (rank, M) whose product is nearest to it over embeddings of such a covariance."""
-    jitter = 1e-9 * covariance.diagonal().mean() + 1e-12
-    root = torch.linalg.cholesky(covariance + jitter * torch.eye(len(covariance)).to(covariance))
-    spread = root.T @ weight
+    """(D, M) -> (D, rank), (rank, M) whose product is nearest to it over embeddings of such a covariance.
+
+    Directions in which the embeddings hardly vary, if at all, count as of a millionth of the greatest variance.
+    """
+    variance, axes = torch.linalg.eigh(covariance)
+    deviation = variance.clamp_min(float(1e-6 * variance[-1]) + 1e-12).sqrt()
+    spread = deviation[:, None] * (axes.T @ weight)
     _, directions = torch.linalg.eigh(spread @ spread.T)
     kept = directions.flip(1)[:, :rank]
-    return torch.linalg.solve_triangular(root.T, kept, upper=True), kept.T @ spread
+    return axes @ (kept / deviation[:, None]), kept.T @ spread

@@ -89,3 +89,12 @@ def test_a_map_of_few_directions_is_kept_whole_by_as_many() -> None:
     torch.testing.assert_close(into @ out, weight, atol=1e-6, rtol=1e-6)
     into, out = reduced_rank(weight, covariance, 2)
     assert float((into @ out - weight).abs().max()) > 1e-2
+
+
+def test_embeddings_that_do_not_fill_their_space() -> None:
+    generator = torch.Generator().manual_seed(0)
+    embeddings = torch.randn(60, 4, generator=generator) @ torch.randn(4, 12, generator=generator)
+    sums = Sums.of(embeddings, torch.randn(60, 9, generator=generator))
+    weight = sums.solved(1e-3)[:-1]
+    into, out = reduced_rank(weight, sums.covariance(), 4)
+    torch.testing.assert_close(embeddings.double() @ into @ out, embeddings.double() @ weight, atol=1e-3, rtol=1e-3)

@@ -108,7 +108,7 @@ class ExpectedFeatures:
             or not value.shape[1:] == mean[layer].shape == deviation[layer].shape
             for layer, value in steps.items()
         ):
-            raise CheckpointError("the expected features of the checkpoint's calibration do not fit each other")
+            raise CheckpointError("the expected maps of the calibration do not fit each other; calibrate it again")
         maps = {layer: value * unit[layer].view(-1, 1, 1, 1) for layer, value in steps.items()}
         return cls(factor, maps, mean, deviation)
 

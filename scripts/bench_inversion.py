@@ -11,7 +11,7 @@ target (shuffled), and a real second photo; and what the face prior can draw at 
 picture itself projected on the basis, without and with detail. ``found`` is the share in which the
 detector finds a face.
 
-``--ablate`` repeats the run with each term of the preset left out, from the mean face in place of
+``--ablate`` repeats the run with each term of the preset left out, without jitter and with more, from the mean face in place of
 the predicted one, matching the target alone, without detail, without any descent, and from three starts drawn from the
 conditional prior, of which the one with the highest own cosine is kept. ``--poses``
 asks every target to turn left and right, and prints for how many the measured yaw follows.
@@ -44,6 +44,7 @@ from arcinvert.inversion.parameterization import FaceBasis
 from arcinvert.inversion.presets import PRESETS, Attack
 from arcinvert.inversion.sheets import contact_sheet, write_png
 from arcinvert.inversion.synthesis import generator_for
+from arcinvert.inversion.transforms import Jitter
 from arcinvert.recognizer import Recognizer
 from arcinvert.training.data import load_faces
 
@@ -106,11 +107,6 @@ def variants(name: str, ablate: bool) -> dict[str, Vary]:
             recipe, terms={k: v for k, v in recipe.terms.items() if k != term}
         )
 
-    def weighted(term: str, weight: float) -> Vary:
-        return lambda recipe, attack: dataclasses.replace(
-            recipe, terms={**recipe.terms, term: (weight, recipe.terms[term][1])}
-        )
-
     def mean_start(recipe: Recipe, attack: Attack) -> Recipe:
         zeros = torch.zeros(len(attack.target), attack.prior.size, device=attack.target.device)
         basis = FaceBasis(attack.prior, zeros, redraw=recipe.parameterization.redraw)
@@ -127,8 +123,8 @@ def variants(name: str, ablate: bool) -> dict[str, Vary]:
     found: dict[str, Vary] = {name: as_it_is}
     if ablate:
         found |= {f"{name}, no {term}": without(term) for term in ("expected", "batchnorm", "face")}
-        found |= {f"{name}, batchnorm {w:g}": weighted("batchnorm", w) for w in (0.1, 0.3)}
         found[f"{name}, no jitter"] = lambda recipe, attack: dataclasses.replace(recipe, transform=None)
+        found[f"{name}, jitter of 1.5 pixels"] = lambda recipe, attack: dataclasses.replace(recipe, transform=Jitter())
         found[f"{name}, from the mean face"] = mean_start
         found[f"{name}, matching the target alone"] = whole_target
         found[f"{name}, no detail"] = undetailed

@@ -89,7 +89,7 @@ def small_config(**settings: Any) -> TrainConfig:
 
 def run_once(data: Path, out: Path, config: TrainConfig, *, keep: Collection[str] | None = None) -> dict[str, Any]:
     """Train (on a clean list only, if there is one), judge on the held-out identities, write both to ``out``.json."""
-    kept = out.with_suffix(".json")
+    kept = out.with_name(f"{out.name}.json")
     config = dataclasses.replace(config, validate_every=config.epochs)
     if kept.is_file():
         done = dict(json.loads(kept.read_text()))
@@ -104,7 +104,7 @@ def run_once(data: Path, out: Path, config: TrainConfig, *, keep: Collection[str
             said[0] = time.monotonic()
             print(f"{out.name} {done}/{total} {text}", file=sys.stderr, flush=True)
 
-    checkpoint = out.with_suffix(".safetensors")
+    checkpoint = out.with_name(f"{out.name}.safetensors")
     header = train(data, checkpoint, config=config, keep=keep, progress=tell)
     found = {
         "config": dataclasses.asdict(config),

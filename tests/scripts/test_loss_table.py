@@ -55,17 +55,18 @@ def test_every_loss_is_a_setting_of_the_trainer(script: ModuleType) -> None:
 
 def test_a_run_is_judged_and_not_done_twice(script: ModuleType, tiny_faces: Path, tmp_path: Path) -> None:
     config = script.small_config(**NARROW, epochs=1, held_out=2)
-    found = script.run_once(tiny_faces, tmp_path / "arcface-0", config)
+    found = script.run_once(tiny_faces, tmp_path / "width-0.5-0", config)
     assert found["images"] == 24
+    assert sorted(path.suffix for path in tmp_path.glob("width-0.5-0.*")) == [".json", ".safetensors", ".state"]
     assert set(found["figures"]) == set(script.FIGURES)
     assert 0 <= found["figures"]["AUC"] <= 1
-    kept = json.loads((tmp_path / "arcface-0.json").read_text())
+    kept = json.loads((tmp_path / "width-0.5-0.json").read_text())
     assert kept["figures"] == found["figures"]
-    (tmp_path / "arcface-0.safetensors").unlink()
-    assert script.run_once(tiny_faces, tmp_path / "arcface-0", config) == kept
-    assert not (tmp_path / "arcface-0.safetensors").exists()
+    (tmp_path / "width-0.5-0.safetensors").unlink()
+    assert script.run_once(tiny_faces, tmp_path / "width-0.5-0", config) == kept
+    assert not (tmp_path / "width-0.5-0.safetensors").exists()
     with pytest.raises(UsageError, match=r"other settings \(margin, seed\)"):
-        script.run_once(tiny_faces, tmp_path / "arcface-0", replace(config, margin="cosface", seed=1))
+        script.run_once(tiny_faces, tmp_path / "width-0.5-0", replace(config, margin="cosface", seed=1))
 
 
 def test_the_whole_table(

@@ -9,7 +9,7 @@ FACES is DIR/<identity>/<picture> (the 980 identities behind the default checkpo
 results/NAME.md to have it done), and a job that was killed goes on where its script can; after a job that fails
 the others still run, and the exit code is 1. ``results/runs.json`` says which command gave a table, and on what.
 
-``--quick`` shrinks every job, to less than ten minutes in all, and writes into DIR/quick instead: it shows that the
+``--quick`` shrinks every job and writes into DIR/quick instead: it shows that the
 commands run, not what they give. Without FACES and MODELS it makes do with stand-ins (``scripts/stand_ins.py``).
 ``--tables`` only puts results/*.md into the documents, between ``<!-- results/NAME.md -->`` and ``<!-- end -->``.
 """

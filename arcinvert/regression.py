@@ -28,7 +28,8 @@ def fit_regression(
     x, y = embeddings.double(), coefficients.double()
     seen, unseen = Sums.of(x[:cut], y[:cut]), Sums.of(x[cut:], y[cut:])
     variance, best = torch.stack([unseen.left_over(seen.solved(ridge)) for ridge in ridges]).min(0)
-    fits = torch.stack([(seen + unseen).solved(ridge) for ridge in ridges])
+    both = seen + unseen
+    fits = torch.stack([both.solved(ridge) for ridge in ridges])
     chosen = fits[best, :, torch.arange(y.shape[1])].T.float()
     return chosen[:-1].contiguous(), chosen[-1].contiguous(), variance.sqrt().clamp_min(1e-3).float()
 

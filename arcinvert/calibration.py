@@ -9,6 +9,8 @@ Calibration shows a recognizer the faces of the face prior and keeps
   embedding of what the basis keeps of it. The basis is soft; an image of it that matched the
   face's own embedding fully would do so by false detail;
 - what the maps of a few layers are for a given embedding (:mod:`arcinvert.features`);
+- what a second network sees of a face with a given embedding (:mod:`arcinvert.auxiliary`): ridge
+  regression to its embedding;
 - statistics of the input of each BatchNorm layer, and of the output of each convolution whose
   BatchNorm has been folded away: mean and variance per channel, and, for the first layers, per
   channel and position (kept on a grid of at most 28x28).
@@ -23,6 +25,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, normalize
 
+from arcinvert.auxiliary import SIZE, default_auxiliary
 from arcinvert.checkpoint import load_checkpoint, save_checkpoint
 from arcinvert.errors import CheckpointError, EnvironmentProblem, InputError
 from arcinvert.faceprior import FacePrior
@@ -45,6 +48,7 @@ class Calibration:
         bias: (K,).
         residual: (K,) standard deviation of the coefficients around their prediction.
         drawn_weight, drawn_bias: (D, D) and (D,) of the regression behind :meth:`drawn`.
+        auxiliary_weight, auxiliary_bias: (D, 128) and (128,) of the regression behind :meth:`auxiliary`.
         features: what the maps of a few layers are expected to be.
         channel_mean, channel_var: layer -> (C,).
         location_mean, location_var: layer -> (C, h, w), at most 28x28.
@@ -57,6 +61,8 @@ class Calibration:
     residual: Tensor
     drawn_weight: Tensor
     drawn_bias: Tensor
+    auxiliary_weight: Tensor
+    auxiliary_bias: Tensor
     features: ExpectedFeatures
     channel_mean: dict[str, Tensor] = field(repr=False)
     channel_var: dict[str, Tensor] = field(repr=False)
@@ -73,14 +79,20 @@ class Calibration:
         """(B, D) of faces -> (B, D) expected of them as the basis can draw them; both unit norm."""
         return normalize(embeddings @ self.drawn_weight + self.drawn_bias)
 
+    def auxiliary(self, embeddings: Tensor) -> Tensor:
+        """(B, D) of faces -> (B, 128) that the auxiliary recognizer is expected to see in them; both unit norm."""
+        return normalize(embeddings @ self.auxiliary_weight + self.auxiliary_bias)
+
     def to_tensors(self) -> dict[str, Tensor]:
-        """As stored: float16, named ``regression.*``, ``drawn.*``, ``expected.*``, ``channel.*`` and ``location.*``."""
+        """As stored, named ``SECTION.PART``: regression, drawn, auxiliary, expected, channel and location."""
         tensors = {
             "regression.weight": self.weight.half(),
             "regression.bias": self.bias.float(),
             "regression.residual": self.residual.float(),
             "drawn.weight": self.drawn_weight.half(),
             "drawn.bias": self.drawn_bias.float(),
+            "auxiliary.weight": self.auxiliary_weight.half(),
+            "auxiliary.bias": self.auxiliary_bias.float(),
             **self.features.to_tensors(),
         }
         for kind, maps in (
@@ -97,14 +109,16 @@ class Calibration:
 
 
 def calibration_of(recognizer: Recognizer) -> Calibration | None:
-    """The calibration that a recognizer's checkpoint carries, or None; one of before expected features counts as none.
+    """The calibration that a recognizer's checkpoint carries, or None; one for another auxiliary recognizer is none.
 
     Raises:
         CheckpointError: it is incomplete.
     """
-    if "expected.factor" not in recognizer.calibration_tensors:
+    tensors, header = recognizer.calibration_tensors, recognizer.header.get("calibration")
+    header = header if isinstance(header, Mapping) else {}
+    if "auxiliary.weight" not in tensors or header.get("auxiliary") not in (None, default_auxiliary().digest):
         return None
-    return _from_tensors(recognizer, recognizer.calibration_tensors, recognizer.header.get("calibration", {}))
+    return _from_tensors(recognizer, tensors, header)
 
 
 def calibration_for(
@@ -154,8 +168,8 @@ def kept_calibration(recognizer: Recognizer, prior: FacePrior) -> Calibration | 
 
 
 def _kept_file(recognizer: Recognizer, prior: FacePrior) -> Path:
-    detail = "" if prior.detail is None else prior.detail.digest[:8]
-    return cache_folder() / "calibrations" / f"{recognizer.digest[:32]}-{prior.digest[:16]}{detail}.safetensors"
+    parts = [prior.digest[:16], "" if prior.detail is None else prior.detail.digest[:8], default_auxiliary().digest[:8]]
+    return cache_folder() / "calibrations" / f"{recognizer.digest[:32]}-{''.join(parts)}.safetensors"
 
 
 def _from_tensors(recognizer: Recognizer, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> Calibration:
@@ -174,6 +188,8 @@ def _from_tensors(recognizer: Recognizer, tensors: Mapping[str, Tensor], header:
             tensors["regression.residual"].float().to(device),
             tensors["drawn.weight"].float().to(device),
             tensors["drawn.bias"].float().to(device),
+            tensors["auxiliary.weight"].float().to(device),
+            tensors["auxiliary.bias"].float().to(device),
             ExpectedFeatures.from_tensors(tensors, device),
             maps("channel.mean"),
             maps("channel.var"),
@@ -187,6 +203,7 @@ def _from_tensors(recognizer: Recognizer, tensors: Mapping[str, Tensor], header:
     size, width = found.residual.shape, recognizer.embedding_size
     fits = len(size) == 1 and found.bias.shape == size and found.weight.shape == (width, *size)
     fits = fits and found.drawn_weight.shape == (width, width) and found.drawn_bias.shape == (width,)
+    fits = fits and found.auxiliary_weight.shape == (width, SIZE) and found.auxiliary_bias.shape == (SIZE,)
     fits = fits and len(found.features.factor) == width
     if not fits:
         raise CheckpointError("the parts of the checkpoint's calibration do not fit each other")
@@ -230,6 +247,7 @@ def calibrate(
     embeddings = torch.empty(count, recognizer.embedding_size)
     drawn = torch.empty_like(embeddings)
     coefficients = torch.empty(count, prior.size)
+    auxiliary, seen_besides = default_auxiliary(recognizer.device), torch.empty(count, SIZE)
     moments = _Moments(recognizer.layers, recognizer.layers[:location_layers])
     features = FeatureRegression(medium_layers(recognizer))
     cut = count - count // 5  # neighbouring rows may show one person, as in fit_regression
@@ -243,6 +261,7 @@ def calibrate(
                 maps = {layer: value[part] for layer, value in trace.activations.items()}
                 features.add(trace.embedding[part], maps, unseen=unseen)
             coefficients[rows.start : rows.stop] = codes.cpu()
+            seen_besides[rows.start : rows.stop] = auxiliary.embed(faces).cpu()
             drawn[rows.start : rows.stop] = recognizer.trace(prior.decode(codes).clamp(0, 1)).embedding.cpu()
             progress(rows.stop, count, "calibrating")
         for _, faces, _ in _batches(prior, images, range(0, count, every), batch_size // 2 + 1):
@@ -251,6 +270,7 @@ def calibrate(
     device = recognizer.device
     weight, bias, residual = (part.to(device) for part in fit_regression(embeddings, coefficients, ridges=ridges))
     drawn_weight, drawn_bias, _ = (part.to(device) for part in fit_regression(embeddings, drawn, ridges=ridges))
+    weight_besides, bias_besides, _ = fit_regression(embeddings, seen_besides, ridges=ridges)
     expected = features.result(ridges, recognizer.embedding_size).to(device)
     return Calibration(
         weight,
@@ -258,6 +278,8 @@ def calibrate(
         residual,
         drawn_weight,
         drawn_bias,
+        weight_besides.to(device),
+        bias_besides.to(device),
         expected,
         *moments.result(),
         prior_digest=prior.digest,
@@ -279,7 +301,8 @@ def save_calibrated(source: Path, out: Path, calibration: Calibration) -> str:
 
 
 def _header(calibration: Calibration) -> dict[str, Any]:
-    return {"calibration": {"faces": calibration.faces, "prior": calibration.prior_digest}}
+    known = {"faces": calibration.faces, "prior": calibration.prior_digest, "auxiliary": default_auxiliary().digest}
+    return {"calibration": known}
 
 
 def _tensors(calibration: Calibration) -> dict[str, Tensor]:

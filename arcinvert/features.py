@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 GRID = 7
 LAYERS = 4
+RANK = 64
 
 
 def medium_layers(recognizer: "Recognizer") -> tuple[str, ...]:
@@ -137,10 +138,10 @@ class FeatureRegression:
         before: Sums | None = getattr(self, name)
         setattr(self, name, sums if before is None else before + sums)
 
-    def result(self, ridges: Sequence[float], size: int, rank: int | None = None) -> ExpectedFeatures:
+    def result(self, ridges: Sequence[float], size: int, rank: int = RANK) -> ExpectedFeatures:
         """The regression with the best of ``ridges``; D is ``size``. Without a layer, or unseen faces, it is empty.
 
-        Of the directions of the embedding ``rank`` are heeded, those that say most of the maps; by default half.
+        Of the directions of the embedding at most ``rank`` are heeded, those that say most of the maps.
         """
         if self.seen is None or self.unseen is None:
             return ExpectedFeatures(torch.zeros(size, 0), {}, {}, {})
@@ -151,7 +152,7 @@ class FeatureRegression:
         floor = torch.cat([part.mean().expand(len(part)) for part in torch.split(self.unseen.variance(), sizes)])
         deviation = (variance + 1e-3 * floor + 1e-12).sqrt()
         weight = both.solved(ridges[best])
-        factor, maps = reduced_rank(weight[:-1] / deviation, both.covariance(), size // 2 if rank is None else rank)
+        factor, maps = reduced_rank(weight[:-1] / deviation, both.covariance(), rank)
         # Through the means, whatever the directions that are left out would have added there.
         mean = both.of_mean(weight) - both.mean() @ factor @ maps * deviation
 

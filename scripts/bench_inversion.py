@@ -122,7 +122,7 @@ def variants(name: str, ablate: bool) -> dict[str, Vary]:
 
     found: dict[str, Vary] = {name: as_it_is}
     if ablate:
-        found |= {f"{name}, no {term}": without(term) for term in ("expected", "batchnorm", "face")}
+        found |= {f"{name}, no {term}": without(term) for term in ("auxiliary", "expected", "batchnorm", "face")}
         found[f"{name}, no jitter"] = lambda recipe, attack: dataclasses.replace(recipe, transform=None)
         found[f"{name}, jitter of 1.5 pixels"] = lambda recipe, attack: dataclasses.replace(recipe, transform=Jitter())
         found[f"{name}, from the mean face"] = mean_start

@@ -10,6 +10,7 @@ from sklearn.linear_model import Ridge
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from arcinvert.auxiliary import default_auxiliary
 from arcinvert.backbones import build_backbone
 from arcinvert.calibration import (
     Calibration,
@@ -22,7 +23,7 @@ from arcinvert.calibration import (
 from arcinvert.checkpoint import load_checkpoint, save_checkpoint
 from arcinvert.errors import CheckpointError, InputError
 from arcinvert.faceprior import FacePrior
-from arcinvert.features import medium_layers, pooled
+from arcinvert.features import RANK, medium_layers, pooled
 from arcinvert.inversion.priors import stored_statistics
 from arcinvert.preprocessing import Preprocessing
 from arcinvert.recognizer import Recognizer
@@ -220,11 +221,26 @@ def test_an_incomplete_calibration_is_refused(calibrated: Path, tmp_path: Path, 
         calibration_of(Recognizer.load(tmp_path / "c"))
 
 
-def test_a_calibration_of_before_expected_features_is_none(calibrated: Path, tmp_path: Path) -> None:
+def test_a_calibration_for_another_auxiliary_recognizer_is_none(calibrated: Path, tmp_path: Path) -> None:
     stored = load_checkpoint(calibrated)
-    tensors = {key: value for key, value in stored.tensors.items() if not key.startswith("calibration.expected.")}
-    save_checkpoint(tmp_path / "c", stored.header, tensors)
-    assert calibration_of(Recognizer.load(tmp_path / "c")) is None
+    assert stored.header["calibration"]["auxiliary"] == default_auxiliary().digest
+    before = {key: value for key, value in stored.tensors.items() if not key.startswith("calibration.auxiliary.")}
+    another = {**stored.header, "calibration": {**stored.header["calibration"], "auxiliary": "0" * 64}}
+    for header, tensors in ((stored.header, before), (another, stored.tensors)):
+        save_checkpoint(tmp_path / "c", header, tensors)
+        assert calibration_of(Recognizer.load(tmp_path / "c")) is None
+
+
+def test_what_the_auxiliary_recognizer_sees_is_the_regression_on_all_faces(
+    tiny_recognizer: Recognizer, tiny_faces: Path, small_prior: FacePrior
+) -> None:
+    pictures = load_faces(tiny_faces, identity_folders(tiny_faces)).images
+    made = calibrate(tiny_recognizer, small_prior, images=pictures, ridges=(0.1,), batch_size=5)
+    faces = pictures.permute(0, 3, 1, 2)
+    x, y = tiny_recognizer.embed(faces), default_auxiliary().embed(faces)
+    reference = Ridge(alpha=0.1).fit(x.double().numpy(), y.double().numpy()).predict(x.double().numpy())
+    expected = normalize(torch.from_numpy(reference).float())
+    torch.testing.assert_close(made.auxiliary(x), expected, atol=1e-3, rtol=1e-3)
 
 
 @pytest.mark.parametrize("header", [{}, {"faces": 3}, {"prior": "x"}, {"prior": "x", "faces": "many"}, None])
@@ -280,7 +296,7 @@ def test_what_is_expected_of_maps_is_the_regression_on_all_faces(
     reference = Ridge(alpha=0.1).fit(x, y).predict(x) / unit
     mean = reference.mean(0)
     left, weight, right = np.linalg.svd(reference - mean, full_matrices=False)
-    kept = x.shape[1] // 2  # the directions that say most
+    kept = min(RANK, x.shape[1])  # the directions that say most
     found = np.concatenate([shown[layer].flatten(1).numpy() for layer in layers], 1) / unit
     np.testing.assert_allclose(found, mean + left[:, :kept] * weight[:kept] @ right[:kept], atol=2e-2)
 
@@ -295,10 +311,12 @@ def test_what_pictures_taught_comes_back(
     assert found is not None
     rows = tiny_recognizer.embed(torch.rand(2, 3, 112, 112))
     torch.testing.assert_close(found.drawn(rows), made.drawn(rows), rtol=1e-2, atol=1e-3)
+    torch.testing.assert_close(found.auxiliary(rows), made.auxiliary(rows), rtol=1e-2, atol=1e-3)
     assert not torch.allclose(found.drawn(rows), rows, atol=1e-3)
     stored = load_checkpoint(tmp_path / "c")
     for tensors in (
         stored.tensors | {"calibration.drawn.weight": torch.zeros(16, 8)},
+        stored.tensors | {"calibration.auxiliary.weight": torch.zeros(16, 8)},
         {key: value for key, value in stored.tensors.items() if key != "calibration.drawn.bias"},
     ):
         save_checkpoint(tmp_path / "d", stored.header, tensors)

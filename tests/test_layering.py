@@ -22,7 +22,7 @@ LAYERS = [
     {"training", "inversion", "photos"},
     {"evaluation"},
     {"calibration"},
-    {"export"},
+    {"export", "auxiliary"},
     {"recognizer", "embeddings", "features", "faceprior", "facedetail", "alignment", "scrfd"},
     {"importers"},
     {"checkpoint", "frozen"},

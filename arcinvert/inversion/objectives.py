@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 
 from arcinvert.errors import InputError
 from arcinvert.features import pooled
-from arcinvert.recognizer import Trace
+from arcinvert.recognizer import Recognizer, Trace
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +106,36 @@ class ExpectedMatch:
             apart = (pooled(trace.activations[layer].float()) - expected) / self.deviation[layer]
             cost = cost + apart.square().mean((1, 2, 3)) / len(self.expected)
         return cost if self.share is None else cost * self.share
+
+
+@dataclass(eq=False)
+class AuxiliaryMatch:
+    """``1 - cos`` of what a second network sees in the image, in [0, 2], looked at every so many steps only.
+
+    In between, the cost is the one last seen and has no gradient: a pass through a second network at each step
+    would take half as long again. A rare look wants a weight as much larger.
+
+    Attributes:
+        recognizer: the second network.
+        target: (B, A), unit norm, what it is to see.
+        every: how many steps there are for one look; the first is after half of them.
+    """
+
+    recognizer: Recognizer
+    target: Tensor
+    every: int = 1
+    taps: tuple[str, ...] = ()
+    steps: int = field(default=0, init=False)
+    last: Tensor | None = field(default=None, init=False)
+
+    def __call__(self, trace: Trace) -> Tensor:
+        looks = self.steps % self.every == self.every // 2
+        self.steps += 1
+        if looks:
+            cost = CosineMatch(self.target)(self.recognizer.trace(trace.image.float()))
+            self.last = cost.detach()
+            return cost
+        return self.target.new_zeros(len(self.target)) if self.last is None else self.last
 
 
 def _aligned(trace: Trace, target: Tensor) -> Tensor:

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate, normalize
 
+from arcinvert.auxiliary import default_auxiliary
 from arcinvert.calibration import Calibration
 from arcinvert.errors import UsageError
 from arcinvert.faceprior import FacePrior
 from arcinvert.inversion.controls import Controls, varied
 from arcinvert.inversion.invert import Recipe
-from arcinvert.inversion.objectives import CosineMatch, ExpectedMatch, L2Match
+from arcinvert.inversion.objectives import AuxiliaryMatch, CosineMatch, ExpectedMatch, L2Match
 from arcinvert.inversion.parameterization import FaceBasis, Fourier, Pixels, noise_start
 from arcinvert.inversion.priors import (
     BatchNormMatch,
@@ -62,8 +63,8 @@ def fast(attack: Attack, steps: int | None = None) -> Recipe:
     """Face basis around p(face | embedding), cosine match, expected maps, scale-free BatchNorm statistics, jitter.
 
     Variation 0 starts at the expected face; the others at a draw from the conditional prior, which
-    then also holds them, in a pose and with an expression of their own. The detail of the face is
-    drawn anew every ten steps.
+    then also holds them, in a pose and with an expression of their own. Every ten steps the detail of the
+    face is drawn anew, and the auxiliary recognizer looks at it.
     """
     return _face(attack, redraw=10, share=0.3, steps=60 if steps is None else steps)
 
@@ -80,10 +81,12 @@ def _face(attack: Attack, *, redraw: int, share: float, steps: int) -> Recipe:
     # What is expected looks ahead: a face that is to turn heeds a fifth of it.
     heeded = torch.where(attributes.isnan().all(1), 1.0, 0.2)
     expected = ExpectedMatch(features.expected(attack.target), features.deviation, heeded)
+    besides, besides_target = default_auxiliary(centre.device), attack.calibration.auxiliary(attack.target)
     return Recipe(
         FaceBasis(attack.prior, centre, spread, redraw=redraw, attributes=attributes),
         {
             "match": (1.0, attack.objective or CosineMatch(halfway(attack, share))),
+            "auxiliary": (1.0, AuxiliaryMatch(besides, besides_target, every=10)),
             "expected": (0.25, expected),
             "batchnorm": (0.03, BatchNormMatch(stored_statistics(attack.recognizer, attack.calibration, largest=28))),
             "face": (0.0003, LatentGaussian()),

@@ -1,5 +1,6 @@
 """What the networks of margin_table.py are inverted on, and who judges them; a module, not a command."""
 
+import dataclasses
 import time
 from dataclasses import dataclass
 from pathlib import Path

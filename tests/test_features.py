@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, normalize
 
 from arcinvert.errors import CheckpointError
-from arcinvert.features import ExpectedFeatures, FeatureRegression, medium_layers, pooled
+from arcinvert.features import RANK, ExpectedFeatures, FeatureRegression, medium_layers, pooled
 from arcinvert.recognizer import Recognizer
 
 SHAPES = {"a": (3, 14, 14), "b": (5, 7, 7), "c": (4, 3, 2)}
@@ -89,7 +89,7 @@ def test_the_ridge_is_chosen_by_unseen_faces() -> None:
 
 def test_the_directions_kept_are_those_that_say_most() -> None:
     size = 296
-    rank = size // 2
+    rank = RANK
     generator = torch.Generator().manual_seed(0)
     embeddings = normalize(torch.randn(1500, size, generator=generator))
     weight = torch.randn(size, 200, generator=generator)

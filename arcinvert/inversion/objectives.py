@@ -112,8 +112,8 @@ class ExpectedMatch:
 class AuxiliaryMatch:
     """``1 - cos`` of what a second network sees in the image, in [0, 2], looked at every so many steps only.
 
-    In between, the cost is the one last seen and has no gradient: a pass through a second network at each step
-    would take half as long again. A rare look wants a weight as much larger.
+    In between, the cost is the one last seen (0 before the first look) and has no gradient: a pass through a
+    second network at each step would take half as long again.
 
     Attributes:
         recognizer: the second network.

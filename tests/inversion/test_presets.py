@@ -10,10 +10,11 @@ from arcinvert.calibration import Calibration
 from arcinvert.errors import UsageError
 from arcinvert.faceprior import FacePrior
 from arcinvert.inversion.invert import invert
+from arcinvert.inversion.objectives import AuxiliaryMatch
 from arcinvert.inversion.parameterization import FaceBasis, Pixels
 from arcinvert.inversion.presets import PRESETS, Attack, conditional, halfway, location_match, preset
 from arcinvert.inversion.synthesis import generator_for
-from arcinvert.inversion.terms import all_taps
+from arcinvert.inversion.terms import Term, all_taps
 from arcinvert.recognizer import Recognizer
 
 
@@ -27,10 +28,14 @@ def attack(tiny_recognizer: Recognizer, small_prior: FacePrior, tiny_calibration
 
 
 def cost(attack: Attack, recipe, image: Tensor | None = None) -> Tensor:
-    """The weighted cost of the recipe's image as it is, without a view. (B,)"""
+    """The weighted cost of the recipe's image as it is, without a view, the auxiliary recognizer looking. (B,)"""
     shown = recipe.parameterization() if image is None else image
     trace = attack.recognizer.trace(shown, taps=all_taps(recipe.terms), latent=recipe.parameterization.latent())
-    return sum(weight * term(trace) for weight, term in recipe.terms.values()).detach()
+
+    def looking(term: Term) -> Term:
+        return AuxiliaryMatch(term.recognizer, term.target) if isinstance(term, AuxiliaryMatch) else term
+
+    return sum(weight * looking(term)(trace) for weight, term in recipe.terms.values()).detach()
 
 
 def test_the_names_and_that_others_are_refused() -> None:

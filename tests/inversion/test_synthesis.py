@@ -250,7 +250,7 @@ def test_the_path_of_each_first_picture_is_kept(tiny_recognizer: Recognizer, tar
     for row, other in zip(found, plain, strict=True):
         assert torch.equal(row.image, other.image)  # being watched changes nothing
         assert row.history is not None
-        assert set(row.history) == {"step", "match", "expected", "batchnorm", "face", "cosine"}
+        assert set(row.history) == {"step", "match", "auxiliary", "expected", "batchnorm", "face", "cosine"}
         assert row.history["step"] == [0, 1, 2, 3]
         assert (other.history, other.frames) == (None, ())
     assert not torch.equal(found[0].frames[0], found[2].frames[0])

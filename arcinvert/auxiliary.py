@@ -2,7 +2,8 @@
 
 A network that was trained on few people sees little of a face, and its inversion is free in all that it does not
 see. What a network trained on photographs of many people would see in the same face can be foretold from the
-attacked network's embedding (:attr:`~arcinvert.calibration.Calibration.auxiliary_weight`). The network here is
+attacked network's embedding: its own embedding of it (:meth:`~arcinvert.calibration.Calibration.auxiliary`), and maps
+half-way there (:attr:`~arcinvert.calibration.Calibration.auxiliary_features`). The network here is
 dlib's, a ResNet of 29 layers by Davis King, trained on about three million photographs and given into the public
 domain. It is part of the attack, so it is never a judge. ``scripts/make_auxiliary.py`` makes the file.
 
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, grid_sample, max_pool2d, pad, relu
 
+from arcinvert.backbones.graph import FoldedNorm
 from arcinvert.checkpoint import load_checkpoint, load_strictly
 from arcinvert.errors import CheckpointError
 from arcinvert.preprocessing import Preprocessing
@@ -47,6 +49,9 @@ CONVOLUTIONS = (
 )
 """Channels, kernel and stride; after the first, each pair is a residual block."""
 
+BLOCKS = ("blocks.4", "blocks.6", "blocks.8")
+"""Residual blocks whose maps can be foretold: the second and the last of 64 channels, and the second of 128."""
+
 
 class DlibResNet(nn.Module):
     """dlib's ``dlib_face_recognition_resnet_model_v1``, its affine layers folded into the convolutions.
@@ -61,6 +66,8 @@ class DlibResNet(nn.Module):
             nn.Conv2d(before, channels, kernel, stride, padding=kernel // 2 if stride == 1 else 0)
             for before, (channels, kernel, stride) in zip(widths, CONVOLUTIONS, strict=False)
         )
+        # No weights, only names: by these a trace keeps what a block gives.
+        self.blocks = nn.ModuleList(FoldedNorm() for _ in CONVOLUTIONS[1::2])
         self.fc = nn.Linear(widths[-1], SIZE)
         along = (torch.arange(CHIP) + 0.5) * SCALE
         x, y = ((corner + along) / 56 - 1 for corner in CORNER)
@@ -77,12 +84,12 @@ class DlibResNet(nn.Module):
     def of_chips(self, chips: Tensor) -> Tensor:
         """(B, 3, 150, 150), normalised -> (B, 128)."""
         x = max_pool2d(relu(self.layers[0](chips)), 3, 2)
-        for first, second in zip(self.layers[1::2], self.layers[2::2], strict=True):
+        for first, second, block in zip(self.layers[1::2], self.layers[2::2], self.blocks, strict=True):
             moved = second(relu(first(x)))
             if first.stride != (1, 1):
                 x = avg_pool2d(x, 2, 2)
                 x, moved = _same_size(x, moved)
-            x = relu(x + moved)
+            x = block(relu(x + moved))
         features: Tensor = self.fc(x.mean((2, 3)))
         return features
 

@@ -10,7 +10,7 @@ Calibration shows a recognizer the faces of the face prior and keeps
   face's own embedding fully would do so by false detail;
 - what the maps of a few layers are for a given embedding (:mod:`arcinvert.features`);
 - what a second network sees of a face with a given embedding (:mod:`arcinvert.auxiliary`): ridge
-  regression to its embedding;
+  regression to its embedding, and to maps inside it;
 - statistics of the input of each BatchNorm layer, and of the output of each convolution whose
   BatchNorm has been folded away: mean and variance per channel, and, for the first layers, per
   channel and position (kept on a grid of at most 28x28).
@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, normalize
 
-from arcinvert.auxiliary import SIZE, default_auxiliary
+from arcinvert.auxiliary import BLOCKS, SIZE, default_auxiliary
 from arcinvert.checkpoint import load_checkpoint, save_checkpoint
 from arcinvert.errors import CheckpointError, EnvironmentProblem, InputError
 from arcinvert.faceprior import FacePrior
@@ -37,6 +37,8 @@ from arcinvert.recognizer import BESIDE, Recognizer
 from arcinvert.regression import RIDGES, fit_regression
 
 GRID = 28
+INSIDE = "auxiliary."
+"""Before the names of what is expected inside the auxiliary recognizer."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +51,7 @@ class Calibration:
         residual: (K,) standard deviation of the coefficients around their prediction.
         drawn_weight, drawn_bias: (D, D) and (D,) of the regression behind :meth:`drawn`.
         auxiliary_weight, auxiliary_bias: (D, 128) and (128,) of the regression behind :meth:`auxiliary`.
+        auxiliary_features: what maps inside the auxiliary recognizer are expected to be.
         features: what the maps of a few layers are expected to be.
         channel_mean, channel_var: layer -> (C,).
         location_mean, location_var: layer -> (C, h, w), at most 28x28.
@@ -63,6 +66,7 @@ class Calibration:
     drawn_bias: Tensor
     auxiliary_weight: Tensor
     auxiliary_bias: Tensor
+    auxiliary_features: ExpectedFeatures
     features: ExpectedFeatures
     channel_mean: dict[str, Tensor] = field(repr=False)
     channel_var: dict[str, Tensor] = field(repr=False)
@@ -93,6 +97,7 @@ class Calibration:
             "drawn.bias": self.drawn_bias.float(),
             "auxiliary.weight": self.auxiliary_weight.half(),
             "auxiliary.bias": self.auxiliary_bias.float(),
+            **{INSIDE + key: value for key, value in self.auxiliary_features.to_tensors().items()},
             **self.features.to_tensors(),
         }
         for kind, maps in (
@@ -116,7 +121,7 @@ def calibration_of(recognizer: Recognizer) -> Calibration | None:
     """
     tensors, header = recognizer.calibration_tensors, recognizer.header.get("calibration")
     header = header if isinstance(header, Mapping) else {}
-    if "auxiliary.weight" not in tensors or header.get("auxiliary") not in (None, default_auxiliary().digest):
+    if "auxiliary.expected.factor" not in tensors or header.get("auxiliary") not in (None, default_auxiliary().digest):
         return None
     return _from_tensors(recognizer, tensors, header)
 
@@ -181,6 +186,7 @@ def _from_tensors(recognizer: Recognizer, tensors: Mapping[str, Tensor], header:
         found = {k[len(prefix) :]: v.float().to(device) for k, v in tensors.items() if k.startswith(prefix)}
         return {layer: value.square() for layer, value in found.items()} if kind.endswith("var") else found
 
+    inside = {key.removeprefix(INSIDE): value for key, value in tensors.items() if key.startswith(INSIDE)}
     try:
         found = Calibration(
             tensors["regression.weight"].float().to(device),
@@ -190,6 +196,7 @@ def _from_tensors(recognizer: Recognizer, tensors: Mapping[str, Tensor], header:
             tensors["drawn.bias"].float().to(device),
             tensors["auxiliary.weight"].float().to(device),
             tensors["auxiliary.bias"].float().to(device),
+            ExpectedFeatures.from_tensors(inside, device),
             ExpectedFeatures.from_tensors(tensors, device),
             maps("channel.mean"),
             maps("channel.var"),
@@ -204,7 +211,8 @@ def _from_tensors(recognizer: Recognizer, tensors: Mapping[str, Tensor], header:
     fits = len(size) == 1 and found.bias.shape == size and found.weight.shape == (width, *size)
     fits = fits and found.drawn_weight.shape == (width, width) and found.drawn_bias.shape == (width,)
     fits = fits and found.auxiliary_weight.shape == (width, SIZE) and found.auxiliary_bias.shape == (SIZE,)
-    fits = fits and len(found.features.factor) == width
+    fits = fits and len(found.features.factor) == len(found.auxiliary_features.factor) == width
+    fits = fits and set(found.auxiliary_features.maps) <= set(BLOCKS)
     if not fits:
         raise CheckpointError("the parts of the checkpoint's calibration do not fit each other")
     foreign = {*found.channel_mean, *found.location_mean, *found.features.maps} - set(recognizer.layers)
@@ -249,19 +257,20 @@ def calibrate(
     coefficients = torch.empty(count, prior.size)
     auxiliary, seen_besides = default_auxiliary(recognizer.device), torch.empty(count, SIZE)
     moments = _Moments(recognizer.layers, recognizer.layers[:location_layers])
-    features = FeatureRegression(medium_layers(recognizer))
+    features, inside = FeatureRegression(medium_layers(recognizer)), FeatureRegression(BLOCKS)
     cut = count - count // 5  # neighbouring rows may show one person, as in fit_regression
     every = max(1, count // statistics_faces)
     with torch.no_grad():
         for rows, faces, codes in _batches(prior, images, range(count), batch_size):
-            trace = recognizer.trace(faces, taps=features.layers)
+            trace, besides = recognizer.trace(faces, taps=features.layers), auxiliary.trace(faces, taps=BLOCKS)
             embeddings[rows.start : rows.stop] = trace.embedding.cpu()
             seen = min(max(cut - rows.start, 0), len(faces))
             for part, unseen in ((slice(seen), False), (slice(seen, None), True)):
-                maps = {layer: value[part] for layer, value in trace.activations.items()}
-                features.add(trace.embedding[part], maps, unseen=unseen)
+                for regression, shown in ((features, trace), (inside, besides)):
+                    maps = {layer: value[part] for layer, value in shown.activations.items()}
+                    regression.add(trace.embedding[part], maps, unseen=unseen)
             coefficients[rows.start : rows.stop] = codes.cpu()
-            seen_besides[rows.start : rows.stop] = auxiliary.embed(faces).cpu()
+            seen_besides[rows.start : rows.stop] = besides.embedding.cpu()
             drawn[rows.start : rows.stop] = recognizer.trace(prior.decode(codes).clamp(0, 1)).embedding.cpu()
             progress(rows.stop, count, "calibrating")
         for _, faces, _ in _batches(prior, images, range(0, count, every), batch_size // 2 + 1):
@@ -271,7 +280,9 @@ def calibrate(
     weight, bias, residual = (part.to(device) for part in fit_regression(embeddings, coefficients, ridges=ridges))
     drawn_weight, drawn_bias, _ = (part.to(device) for part in fit_regression(embeddings, drawn, ridges=ridges))
     weight_besides, bias_besides, _ = fit_regression(embeddings, seen_besides, ridges=ridges)
-    expected = features.result(ridges, recognizer.embedding_size).to(device)
+    expected, expected_inside = (
+        part.result(ridges, recognizer.embedding_size).to(device) for part in (features, inside)
+    )
     return Calibration(
         weight,
         bias,
@@ -280,6 +291,7 @@ def calibrate(
         drawn_bias,
         weight_besides.to(device),
         bias_besides.to(device),
+        expected_inside,
         expected,
         *moments.result(),
         prior_digest=prior.digest,

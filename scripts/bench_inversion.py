@@ -11,7 +11,8 @@ target (shuffled), and a real second photo; and what the face prior can draw at 
 picture itself projected on the basis, without and with detail. ``found`` is the share in which the
 detector finds a face.
 
-``--ablate`` repeats the run with each term of the preset left out, without jitter and with more, from the
+``--ablate`` repeats the run with each term of the preset left out, the auxiliary recognizer's embedding alone
+matched and not its maps, without jitter and with more, from the
 mean face in place of the predicted one, matching the target alone, without detail, without any descent, and
 from three starts drawn from the conditional prior, of which the one with the highest own cosine is kept.
 ``--poses`` asks every target to turn left and right, and prints for how many the measured yaw follows.
@@ -116,6 +117,11 @@ def variants(name: str, ablate: bool) -> dict[str, Vary]:
         match = (recipe.terms["match"][0], CosineMatch(attack.target))
         return dataclasses.replace(recipe, terms={**recipe.terms, "match": match})
 
+    def unmapped(recipe: Recipe, attack: Attack) -> Recipe:
+        weight, term = recipe.terms["auxiliary"]
+        alone = dataclasses.replace(term, terms={"match": term.terms["match"]})
+        return dataclasses.replace(recipe, terms={**recipe.terms, "auxiliary": (weight, alone)})
+
     def undetailed(recipe: Recipe, attack: Attack) -> Recipe:
         recipe.parameterization.prior = dataclasses.replace(attack.prior, detail=None)
         return recipe
@@ -123,6 +129,7 @@ def variants(name: str, ablate: bool) -> dict[str, Vary]:
     found: dict[str, Vary] = {name: as_it_is}
     if ablate:
         found |= {f"{name}, no {term}": without(term) for term in ("auxiliary", "expected", "batchnorm", "face")}
+        found[f"{name}, no maps of the auxiliary"] = unmapped
         found[f"{name}, no jitter"] = lambda recipe, attack: dataclasses.replace(recipe, transform=None)
         found[f"{name}, jitter of 1.5 pixels"] = lambda recipe, attack: dataclasses.replace(recipe, transform=Jitter())
         found[f"{name}, from the mean face"] = mean_start

@@ -4,8 +4,8 @@
 
 *Bare* is the network as its checkpoint describes it, frozen, in eval mode and channels-last memory:
 forward to the features and backward to the pixels. *Step* is a whole step of the preset:
-parameterization, view, trace, terms, backward, Adam; ten steps, so that detail redrawn every tenth
-counts. Both run in turn in one process; the ratio is the median over the rounds, with its range.
+parameterization, view, trace, terms, backward, Adam; thirty steps, so that detail redrawn every tenth
+and the auxiliary recognizer's look every sixth count as often as they happen. Both run in turn in one process; the ratio is the median over the rounds, with its range.
 ``--against N`` also times whole steps of N images and of one, in turn: what a batch gains per image.
 """
 
@@ -66,7 +66,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--preset", default="fast", choices=list(PRESETS))
     parser.add_argument("--rounds", type=int, default=8)
-    parser.add_argument("--steps", type=int, default=10, help="per round")
+    parser.add_argument("--steps", type=int, default=30, help="per round; `fast` redraws every ten and looks every six")
     parser.add_argument("--against", type=int, help="a second size of batch, to be compared with single images")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()

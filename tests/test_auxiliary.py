@@ -3,9 +3,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch.nn.functional import normalize
+from torch.nn.functional import normalize, relu
 
-from arcinvert.auxiliary import CHIP, SIZE, DlibResNet, default_auxiliary, load_auxiliary
+from arcinvert.auxiliary import BLOCKS, CHIP, SIZE, DlibResNet, default_auxiliary, load_auxiliary
 from arcinvert.checkpoint import load_checkpoint, save_checkpoint
 from arcinvert.errors import CheckpointError
 from arcinvert.evaluation.metrics import auc, score_pairs
@@ -64,6 +64,23 @@ def test_residual_blocks_fill_up_with_zeros() -> None:
     # 35 -> 17 -> 8 -> 4, where the convolution leaves 3; -> 2, where it leaves 1.
     torch.testing.assert_close(found[:, :32], x.mean((2, 3)))
     assert float(found[:, 32:].abs().max()) == 0.0
+
+
+def test_a_trace_keeps_what_blocks_give() -> None:
+    faces = torch.rand(2, 3, 112, 112, generator=torch.Generator().manual_seed(0))
+    found = default_auxiliary()
+    kept = found.trace(faces, taps=BLOCKS).activations
+    assert {layer: tuple(kept[layer].shape[1:]) for layer in BLOCKS} == {
+        "blocks.4": (64, 17, 17),
+        "blocks.6": (64, 17, 17),
+        "blocks.8": (128, 8, 8),
+    }
+    network = found.network
+    assert isinstance(network, DlibResNet)
+    one = relu(kept["blocks.4"] + network.layers[12](relu(network.layers[11](kept["blocks.4"]))))
+    two = relu(one + network.layers[14](relu(network.layers[13](one))))
+    torch.testing.assert_close(kept["blocks.6"], two)
+    assert all(float(value.min()) >= 0 for value in kept.values())
 
 
 def test_it_tells_synthetic_people_apart() -> None:

@@ -10,7 +10,7 @@ from sklearn.linear_model import Ridge
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from arcinvert.auxiliary import default_auxiliary
+from arcinvert.auxiliary import BLOCKS, default_auxiliary
 from arcinvert.backbones import build_backbone
 from arcinvert.calibration import (
     Calibration,
@@ -224,7 +224,7 @@ def test_an_incomplete_calibration_is_refused(calibrated: Path, tmp_path: Path, 
 def test_a_calibration_for_another_auxiliary_recognizer_is_none(calibrated: Path, tmp_path: Path) -> None:
     stored = load_checkpoint(calibrated)
     assert stored.header["calibration"]["auxiliary"] == default_auxiliary().digest
-    before = {key: value for key, value in stored.tensors.items() if not key.startswith("calibration.auxiliary.")}
+    before = {k: v for k, v in stored.tensors.items() if not k.startswith("calibration.auxiliary.expected.")}
     another = {**stored.header, "calibration": {**stored.header["calibration"], "auxiliary": "0" * 64}}
     for header, tensors in ((stored.header, before), (another, stored.tensors)):
         save_checkpoint(tmp_path / "c", header, tensors)
@@ -241,6 +241,25 @@ def test_what_the_auxiliary_recognizer_sees_is_the_regression_on_all_faces(
     reference = Ridge(alpha=0.1).fit(x.double().numpy(), y.double().numpy()).predict(x.double().numpy())
     expected = normalize(torch.from_numpy(reference).float())
     torch.testing.assert_close(made.auxiliary(x), expected, atol=1e-3, rtol=1e-3)
+
+
+def test_what_is_expected_inside_the_auxiliary_recognizer_is_nearer_than_its_mean(
+    tiny_recognizer: Recognizer, small_prior: FacePrior, tmp_path: Path, tiny_checkpoint: Path
+) -> None:
+    made = calibrate(tiny_recognizer, small_prior)
+    faces = small_prior.render(small_prior.coefficients(slice(0, 20))).clamp(0, 1)
+    seen = default_auxiliary().trace(faces, taps=BLOCKS).activations
+    rows = tiny_recognizer.embed(faces)
+    save_calibrated(tiny_checkpoint, tmp_path / "c", made)
+    stored = calibration_of(Recognizer.load(tmp_path / "c"))
+    assert stored is not None
+    for calibration in (made, stored):
+        foretold = calibration.auxiliary_features.expected(rows)
+        assert tuple(foretold) == BLOCKS
+        for layer in BLOCKS:
+            there = pooled(seen[layer])
+            apart = (there - foretold[layer]).square().mean()
+            assert float(apart) < 0.9 * float((there - there.mean(0)).square().mean())
 
 
 @pytest.mark.parametrize("header", [{}, {"faces": 3}, {"prior": "x"}, {"prior": "x", "faces": "many"}, None])

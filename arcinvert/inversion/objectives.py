@@ -10,6 +10,7 @@ from torch.nn.functional import cross_entropy
 
 from arcinvert.errors import InputError
 from arcinvert.features import pooled
+from arcinvert.inversion.terms import Terms, all_taps
 from arcinvert.recognizer import Recognizer, Trace
 
 
@@ -110,19 +111,19 @@ class ExpectedMatch:
 
 @dataclass(eq=False)
 class AuxiliaryMatch:
-    """``1 - cos`` of what a second network sees in the image, in [0, 2], looked at every so many steps only.
+    """What terms say of a second network's trace of the image, looked at every so many steps only.
 
     In between, the cost is the one last seen (0 before the first look) and has no gradient: a pass through a
     second network at each step would take half as long again.
 
     Attributes:
         recognizer: the second network.
-        target: (B, A), unit norm, what it is to see.
+        terms: name -> (weight, term), of its trace.
         every: how many steps there are for one look; the first is after half of them.
     """
 
     recognizer: Recognizer
-    target: Tensor
+    terms: Terms
     every: int = 1
     taps: tuple[str, ...] = ()
     steps: int = field(default=0, init=False)
@@ -132,10 +133,11 @@ class AuxiliaryMatch:
         looks = self.steps % self.every == self.every // 2
         self.steps += 1
         if looks:
-            cost = CosineMatch(self.target)(self.recognizer.trace(trace.image.float()))
+            seen = self.recognizer.trace(trace.image.float(), taps=all_taps(self.terms), latent=trace.latent)
+            cost = torch.stack([weight * term(seen) for weight, term in self.terms.values()]).sum(0)
             self.last = cost.detach()
             return cost
-        return self.target.new_zeros(len(self.target)) if self.last is None else self.last
+        return trace.image.new_zeros(len(trace.image)) if self.last is None else self.last
 
 
 def _aligned(trace: Trace, target: Tensor) -> Tensor:

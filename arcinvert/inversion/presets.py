@@ -28,7 +28,7 @@ from arcinvert.inversion.priors import (
     TotalVariation,
     stored_statistics,
 )
-from arcinvert.inversion.terms import Term
+from arcinvert.inversion.terms import Term, Terms
 from arcinvert.inversion.transforms import Jitter
 from arcinvert.recognizer import Recognizer
 
@@ -64,7 +64,7 @@ def fast(attack: Attack, steps: int | None = None) -> Recipe:
 
     Variation 0 starts at the expected face; the others at a draw from the conditional prior, which
     then also holds them, in a pose and with an expression of their own. Every ten steps the detail of the
-    face is drawn anew, and the auxiliary recognizer looks at it.
+    face is drawn anew, every six the auxiliary recognizer looks at it.
     """
     return _face(attack, redraw=10, share=0.3, steps=60 if steps is None else steps)
 
@@ -81,15 +81,19 @@ def _face(attack: Attack, *, redraw: int, share: float, steps: int) -> Recipe:
     # What is expected looks ahead: a face that is to turn heeds a fifth of it.
     heeded = torch.where(attributes.isnan().all(1), 1.0, 0.2)
     expected = ExpectedMatch(features.expected(attack.target), features.deviation, heeded)
-    besides, besides_target = default_auxiliary(centre.device), attack.calibration.auxiliary(attack.target)
+    inside = attack.calibration.auxiliary_features
+    besides: Terms = {
+        "match": (1.0, CosineMatch(attack.calibration.auxiliary(attack.target))),
+        "expected": (0.5, ExpectedMatch(inside.expected(attack.target), inside.deviation, heeded)),
+    }
     return Recipe(
         FaceBasis(attack.prior, centre, spread, redraw=redraw, attributes=attributes),
         {
             "match": (1.0, attack.objective or CosineMatch(halfway(attack, share))),
-            "auxiliary": (1.0, AuxiliaryMatch(besides, besides_target, every=10)),
+            "auxiliary": (1.0, AuxiliaryMatch(default_auxiliary(centre.device), besides, every=6)),
             "expected": (0.25, expected),
             "batchnorm": (0.03, BatchNormMatch(stored_statistics(attack.recognizer, attack.calibration, largest=28))),
-            "face": (0.0003, LatentGaussian()),
+            "face": (0.0006, LatentGaussian()),
         },
         steps=steps,
         lr=0.13,

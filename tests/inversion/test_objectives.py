@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import normalize
 
 from arcinvert.errors import InputError
-from arcinvert.inversion.objectives import AuxiliaryMatch, ExpectedMatch, MarginMatch
+from arcinvert.inversion.objectives import AuxiliaryMatch, CosineMatch, ExpectedMatch, MarginMatch
 from arcinvert.recognizer import Trace
 
 CENTRES = normalize(torch.randn(7, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64))
@@ -83,7 +83,7 @@ class Seeing:
 
     looks = 0
 
-    def trace(self, images: torch.Tensor) -> Trace:
+    def trace(self, images: torch.Tensor, *, taps: tuple[str, ...], latent: torch.Tensor | None) -> Trace:
         self.looks += 1
         return Trace(images, normalize(images.mean((2, 3)) + 0.1))
 
@@ -91,7 +91,8 @@ class Seeing:
 def test_auxiliary_match_looks_in_the_middle_of_every_so_many_steps() -> None:
     seeing = Seeing()
     red = normalize(torch.tensor([[1.0, 0.0, 0.0]])).expand(2, -1)
-    match = AuxiliaryMatch(seeing, red, every=4)  # type: ignore[arg-type]
+    terms = {"match": (1.0, CosineMatch(red)), "again": (0.5, CosineMatch(red)), "off": (0.0, CosineMatch(-red))}
+    match = AuxiliaryMatch(seeing, terms, every=4)  # type: ignore[arg-type]
     costs, slopes = [], []
     for step in range(10):
         image = torch.full((2, 3, 4, 4), 0.01)
@@ -106,4 +107,4 @@ def test_auxiliary_match_looks_in_the_middle_of_every_so_many_steps() -> None:
     assert torch.equal(costs[3], costs[2])
     assert torch.equal(costs[9], costs[6])
     assert bool((costs[6] < costs[2]).all())
-    torch.testing.assert_close(costs[2], 1 - normalize(torch.tensor([[0.31, 0.11, 0.11]]))[:, 0].expand(2))
+    torch.testing.assert_close(costs[2], 1.5 * (1 - normalize(torch.tensor([[0.31, 0.11, 0.11]]))[:, 0].expand(2)))

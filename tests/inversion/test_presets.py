@@ -33,7 +33,7 @@ def cost(attack: Attack, recipe, image: Tensor | None = None) -> Tensor:
     trace = attack.recognizer.trace(shown, taps=all_taps(recipe.terms), latent=recipe.parameterization.latent())
 
     def looking(term: Term) -> Term:
-        return AuxiliaryMatch(term.recognizer, term.target) if isinstance(term, AuxiliaryMatch) else term
+        return AuxiliaryMatch(term.recognizer, term.terms) if isinstance(term, AuxiliaryMatch) else term
 
     return sum(weight * looking(term)(trace) for weight, term in recipe.terms.values()).detach()
 

@@ -5,7 +5,8 @@
 *Bare* is the network as its checkpoint describes it, frozen, in eval mode and channels-last memory:
 forward to the features and backward to the pixels. *Step* is a whole step of the preset:
 parameterization, view, trace, terms, backward, Adam; thirty steps, so that detail redrawn every tenth
-and the auxiliary recognizer's look every sixth count as often as they happen. Both run in turn in one process; the ratio is the median over the rounds, with its range.
+and the auxiliary recognizer's look every sixth count as often as they happen. Both run in turn in one
+process; the ratio is the median over the rounds, with its range.
 ``--against N`` also times whole steps of N images and of one, in turn: what a batch gains per image.
 """
 

@@ -149,6 +149,7 @@ def main() -> None:
     parser.add_argument("--targets", type=int, default=20, help="how many of the held-out identities are inverted")
     parser.add_argument("--offset", type=int, default=0, help="of the held-out identities, pass over this many first")
     parser.add_argument("--ablate", action="store_true")
+    parser.add_argument("--without", action="append", default=[], metavar="TERM", help="leave it out of every preset")
     parser.add_argument("--poses", action="store_true", help="also ask every target to turn left and right")
     parser.add_argument("--race", type=int, metavar="STEPS", help="run `paper` so long, on eight targets at most")
     parser.add_argument("--seed", type=int, default=0)
@@ -171,7 +172,13 @@ def main() -> None:
     target = recognizer.embed(enrolled.permute(0, 3, 1, 2))
 
     judges = [Judge(path) for path in options.judge]
-    report: dict[str, Any] = {"checkpoint": recognizer.digest, "targets": len(attacked), "judges": {}, "runs": {}}
+    report: dict[str, Any] = {
+        "checkpoint": recognizer.digest,
+        "targets": len(attacked),
+        "without": options.without,
+        "judges": {},
+        "runs": {},
+    }
     templates, others = {}, {}
     for judge in judges:
         scored = score_pairs(judge(impostors.images), impostors.labels.numpy())
@@ -211,6 +218,10 @@ def main() -> None:
             variation = torch.zeros(len(rows), dtype=torch.int64)
             attack = Attack(recognizer, prior, calibration, rows, variation, generators, controls)
             recipe = vary(PRESETS[name](attack, options.steps), attack)
+            if unknown := set(options.without) - set(recipe.terms):
+                raise SystemExit(f"expected terms of {name}, got {', '.join(sorted(unknown))}")
+            kept_terms = {term: weighed for term, weighed in recipe.terms.items() if term not in options.without}
+            recipe = dataclasses.replace(recipe, terms=kept_terms)
             found = invert(recognizer, recipe, target=rows, generators=generators)
             parts.append(found.images)
             cosines.append(found.cosine)

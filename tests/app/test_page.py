@@ -126,8 +126,8 @@ def test_stop_and_go_on(page: Any) -> None:
     page.wait_for_selector("#stage img >> nth=1")
     page.click("#stop")
     page.wait_for_selector("#resume")
+    page.wait_for_function("() => document.querySelector('#status').innerText.startsWith('Stopped at step')")
     said = page.inner_text("#status")
-    assert said.startswith("Stopped at step")
     page.wait_for_timeout(300)
     assert page.inner_text("#status") == said
     page.click("#resume")

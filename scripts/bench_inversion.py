@@ -217,9 +217,10 @@ def main() -> None:
             generators = [generator_for(seed, start + i, 0) for i in range(len(rows))]
             variation = torch.zeros(len(rows), dtype=torch.int64)
             attack = Attack(recognizer, prior, calibration, rows, variation, generators, controls)
-            recipe = vary(PRESETS[name](attack, options.steps), attack)
+            recipe = PRESETS[name](attack, options.steps)
             if unknown := set(options.without) - set(recipe.terms):
                 raise SystemExit(f"expected terms of {name}, got {', '.join(sorted(unknown))}")
+            recipe = vary(recipe, attack)
             kept_terms = {term: weighed for term, weighed in recipe.terms.items() if term not in options.without}
             recipe = dataclasses.replace(recipe, terms=kept_terms)
             found = invert(recognizer, recipe, target=rows, generators=generators)

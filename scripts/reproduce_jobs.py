@@ -44,7 +44,7 @@ JOBS = {
         " --race 3000 --json {json}",
         "--targets 1 --steps 2 --race 4",
     ),
-    "step": Job("scripts/bench_step.py --rounds 8 --against 16 --json {json}", "--rounds 1 --against 2"),
+    "step": Job("scripts/bench_step.py --rounds 20 --against 16 --json {json}", "--rounds 1 --against 2"),
     "first": Job("scripts/bench_command.py --json {json}", "--rounds 1"),
     "evaluation": Job(
         "scripts/eval_table.py --data {data} --distractors --checkpoint {y1} --checkpoint {v3} --checkpoint default"

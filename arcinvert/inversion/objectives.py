@@ -118,7 +118,7 @@ class AuxiliaryMatch:
 
     Attributes:
         recognizer: the second network.
-        terms: name -> (weight, term), of its trace.
+        terms: name -> (weight, term), of its trace; a weight of 0 leaves a term out.
         every: how many steps there are for one look; the first is after half of them.
     """
 
@@ -134,7 +134,7 @@ class AuxiliaryMatch:
         self.steps += 1
         if looks:
             seen = self.recognizer.trace(trace.image.float(), taps=all_taps(self.terms), latent=trace.latent)
-            cost = torch.stack([weight * term(seen) for weight, term in self.terms.values()]).sum(0)
+            cost = torch.stack([weight * term(seen) for weight, term in self.terms.values() if weight]).sum(0)
             self.last = cost.detach()
             return cost
         return trace.image.new_zeros(len(trace.image)) if self.last is None else self.last

@@ -91,7 +91,8 @@ class Seeing:
 def test_auxiliary_match_looks_in_the_middle_of_every_so_many_steps() -> None:
     seeing = Seeing()
     red = normalize(torch.tensor([[1.0, 0.0, 0.0]])).expand(2, -1)
-    terms = {"match": (1.0, CosineMatch(red)), "again": (0.5, CosineMatch(red)), "off": (0.0, CosineMatch(-red))}
+    unseen = ExpectedMatch({"x": torch.zeros(2, 1, 1, 1)}, {"x": torch.ones(1, 1, 1)})  # no trace keeps its layer
+    terms = {"match": (1.0, CosineMatch(red)), "again": (0.5, CosineMatch(red)), "off": (0.0, unseen)}
     match = AuxiliaryMatch(seeing, terms, every=4)  # type: ignore[arg-type]
     costs, slopes = [], []
     for step in range(10):

@@ -115,13 +115,7 @@ def load_auxiliary(path: Path) -> Recognizer:
     if stored.header.get("kind") != "auxiliary recognizer":
         raise CheckpointError(f"{str(path)!r} is not an auxiliary recognizer")
     network = DlibResNet()
-    tensors = stored.section("network")
-    for name, unit in stored.section("unit").items():
-        if name in tensors and unit.shape == tensors[name].shape[:1]:
-            tensors[name] = tensors[name].float() * unit.view(-1, 1, 1, 1)
-    if any(not value.is_floating_point() for value in tensors.values()):
-        raise CheckpointError(f"the auxiliary recognizer {str(path)!r} lacks the units of weights; it is damaged")
-    load_strictly(network, tensors, repr(str(path)))
+    load_strictly(network, stored.network(), repr(str(path)))
     return Recognizer(network, PREPROCESSING, embedding_size=SIZE, header=stored.header, digest=stored.digest)
 
 

@@ -2,7 +2,8 @@
 
 The tensors of the network are named ``network.*``, those of a calibration ``calibration.*``,
 class centres, where they are kept, ``head.centres``. The header says what the network is and how
-an image is put before it.
+an image is put before it. A network's weights may be kept in 8 bits or fewer: then ``network.NAME``
+is int8, and ``unit.NAME`` says for each output channel what 1 is worth.
 """
 
 import contextlib
@@ -39,6 +40,21 @@ class Checkpoint:
     header: dict[str, Any]
     tensors: dict[str, Tensor] = field(repr=False)
     digest: str
+
+    def network(self) -> dict[str, Tensor]:
+        """The tensors of the network, without the prefix; weights that are kept as int8 are multiplied out.
+
+        Raises:
+            CheckpointError: int8 weights whose units are missing or do not fit.
+        """
+        tensors, units = self.section("network"), self.section("unit")
+        for name, value in tensors.items():
+            if value.dtype == torch.int8:
+                unit = units.get(name)
+                if unit is None or value.ndim == 0 or unit.shape != value.shape[:1]:
+                    raise CheckpointError(f"the weights {name} are kept in 8 bits without their units; it is damaged")
+                tensors[name] = value.float() * _along(unit, value)
+        return tensors
 
     def section(self, name: str) -> dict[str, Tensor]:
         """The tensors named ``name.*``, without the prefix."""
@@ -83,6 +99,26 @@ def save_checkpoint(path: Path, header: dict[str, Any], tensors: dict[str, Tenso
         metadata = {HEADER_KEY: json.dumps({"format": FORMAT, **header}, sort_keys=True)}
         temporary.write_bytes(save(ready, metadata))  # safetensors' own writer hides a full disk in its error
         return file_digest(temporary)
+
+
+def rounded(weights: dict[str, Tensor], *, bits: int = 8) -> dict[str, Tensor]:
+    """Weights as a file keeps them in few bits: ``network.NAME`` and ``unit.NAME``, see :meth:`Checkpoint.network`.
+
+    Args:
+        weights: (C, ...) each, by its name in the network; every output channel gets its own unit.
+        bits: of a number, from 2 to 8; they are stored as int8 in any case, but fewer bits pack better.
+    """
+    levels = 2 ** (bits - 1) - 1
+    tensors = {}
+    for name, value in weights.items():
+        unit = (value.float().flatten(1).abs().amax(1) / levels).clamp_min(1e-12)
+        tensors[f"network.{name}"] = (value.float() / _along(unit, value)).round().to(torch.int8)
+        tensors[f"unit.{name}"] = unit
+    return tensors
+
+
+def _along(unit: Tensor, value: Tensor) -> Tensor:
+    return unit.float().view(-1, *(1,) * (value.ndim - 1))
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

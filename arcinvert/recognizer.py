@@ -254,7 +254,7 @@ def build_network(stored: Checkpoint, source: str) -> nn.Module:
     if settings.get("embedding_size", size) != size:
         raise CheckpointError(f"{source!r} says {size}-d, but its network is {settings['embedding_size']}-d")
     network = build_backbone(backbone, **settings)
-    load_strictly(network, stored.section("network"), source)
+    load_strictly(network, stored.network(), source)
     if isinstance(network, Graph) and network.embedding_size != size:
         raise CheckpointError(f"{source!r} says {size}-d, but its network is {network.embedding_size}-d")
     return network

@@ -45,6 +45,7 @@ from arcinvert.inversion.parameterization import FaceBasis
 from arcinvert.inversion.presets import PRESETS, Attack
 from arcinvert.inversion.sheets import contact_sheet, write_png
 from arcinvert.inversion.synthesis import generator_for
+from arcinvert.inversion.terms import Terms
 from arcinvert.inversion.transforms import Jitter
 from arcinvert.recognizer import Recognizer
 from arcinvert.training.data import load_faces
@@ -102,12 +103,23 @@ def elsewhere(recipe: Recipe, attack: Attack) -> Recipe:
     return recipe
 
 
-def variants(name: str, ablate: bool) -> dict[str, Vary]:
-    def without(term: str) -> Vary:
-        return lambda recipe, attack: dataclasses.replace(
-            recipe, terms={k: v for k, v in recipe.terms.items() if k != term}
-        )
+def without(term: str) -> Vary:
+    """Leaves out a term of the attacked network, ``face`` wherever it is, or ``auxiliary``: the second network."""
 
+    def less(recipe: Recipe, attack: Attack) -> Recipe:
+        second = None if term == "auxiliary" else recipe.auxiliary
+        if second is not None and term == "face":
+            second = dataclasses.replace(second, terms=_rest(second.terms, term))
+        return dataclasses.replace(recipe, terms=_rest(recipe.terms, term), auxiliary=second)
+
+    return less
+
+
+def _rest(terms: Terms, name: str) -> Terms:
+    return {key: value for key, value in terms.items() if key != name}
+
+
+def variants(name: str, ablate: bool) -> dict[str, Vary]:
     def mean_start(recipe: Recipe, attack: Attack) -> Recipe:
         zeros = torch.zeros(len(attack.target), attack.prior.size, device=attack.target.device)
         basis = FaceBasis(attack.prior, zeros, redraw=recipe.parameterization.redraw)
@@ -118,9 +130,9 @@ def variants(name: str, ablate: bool) -> dict[str, Vary]:
         return dataclasses.replace(recipe, terms={**recipe.terms, "match": match})
 
     def unmapped(recipe: Recipe, attack: Attack) -> Recipe:
-        weight, term = recipe.terms["auxiliary"]
-        alone = dataclasses.replace(term, terms={"match": term.terms["match"]})
-        return dataclasses.replace(recipe, terms={**recipe.terms, "auxiliary": (weight, alone)})
+        assert recipe.auxiliary is not None
+        seen = {name: term for name, term in recipe.auxiliary.terms.items() if name != "expected"}
+        return dataclasses.replace(recipe, auxiliary=dataclasses.replace(recipe.auxiliary, terms=seen))
 
     def undetailed(recipe: Recipe, attack: Attack) -> Recipe:
         recipe.parameterization.prior = dataclasses.replace(attack.prior, detail=None)
@@ -218,11 +230,11 @@ def main() -> None:
             variation = torch.zeros(len(rows), dtype=torch.int64)
             attack = Attack(recognizer, prior, calibration, rows, variation, generators, controls)
             recipe = PRESETS[name](attack, options.steps)
-            if unknown := set(options.without) - set(recipe.terms):
+            if unknown := set(options.without) - {*recipe.terms, "auxiliary"}:
                 raise SystemExit(f"expected terms of {name}, got {', '.join(sorted(unknown))}")
             recipe = vary(recipe, attack)
-            kept_terms = {term: weighed for term, weighed in recipe.terms.items() if term not in options.without}
-            recipe = dataclasses.replace(recipe, terms=kept_terms)
+            for term in options.without:
+                recipe = without(term)(recipe, attack)
             found = invert(recognizer, recipe, target=rows, generators=generators)
             parts.append(found.images)
             cosines.append(found.cosine)

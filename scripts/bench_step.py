@@ -34,7 +34,7 @@ from arcinvert.recognizer import Recognizer, default_checkpoint
 def bare_pass(path: Path, batch: int) -> Callable[[], None]:
     stored = load_checkpoint(path)
     network = build_backbone(stored.header["backbone"], **stored.header["backbone_settings"])
-    load_strictly(network, stored.section("network"), str(path))
+    load_strictly(network, stored.network(), str(path))
     network.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     images = torch.rand(batch, 3, 112, 112).contiguous(memory_format=torch.channels_last).requires_grad_(True)
 

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate, normalize
 
-from arcinvert.auxiliary import CHIP, CONVOLUTIONS, PREPROCESSING, DlibResNet, load_auxiliary
-from arcinvert.checkpoint import save_checkpoint
+from arcinvert.auxiliary import CHIP, PREPROCESSING, DlibResNet, load_auxiliary
+from arcinvert.checkpoint import rounded, save_checkpoint
 from arcinvert.faceprior import FacePrior, default_face_prior
 
 OUT = Path(__file__).resolve().parents[1] / "arcinvert" / "data" / "auxiliary.safetensors"
@@ -97,11 +97,8 @@ def main() -> None:
         compare(network, options.source, prior.mean)
         network.fc.bias.copy_(-common(network, prior))
     tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
-    for number in range(len(CONVOLUTIONS)):
-        name = f"layers.{number}.weight"
-        unit = tensors[f"network.{name}"].flatten(1).abs().amax(1).clamp_min(1e-12) / 127
-        tensors[f"network.{name}"] = (tensors[f"network.{name}"] / unit.view(-1, 1, 1, 1)).round().to(torch.int8)
-        tensors[f"unit.{name}"] = unit
+    kernels = {f"layers.{number}.weight": layer.weight for number, layer in enumerate(network.layers)}
+    tensors |= rounded(kernels)
     source = "dlib_face_recognition_resnet_model_v1, Davis King, public domain (CC0)"
     save_checkpoint(options.out, {"kind": "auxiliary recognizer", "source": source}, tensors)
     faces = prior.render(prior.coefficients(slice(0, 64))).clamp(0, 1)

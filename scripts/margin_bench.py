@@ -109,8 +109,7 @@ class Bench:
             plain = torch.zeros(len(rows), dtype=torch.int64)
             recipe = PRESETS["fast"](Attack(recognizer, self.prior, calibration, rows, plain, generators), None)
             # The auxiliary recognizer would see for every network alike.
-            alone = {name: term for name, term in recipe.terms.items() if name != "auxiliary"}
-            recipe = dataclasses.replace(recipe, terms=alone)
+            recipe = dataclasses.replace(recipe, auxiliary=None)
             done.append(invert(recognizer, recipe, target=rows, generators=generators))
         images = torch.cat([part.images for part in done])
         seconds = (calibrated - started, (time.perf_counter() - calibrated) / len(target))

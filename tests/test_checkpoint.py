@@ -11,7 +11,14 @@ from safetensors.torch import save_file
 from torch import nn
 
 from arcinvert.backbones import build_backbone
-from arcinvert.checkpoint import atomic_write, load_checkpoint, load_strictly, save_checkpoint
+from arcinvert.checkpoint import (
+    Checkpoint,
+    atomic_write,
+    load_checkpoint,
+    load_strictly,
+    rounded,
+    save_checkpoint,
+)
 from arcinvert.errors import CheckpointError, EnvironmentProblem
 
 
@@ -85,6 +92,28 @@ class TestRoundTrip:
         image = torch.randn(1, 3, 112, 112)
         with torch.no_grad():
             torch.testing.assert_close(other.eval()(image), network.eval()(image), atol=0.05, rtol=0.01)
+
+    @pytest.mark.parametrize("bits", [2, 6, 8])
+    def test_weights_in_few_bits(self, tmp_path: Path, bits: int) -> None:
+        weight = torch.randn(5, 3, 3, 3, generator=torch.Generator().manual_seed(0)) * torch.logspace(-3, 3, 5).view(
+            -1, 1, 1, 1
+        )
+        weight[2] = 0.0  # a dead channel
+        tensors = rounded({"a.weight": weight}, bits=bits)
+        assert int(tensors["network.a.weight"].abs().max()) == 2 ** (bits - 1) - 1
+        save_checkpoint(tmp_path / "a", {}, tensors | {"network.bias": torch.ones(3).half()})
+        stored = load_checkpoint(tmp_path / "a")
+        assert stored.tensors["network.a.weight"].dtype == torch.int8
+        found = stored.network()
+        unit = stored.tensors["unit.a.weight"].view(-1, 1, 1, 1)
+        assert ((found["a.weight"] - weight).abs() <= 0.5001 * unit).all()
+        torch.testing.assert_close(found["bias"], torch.ones(3).half())
+
+    @pytest.mark.parametrize("units", [{}, {"unit.a": torch.ones(3)}, {"unit.b": torch.ones(4)}], ids=str)
+    def test_weights_without_their_units(self, units: dict[str, torch.Tensor]) -> None:
+        stored = Checkpoint({}, {"network.a": torch.ones(4, 2, dtype=torch.int8), **units}, "")
+        with pytest.raises(CheckpointError, match="the weights a are kept in 8 bits without their units"):
+            stored.network()
 
     def test_folders_are_made_and_others_may_read(self, tmp_path: Path) -> None:
         path = tmp_path / "new" / "deep" / "a.safetensors"

@@ -1,5 +1,7 @@
 """The only optimisation loop: image -> view -> trace -> terms -> step.
 
+Where a recipe names an auxiliary network, every so many steps go through that one in place of the inverted one.
+
 The sum over images is what is differentiated, and Adam works element by element, so the path of
 one image does not depend on the others in its batch.
 """
@@ -13,7 +15,7 @@ from torch import Tensor
 
 from arcinvert.inversion.compiled import CompiledNetwork
 from arcinvert.inversion.parameterization import Parameterization
-from arcinvert.inversion.terms import Terms, all_taps
+from arcinvert.inversion.terms import Term, Terms, all_taps
 from arcinvert.progress import Progress, silent
 from arcinvert.recognizer import Recognizer
 
@@ -24,6 +26,25 @@ PATIENCE = 4
 
 FLOAT16_SCALE = 1024.0
 """What costs are multiplied by before a backward pass in float16, whose smallest number is 6e-8."""
+
+
+@dataclass(frozen=True, eq=False)
+class Auxiliary:
+    """A second network, through which some of the steps go in place of the inverted one.
+
+    Attributes:
+        recognizer: the second network; it is shown the image itself, not a view.
+        terms: name -> (weight, term), of its trace; a weight of 0 leaves a term out.
+        every: of so many steps one is its, the middle one; at least 2.
+    """
+
+    recognizer: Recognizer
+    terms: Terms
+    every: int
+
+    def has(self, step: int) -> bool:
+        """Whether a step goes through this network."""
+        return step % self.every == self.every // 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +59,7 @@ class Recipe:
         betas: of Adam.
         decay: whether the rate falls to 0 along half a cosine.
         transform: draws the view of each step; None shows the image itself.
+        auxiliary: a second network that takes its turns; None leaves all steps to the inverted one.
     """
 
     parameterization: Parameterization
@@ -47,6 +69,7 @@ class Recipe:
     betas: tuple[float, float] = (0.9, 0.999)
     decay: bool = True
     transform: Transform | None = None
+    auxiliary: Auxiliary | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +80,8 @@ class Inversion:
         images: (B, 112, 112, 3) uint8 RGB.
         cosine: (B,) of the 8-bit image's own embedding to the target.
         diverged: (B,) images for which no finite step was found.
-        history: name of a term (unweighted), or ``cosine`` to the target under the view -> (steps, B).
+        history: name of a term (unweighted), ``cosine`` to the target under the view, or ``auxiliary``, the weighted
+            cost before the auxiliary network -> (steps, B). What a step did not look at is as it was last, at first 0.
     """
 
     images: Tensor
@@ -96,31 +120,40 @@ def invert(
     """
     parameters = list(recipe.parameterization.parameters())
     optimiser = torch.optim.Adam(parameters, lr=recipe.lr, betas=recipe.betas, foreach=False)
-    taps = all_taps(recipe.terms)
+    terms, taps = _active(recipe.terms), all_taps(recipe.terms)
+    second, besides = recipe.auxiliary, {} if recipe.auxiliary is None else _active(recipe.auxiliary.terms)
     tracer = None if compiled is None else compiled.tracer(taps, precision)
-    active = {name: (weight, term) for name, (weight, term) in recipe.terms.items() if weight}
     count = len(target)
     scale = FLOAT16_SCALE if precision == torch.float16 else 1.0
     rate = torch.ones(count, device=target.device)
     failures = torch.zeros(count, dtype=torch.int64, device=target.device)
-    history: dict[str, list[Tensor]] = {name: [] for name in (*active, "cosine")}
+    history: dict[str, list[Tensor]] = {}
+    costs = dict.fromkeys((*terms, *(("auxiliary",) if besides else ()), "cosine"), target.new_zeros(count))
     before = [p.detach().clone() for p in parameters]
     for step in range(recipe.steps):
         image = recipe.parameterization()
         if watch is not None:
             watch(step, image.detach())
-        view = image if recipe.transform is None else recipe.transform(image, generators)
         latent = recipe.parameterization.latent()
-        if tracer is None:
-            trace = recognizer.trace(view, taps=taps, latent=latent, precision=precision)
+        total = image.new_zeros(count)
+        if second is not None and besides and second.has(step):
+            trace = second.recognizer.trace(image.float(), taps=all_taps(second.terms), latent=latent)
+            for weight, term in besides.values():
+                total = total + weight * term(trace)
+            costs["auxiliary"] = total.detach()
         else:
-            trace = tracer(view, latent)
-        total = view.new_zeros(count)
-        for name, (weight, term) in active.items():
-            cost = term(trace)
-            history[name].append(cost.detach())
-            total = total + weight * cost
-        history["cosine"].append((trace.embedding.detach() * target).sum(1))
+            view = image if recipe.transform is None else recipe.transform(image, generators)
+            if tracer is None:
+                trace = recognizer.trace(view, taps=taps, latent=latent, precision=precision)
+            else:
+                trace = tracer(view, latent)
+            for name, (weight, term) in terms.items():
+                cost = term(trace)
+                costs[name] = cost.detach()
+                total = total + weight * cost
+            costs["cosine"] = (trace.embedding.detach() * target).sum(1)
+        for name, value in costs.items():
+            history.setdefault(name, []).append(value)
         optimiser.zero_grad(set_to_none=True)
         (total.sum() * scale).backward()
         if scale != 1:
@@ -147,8 +180,12 @@ def invert(
         images.cpu(),
         (embedding * target).sum(1).cpu(),
         (failures >= max(1, min(PATIENCE, recipe.steps))).cpu(),
-        {name: torch.stack(values).cpu() for name, values in history.items() if values},
+        {name: torch.stack(values).cpu() for name, values in history.items()},
     )
+
+
+def _active(terms: Terms) -> dict[str, tuple[float, Term]]:
+    return {name: (weight, term) for name, (weight, term) in terms.items() if weight}
 
 
 def to_bytes(images: Tensor) -> Tensor:

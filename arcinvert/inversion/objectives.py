@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -10,8 +10,7 @@ from torch.nn.functional import cross_entropy
 
 from arcinvert.errors import InputError
 from arcinvert.features import pooled
-from arcinvert.inversion.terms import Terms, all_taps
-from arcinvert.recognizer import Recognizer, Trace
+from arcinvert.recognizer import Trace
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,37 +106,6 @@ class ExpectedMatch:
             apart = (pooled(trace.activations[layer].float()) - expected) / self.deviation[layer]
             cost = cost + apart.square().mean((1, 2, 3)) / len(self.expected)
         return cost if self.share is None else cost * self.share
-
-
-@dataclass(eq=False)
-class AuxiliaryMatch:
-    """What terms say of a second network's trace of the image, looked at every so many steps only.
-
-    In between, the cost is the one last seen (0 before the first look) and has no gradient: a pass through a
-    second network at each step would take half as long again.
-
-    Attributes:
-        recognizer: the second network.
-        terms: name -> (weight, term), of its trace; a weight of 0 leaves a term out.
-        every: how many steps there are for one look; the first is after half of them.
-    """
-
-    recognizer: Recognizer
-    terms: Terms
-    every: int = 1
-    taps: tuple[str, ...] = ()
-    steps: int = field(default=0, init=False)
-    last: Tensor | None = field(default=None, init=False)
-
-    def __call__(self, trace: Trace) -> Tensor:
-        looks = self.steps % self.every == self.every // 2
-        self.steps += 1
-        if looks:
-            seen = self.recognizer.trace(trace.image.float(), taps=all_taps(self.terms), latent=trace.latent)
-            cost = torch.stack([weight * term(seen) for weight, term in self.terms.values() if weight]).sum(0)
-            self.last = cost.detach()
-            return cost
-        return trace.image.new_zeros(len(trace.image)) if self.last is None else self.last
 
 
 def _aligned(trace: Trace, target: Tensor) -> Tensor:

@@ -16,8 +16,8 @@ from arcinvert.calibration import Calibration
 from arcinvert.errors import UsageError
 from arcinvert.faceprior import FacePrior
 from arcinvert.inversion.controls import Controls, varied
-from arcinvert.inversion.invert import Recipe
-from arcinvert.inversion.objectives import AuxiliaryMatch, CosineMatch, ExpectedMatch, L2Match
+from arcinvert.inversion.invert import Auxiliary, Recipe
+from arcinvert.inversion.objectives import CosineMatch, ExpectedMatch, L2Match
 from arcinvert.inversion.parameterization import FaceBasis, Fourier, Pixels, noise_start
 from arcinvert.inversion.priors import (
     BatchNormMatch,
@@ -82,23 +82,25 @@ def _face(attack: Attack, *, redraw: int, share: float, steps: int) -> Recipe:
     heeded = torch.where(attributes.isnan().all(1), 1.0, 0.2)
     expected = ExpectedMatch(features.expected(attack.target), features.deviation, heeded)
     inside = attack.calibration.auxiliary_features
+    face = (0.0006, LatentGaussian())
     besides: Terms = {
         "match": (1.0, CosineMatch(attack.calibration.auxiliary(attack.target))),
         "expected": (0.5, ExpectedMatch(inside.expected(attack.target), inside.deviation, heeded)),
+        "face": face,
     }
     return Recipe(
         FaceBasis(attack.prior, centre, spread, redraw=redraw, attributes=attributes),
         {
             "match": (1.0, attack.objective or CosineMatch(halfway(attack, share))),
-            "auxiliary": (1.0, AuxiliaryMatch(default_auxiliary(centre.device), besides, every=6)),
             "expected": (0.25, expected),
             "batchnorm": (0.03, BatchNormMatch(stored_statistics(attack.recognizer, attack.calibration, largest=28))),
-            "face": (0.0006, LatentGaussian()),
+            "face": face,
         },
         steps=steps,
         lr=0.13,
         # Small: the expected maps are those of a face in its place.
         transform=Jitter(shift=0.5, scale=0.01, rotate=0.01),
+        auxiliary=Auxiliary(default_auxiliary(centre.device), besides, every=6),
     )
 
 

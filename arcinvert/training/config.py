@@ -18,6 +18,8 @@ class TrainConfig:
 
     Attributes:
         backbone, width, embedding_size, dropout: the network (dropout in its head, if it has one).
+        start: a checkpoint of such a network, to begin with its weights
+            (:func:`~arcinvert.training.lesson.begin_from`); empty: random ones.
         margin: a name of :data:`~arcinvert.training.margins.ALL_MARGINS`, or (m1, m2, m3).
         scale: s of the margin loss.
         subcentres, beyond, exact, sampling: see :class:`~arcinvert.training.heads.MarginHead`.
@@ -32,6 +34,8 @@ class TrainConfig:
         clip: largest gradient norm of the backbone.
         held_out: how many identities (the last in sorted order) are kept for validation.
         validate_every: epochs between two validations.
+        bits: of a weight in the checkpoint: 16 (float16), or 2 to 8 with a unit for each output channel
+            (:func:`~arcinvert.checkpoint.rounded`); training knows nothing of it.
         keep_head: store the class centres in the checkpoint.
         amp: ``bf16`` or ``fp16`` (on a GPU) for the backbone's forward pass; the head is float32 always.
         compile: use torch.compile; slow to start, about twice as fast after.
@@ -39,8 +43,10 @@ class TrainConfig:
             share, and the first one's running statistics are kept: as good, but not what other ranks would do.
         label_noise: this share of the labels is made wrong on purpose, see
             :func:`~arcinvert.training.cleanlist.permute_labels`.
-        teacher: a recogniser whose embeddings are followed as well, any file that ``Recognizer.load`` takes; with
-            ``distill_l2`` and ``distill_kl``, see :func:`~arcinvert.training.distillation.distillation_loss`.
+        teacher: a recogniser whose embeddings are followed as well, any file that ``Recognizer.load`` takes, or
+            ``auxiliary`` for the shipped network of :mod:`arcinvert.auxiliary`; with ``distill_l2`` and ``distill_kl``,
+            see :func:`~arcinvert.training.distillation.distillation_loss`. Embeddings of another size than the
+            student's are compared with a linear function of the student's, which is learnt along.
         adversarial: every training picture is moved by this much (of a range of 1) in the direction that raises its
             margin loss the most (fast gradient sign, Goodfellow et al. 2015); a step takes about twice as long.
         augmentation: see :class:`~arcinvert.training.data.Augmentation`.
@@ -52,6 +58,7 @@ class TrainConfig:
     width: float = 0.5
     embedding_size: int = 512
     dropout: float = 0.0
+    start: str = ""
     margin: str | tuple[float, float, float] = "arcface"
     scale: float = 64.0
     subcentres: int = 1
@@ -75,6 +82,7 @@ class TrainConfig:
     held_out: int = 60
     validate_every: int = 1
     seed: int = 0
+    bits: int = 16
     keep_head: bool = False
     amp: str = "none"
     compile: bool = False
@@ -119,6 +127,8 @@ class TrainConfig:
             raise UsageError("expected accumulate of at least 1, and batch_size of at least twice as much")
         if not 0 < config.sampling <= 1 or config.label_noise > 1:
             raise UsageError("expected sampling above 0 and up to 1, and label_noise from 0 to 1")
+        if config.bits != 16 and not 2 <= config.bits <= 8:
+            raise UsageError(f"expected bits of 16, or from 2 to 8, got {config.bits}")
         if config.amp not in PRECISIONS:
             raise UsageError(f"expected amp out of {', '.join(PRECISIONS)}, got {config.amp!r}")
         return config

@@ -14,8 +14,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import log_softmax, normalize
 
+from arcinvert.auxiliary import default_auxiliary
 from arcinvert.errors import InputError, UsageError
 from arcinvert.recognizer import Recognizer
+
+AUXILIARY = "auxiliary"
+"""The name of the shipped auxiliary recognizer as a teacher."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,29 +29,19 @@ class Teacher:
     recognizer: Recognizer
 
     @classmethod
-    def load(cls, path: Path, device: torch.device | str = "cpu") -> "Teacher":
-        """Whatever :meth:`Recognizer.load` opens, ONNX and other foreign formats included.
+    def load(cls, path: Path | str, device: torch.device | str = "cpu") -> "Teacher":
+        """Whatever :meth:`Recognizer.load` opens, ONNX and other foreign formats included; or ``auxiliary``.
 
         Raises:
             CheckpointError: see there.
         """
-        return cls(Recognizer.load(path, device=device))
+        known = default_auxiliary(device) if str(path) == AUXILIARY else Recognizer.load(path, device=device)
+        return cls(known)
 
     @property
     def embedding_size(self) -> int:
-        """D; the student's must be the same."""
+        """D of its embeddings."""
         return self.recognizer.embedding_size
-
-    def check(self, embedding_size: int) -> None:
-        """Refuses a student of another size.
-
-        Raises:
-            UsageError: between embeddings of different sizes there is no distance.
-        """
-        if embedding_size != self.embedding_size:
-            raise UsageError(
-                f"expected embedding_size = {self.embedding_size}, which is the teacher's, got {embedding_size}"
-            )
 
     @torch.no_grad()
     def embed(self, images: Tensor) -> Tensor:

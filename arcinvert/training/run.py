@@ -17,7 +17,7 @@ from arcinvert.training.config import TrainConfig
 from arcinvert.training.data import Faces
 from arcinvert.training.forward import compiled, share_batchnorm, shared
 from arcinvert.training.heads import MarginHead
-from arcinvert.training.lesson import open_lesson
+from arcinvert.training.lesson import begin_from, open_lesson
 from arcinvert.training.losses import LOSSES
 from arcinvert.training.margins import angle
 from arcinvert.training.rows import sgd_
@@ -91,6 +91,8 @@ class Run:
         self.forward = shared(self.forward, ranks, device)
         self.lesson = open_lesson(config, faces, device, ranks)
         self.parameters = [p for p in self.network.parameters() if p.requires_grad]
+        self.readout = None if self.lesson is None else self.lesson.readout
+        self.parameters += [] if self.readout is None else [*self.readout.parameters()]
         self.optimiser = torch.optim.SGD(
             self.parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
         )
@@ -101,6 +103,15 @@ class Run:
         self.average: Step | None = None
         self.loss_scale = LARGEST_SCALE if config.amp == "fp16" else 1.0
         self.good_steps = 0
+
+    def begin(self) -> None:
+        """Begin where ``start`` of the configuration says; from random weights if it says nothing.
+
+        Raises:
+            CheckpointError: see :func:`~arcinvert.training.lesson.begin_from`.
+        """
+        if self.config.start:
+            begin_from(self.config.start, self.network, self.head, self.lesson, self.faces, self.device)
 
     def _check(self) -> None:
         if self.config.amp == "fp16" and self.device.type != "cuda":

@@ -1,8 +1,8 @@
 """The resumable state of a run: one logical matrix of class centres, whatever the number of ranks.
 
 A torch file of ``config`` (JSON), ``data`` (digest), ``step``, ``history``, ``average``, ``network``, ``head``,
-``optimiser`` (as :class:`torch.optim.SGD` over the parameters of network and head would write it), ``loss_scale``,
-and ``rng`` with a row for each rank.
+``readout`` (of a teacher's lesson), ``optimiser`` (as :class:`torch.optim.SGD` over the parameters of network, readout
+and head would write it), ``loss_scale``, and ``rng`` with a row for each rank.
 """
 
 import json
@@ -102,6 +102,7 @@ def write_state(run: "Run", path: Path) -> None:
         "network": run.network.state_dict(),
         "head": head,
         "optimiser": optimiser,
+        "readout": {} if run.readout is None else run.readout.state_dict(),
         "loss_scale": [run.loss_scale, run.good_steps],
         "rng": draws,
         "rng_cuda": gpu,
@@ -159,6 +160,8 @@ def _fill(run: "Run", state: dict[str, Any]) -> None:
         {name: torch.zeros_like(value) for name, value in run.head.state_dict().items() if name == "hits"}
         | {name: own(value) if name in run.head.SHARDED else value for name, value in head.items()}
     )
+    if run.readout is not None:
+        run.readout.load_state_dict(state["readout"])
     stored, first = state["optimiser"], len(run.parameters)
     groups = [dict(group, params=list(range(first))) for group in stored["param_groups"]]
     network = {number: value for number, value in stored["state"].items() if number < first}

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from arcinvert.checkpoint import atomic_write, save_checkpoint
+from arcinvert.checkpoint import Checkpoint, atomic_write, rounded, save_checkpoint
 from arcinvert.errors import DivergedError, EnvironmentProblem, InputError, UsageError
 from arcinvert.evaluation.metrics import auc, operating_point, score_pairs
 from arcinvert.progress import Progress, silent
@@ -58,7 +58,7 @@ def train(
 
     Args:
         data: ``data/<identity>/<picture>``, 112x112 aligned; or a .rec file or tar shards of them.
-        out: the checkpoint to write (safetensors, float16).
+        out: the checkpoint to write (safetensors).
         config: all settings.
         device: where to train.
         force: start anew even if there is a state.
@@ -87,6 +87,8 @@ def train(
         run = Run(faces, config, torch.device(device), ranks=ranks, say=say)
         if state.is_file() and not force:
             run.resume(state)
+        else:
+            run.begin()
         for what, mine in (("state", run.step), ("pictures", zlib.crc32(faces.digest.encode()))):
             if len(set(sizes(mine, ranks, run.device))) > 1:  # nobody writes before all have read
                 raise EnvironmentProblem(f"the ranks do not see the same {what}; the files must lie where all can read")
@@ -182,9 +184,9 @@ def _finish(run: Run, validation: Faces | None, out: Path, held_out: list[str], 
     head = whole_head(run) if config.keep_head else {}
     if run.ranks.rank:
         return {}
-    tensors = {f"network.{key}": _to_stored(value) for key, value in run.network.state_dict().items()}
-    # Judged as stored: the half-precision weights are what everyone else will load.
-    run.network.load_state_dict({key.removeprefix("network."): value for key, value in tensors.items()})
+    tensors = _to_stored(run.network, config.bits)
+    # Judged as stored: the rounded weights are what everyone else will load.
+    run.network.load_state_dict(Checkpoint({}, tensors, "").network())
     figures = validate(run.network, validation, run.device) if validation is not None else {}
     header = {
         "backbone": config.backbone,
@@ -229,8 +231,13 @@ def _summary(figures: dict[str, Any]) -> dict[str, float | None]:
     return {"auc": figures["auc"], "tar": figures["thresholds"][-1]["tar"]}
 
 
-def _to_stored(value: Tensor) -> Tensor:
-    return value.half() if value.is_floating_point() else value
+def _to_stored(network: nn.Module, bits: int) -> dict[str, Tensor]:
+    """What a checkpoint keeps of a network: float16, and weights of more than one dimension in ``bits``."""
+    state = network.state_dict()
+    tensors = {f"network.{key}": value.half() if value.is_floating_point() else value for key, value in state.items()}
+    if bits < 16:
+        tensors |= rounded({name: value for name, value in network.named_parameters() if value.ndim > 1}, bits=bits)
+    return tensors
 
 
 __all__ = ["PREPROCESSING", "Run", "Step", "TrainConfig", "kept_centres", "open_data", "train", "validate"]

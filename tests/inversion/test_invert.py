@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from arcinvert.inversion.invert import Recipe, invert, to_bytes
+from arcinvert.inversion.invert import Auxiliary, Recipe, invert, to_bytes
 from arcinvert.inversion.objectives import CosineMatch
 from arcinvert.inversion.parameterization import Pixels
 from arcinvert.inversion.priors import BatchNormMatch, stored_statistics
@@ -105,3 +105,79 @@ def test_no_step_at_all_gives_the_start(recognizer):
     start = torch.rand(4, 3, 112, 112, generator=torch.Generator().manual_seed(1))
     assert torch.equal(found.images, to_bytes(start[:2]))
     assert found.history == {}
+
+
+# --- the auxiliary network's turns
+
+
+def taking_turns(recognizer, second, *, every=4, steps=10, weight=1.0):
+    """Two grey images, the inverted network asking for one thing and the second for another; and where they were."""
+    target = nn.functional.normalize(torch.randn(2, 16, generator=torch.Generator().manual_seed(2)))
+    asks = nn.functional.normalize(torch.randn(2, 16, generator=torch.Generator().manual_seed(3)))
+    terms = {"match": (weight, CosineMatch(asks)), "again": (0.5, CosineMatch(asks)), "off": (0.0, CosineMatch(-asks))}
+    recipe = Recipe(
+        Pixels(torch.full((2, 3, 112, 112), 0.4)),
+        {"match": (1.0, CosineMatch(target))},
+        steps=steps,
+        lr=0.02,
+        auxiliary=Auxiliary(second, terms, every),
+    )
+    places = []
+    found = invert(
+        recognizer,
+        recipe,
+        target=target,
+        generators=[torch.Generator(), torch.Generator()],
+        watch=lambda step, image: places.append(image.clone()),
+    )
+    return found, places, asks
+
+
+def counted(recognizer, monkeypatch):
+    shown = []
+    real = recognizer.trace
+    monkeypatch.setattr(recognizer, "trace", lambda images, **k: (shown.append(images.detach()), real(images, **k))[1])
+    return shown
+
+
+def test_every_so_many_steps_one_goes_through_the_second_network_alone(recognizer, monkeypatch):
+    torch.manual_seed(1)
+    layers = (nn.AvgPool2d(28), nn.Flatten(), nn.Linear(48, 16))
+    second = Recognizer(nn.Sequential(*layers), Preprocessing(), embedding_size=16)
+    own, its = counted(recognizer, monkeypatch), counted(second, monkeypatch)
+    found, places, asks = taking_turns(recognizer, second)
+    assert (len(own) - 1, len(its)) == (8, 2)  # the last look is at the result
+    for image, step in zip(its, (2, 6), strict=True):
+        assert torch.equal(image, places[step])
+    history = found.history
+    assert set(history) == {"match", "auxiliary", "cosine"}
+    assert all(len(values) == 10 for values in history.values())
+    for name in ("match", "cosine"):  # what was not looked at is as it was
+        assert torch.equal(history[name][2], history[name][1])
+        assert torch.equal(history[name][6], history[name][5])
+        assert not torch.equal(history[name][3], history[name][1])
+    seen = [1 - (second.embed(places[step]) * asks).sum(1) for step in (2, 6)]
+    torch.testing.assert_close(history["auxiliary"][2], 1.5 * seen[0])
+    assert torch.equal(history["auxiliary"][5], history["auxiliary"][2])
+    assert not bool(history["auxiliary"][1].any())
+
+
+def test_the_second_network_moves_the_image_and_a_weight_of_0_silences_it(recognizer):
+    torch.manual_seed(1)
+    second = Recognizer(
+        nn.Sequential(nn.AvgPool2d(28), nn.Flatten(), nn.Linear(48, 16)), Preprocessing(), embedding_size=16
+    )
+    found, places, asks = taking_turns(recognizer, second, every=2, steps=24)
+    ends = (second.embed(found.images.permute(0, 3, 1, 2)) * asks).sum(1)
+    assert (ends > (second.embed(places[0]) * asks).sum(1) + 0.1).all()
+    terms = {"off": (0.0, CosineMatch(asks))}
+    target = nn.functional.normalize(torch.ones(1, 16))
+    start, steps = torch.full((1, 3, 112, 112), 0.4), 6
+
+    def descended(auxiliary):
+        recipe = Recipe(Pixels(start), {"match": (1.0, CosineMatch(target))}, steps=steps, lr=0.02, auxiliary=auxiliary)
+        return invert(recognizer, recipe, target=target, generators=[torch.Generator()])
+
+    alone, silent = descended(None), descended(Auxiliary(second, terms, 2))
+    assert torch.equal(alone.images, silent.images)
+    assert "auxiliary" not in silent.history

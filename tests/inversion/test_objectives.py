@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import normalize
 
 from arcinvert.errors import InputError
-from arcinvert.inversion.objectives import AuxiliaryMatch, CosineMatch, ExpectedMatch, MarginMatch
+from arcinvert.inversion.objectives import ExpectedMatch, MarginMatch
 from arcinvert.recognizer import Trace
 
 CENTRES = normalize(torch.randn(7, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64))
@@ -76,36 +76,3 @@ def test_expected_match_counts_deviations() -> None:
 def test_expected_match_of_a_network_without_maps_is_nothing() -> None:
     assert ExpectedMatch({}, {}).taps == ()
     torch.testing.assert_close(ExpectedMatch({}, {})(Trace(BLACK, torch.ones(3, 5))), torch.zeros(3))
-
-
-class Seeing:
-    """In place of a recognizer: what it sees of an image is its mean colour."""
-
-    looks = 0
-
-    def trace(self, images: torch.Tensor, *, taps: tuple[str, ...], latent: torch.Tensor | None) -> Trace:
-        self.looks += 1
-        return Trace(images, normalize(images.mean((2, 3)) + 0.1))
-
-
-def test_auxiliary_match_looks_in_the_middle_of_every_so_many_steps() -> None:
-    seeing = Seeing()
-    red = normalize(torch.tensor([[1.0, 0.0, 0.0]])).expand(2, -1)
-    unseen = ExpectedMatch({"x": torch.zeros(2, 1, 1, 1)}, {"x": torch.ones(1, 1, 1)})  # no trace keeps its layer
-    terms = {"match": (1.0, CosineMatch(red)), "again": (0.5, CosineMatch(red)), "off": (0.0, unseen)}
-    match = AuxiliaryMatch(seeing, terms, every=4)  # type: ignore[arg-type]
-    costs, slopes = [], []
-    for step in range(10):
-        image = torch.full((2, 3, 4, 4), 0.01)
-        image[:, 0] += step / 10
-        image.requires_grad_(True)
-        cost = match(Trace(image, torch.zeros(2, 5)))
-        costs.append(cost.detach())
-        slopes.append(cost.requires_grad)
-    assert seeing.looks == 2
-    assert slopes == [step in (2, 6) for step in range(10)]
-    assert all(bool((cost == 0).all()) for cost in costs[:2])
-    assert torch.equal(costs[3], costs[2])
-    assert torch.equal(costs[9], costs[6])
-    assert bool((costs[6] < costs[2]).all())
-    torch.testing.assert_close(costs[2], 1.5 * (1 - normalize(torch.tensor([[0.31, 0.11, 0.11]]))[:, 0].expand(2)))

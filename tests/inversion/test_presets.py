@@ -10,11 +10,10 @@ from arcinvert.calibration import Calibration
 from arcinvert.errors import UsageError
 from arcinvert.faceprior import FacePrior
 from arcinvert.inversion.invert import invert
-from arcinvert.inversion.objectives import AuxiliaryMatch
 from arcinvert.inversion.parameterization import FaceBasis, Pixels
 from arcinvert.inversion.presets import PRESETS, Attack, conditional, halfway, location_match, preset
 from arcinvert.inversion.synthesis import generator_for
-from arcinvert.inversion.terms import Term, all_taps
+from arcinvert.inversion.terms import all_taps
 from arcinvert.recognizer import Recognizer
 
 
@@ -28,14 +27,10 @@ def attack(tiny_recognizer: Recognizer, small_prior: FacePrior, tiny_calibration
 
 
 def cost(attack: Attack, recipe, image: Tensor | None = None) -> Tensor:
-    """The weighted cost of the recipe's image as it is, without a view, the auxiliary recognizer looking. (B,)"""
+    """The weighted cost of the recipe's image as it is, without a view, before the attacked network. (B,)"""
     shown = recipe.parameterization() if image is None else image
     trace = attack.recognizer.trace(shown, taps=all_taps(recipe.terms), latent=recipe.parameterization.latent())
-
-    def looking(term: Term) -> Term:
-        return AuxiliaryMatch(term.recognizer, term.terms) if isinstance(term, AuxiliaryMatch) else term
-
-    return sum(weight * looking(term)(trace) for weight, term in recipe.terms.values()).detach()
+    return sum(weight * term(trace) for weight, term in recipe.terms.values()).detach()
 
 
 def test_the_names_and_that_others_are_refused() -> None:
@@ -63,7 +58,7 @@ def test_the_cost_falls_in_five_adam_steps(attack: Attack, name: str) -> None:
     found = invert(attack.recognizer, recipe, target=attack.target, generators=attack.generators)
     assert (cost(attack, recipe) < before).all()
     assert not found.diverged.any()
-    assert set(found.history) == {*recipe.terms, "cosine"}
+    assert set(found.history) == {*recipe.terms, "cosine"} | ({"auxiliary"} if recipe.auxiliary else set())
     assert found.history["match"].shape == (5, 3)
 
 

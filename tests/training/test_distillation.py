@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from arcinvert.auxiliary import default_auxiliary
 from arcinvert.errors import CheckpointError, InputError, UsageError
 from arcinvert.export import export_onnx
 from arcinvert.importers import open_checkpoint
@@ -100,11 +101,15 @@ def test_a_teacher_says_what_its_recognizer_says(tiny_checkpoint: Path, tiny_fac
     assert torch.allclose(found, Recognizer.load(tiny_checkpoint).embed(images), atol=1e-5)
     assert not found.requires_grad
     assert not any(weight.requires_grad for weight in teacher.recognizer.network.parameters())
-    teacher.check(16)
-    with pytest.raises(UsageError, match="expected embedding_size = 16, which is the teacher's, got 512"):
-        teacher.check(512)
     with pytest.raises(CheckpointError):
         Teacher.load(tiny_faces / "id0" / "0.png")
+
+
+def test_the_shipped_auxiliary_network_is_a_teacher(tiny_faces: Path) -> None:
+    images = to_float(load_faces(tiny_faces, ["id0"]).images)
+    teacher = Teacher.load("auxiliary")
+    assert teacher.embedding_size == 128
+    assert torch.equal(teacher.embed(images * 2 - 1), default_auxiliary().trace((images * 2 - 1 + 1) / 2).embedding)
 
 
 def test_an_onnx_teacher(tiny_checkpoint: Path, tiny_faces: Path, tmp_path: Path) -> None:

@@ -9,17 +9,21 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 
+from arcinvert.auxiliary import default_auxiliary
 from arcinvert.checkpoint import load_checkpoint
 from arcinvert.errors import CheckpointError, DivergedError, EnvironmentProblem, InputError, UsageError
 from arcinvert.ranks import ALONE, Ranks
+from arcinvert.recognizer import Recognizer
+from arcinvert.regression import fit_regression
 from arcinvert.training import run as run_module
 from arcinvert.training.batches import Batches
 from arcinvert.training.config import TrainConfig
 from arcinvert.training.data import Augmentation, Faces
 from arcinvert.training.forward import compiled
 from arcinvert.training.scalars import open_scalars
-from arcinvert.training.trainer import Run, kept_centres, open_data, train
+from arcinvert.training.trainer import Run, kept_centres, open_data, train, validate
 
 CPU = torch.device("cpu")
 TINY = TrainConfig(width=0.05, embedding_size=16, scale=16.0, epochs=2, batch_size=8, lr=0.05, held_out=2)
@@ -284,8 +288,93 @@ class TestTeacher:
         for settings, ranks in (({"sampling": 0.5}, ALONE), ({}, Ranks(0, 2))):
             with pytest.raises(UsageError, match="need one rank and sampling = 1; else set distill_kl = 0"):
                 run_module.open_lesson(replace(config, **settings), made_up_faces(), CPU, ranks)
-        with pytest.raises(UsageError, match="embedding_size = 16"):
-            Run(made_up_faces(), replace(config, embedding_size=8), CPU)
+        other = replace(config, embedding_size=8, distill_kl=0.0)
+        with pytest.raises(UsageError, match=r"expected one rank, or embedding_size = 16, .* got 8"):
+            run_module.open_lesson(other, made_up_faces(), CPU, Ranks(0, 2))
+
+    def test_one_of_another_size_is_told_by_a_readout_that_is_learnt(
+        self, tiny_checkpoint: Path, tmp_path: Path
+    ) -> None:
+        still = Augmentation(0, 0, 0, 0, 0, 0, 0, 0)
+        config = replace(TINY, embedding_size=8, batch_size=24, teacher=str(tiny_checkpoint), augmentation=still)
+        run = Run(made_up_faces(), replace(config, warmup=0.0, lr=0.02, distill_l2=50.0), CPU)
+        assert run.lesson is not None
+        assert run.readout is not None
+        images, labels = run.data.at(0)
+        centres = torch.zeros(4, 8).fill_(1.0)
+        nothing = replace(run.lesson, kl=0.0).loss(images, torch.randn(24, 8), centres)
+        torch.testing.assert_close(nothing.detach(), torch.full((24,), 50.0))  # it says 0 of everything at first
+        losses = [run.advance(images, labels).loss for _ in range(8)]
+        assert losses[-1] < 0.9 * losses[0]
+        run.save(tmp_path / "state")
+        again = Run(made_up_faces(), run.config, CPU)
+        again.resume(tmp_path / "state")
+        assert again.readout is not None
+        assert torch.equal(again.readout.weight, run.readout.weight)
+        assert again.advance(images, labels) == run.advance(images, labels)
+
+
+class TestStart:
+    @pytest.fixture
+    def same(self, tiny_checkpoint: Path) -> TrainConfig:
+        """Settings of a network like the tiny one."""
+        settings = load_checkpoint(tiny_checkpoint).header["backbone_settings"]
+        return replace(TINY, start=str(tiny_checkpoint), **settings)
+
+    def test_weights_centres_and_readout_are_those_of_the_start(self, tiny_checkpoint: Path, same: TrainConfig) -> None:
+        faces = made_up_faces()
+        run = Run(faces, replace(same, teacher="auxiliary", distill_kl=0.0), CPU)
+        before = run.head.centres.detach().clone()
+        run.begin()
+        first = Recognizer.load(tiny_checkpoint)
+        embeddings = first.embed(faces.images.permute(0, 3, 1, 2))
+        found = normalize(run.network.eval()(faces.images.permute(0, 3, 1, 2).float() / 127.5 - 1))
+        torch.testing.assert_close(found, embeddings, atol=1e-4, rtol=0)
+        means = normalize(torch.stack([embeddings[faces.labels == label].mean(0) for label in range(4)]))
+        torch.testing.assert_close(run.head.centres - before, means, atol=1e-4, rtol=0)
+        assert run.readout is not None
+        its = default_auxiliary().embed(faces.images.permute(0, 3, 1, 2))
+        weight, bias, _ = fit_regression(embeddings, its)
+        torch.testing.assert_close(run.readout(embeddings).detach(), embeddings @ weight + bias, atol=1e-3, rtol=0)
+
+    def test_a_run_begins_there_once(
+        self, tiny_checkpoint: Path, same: TrainConfig, tiny_faces: Path, tmp_path: Path
+    ) -> None:
+        start = tmp_path / "start"
+        start.write_bytes(tiny_checkpoint.read_bytes())
+        config = replace(same, start=str(start), epochs=1, lr=0.0)
+        train(tiny_faces, tmp_path / "net", config=config)
+        stored, first = load_checkpoint(tmp_path / "net").network(), load_checkpoint(tiny_checkpoint).network()
+        torch.testing.assert_close(stored["conv1.weight"].float(), first["conv1.weight"], atol=1e-3, rtol=1e-3)
+        (tmp_path / "again.state").write_bytes((tmp_path / "net.state").read_bytes())
+        start.unlink()
+        train(tiny_faces, tmp_path / "again", config=config)  # what has begun does not begin again
+        assert torch.equal(load_checkpoint(tmp_path / "again").network()["conv1.weight"], stored["conv1.weight"])
+        with pytest.raises(CheckpointError, match="found none"):
+            train(tiny_faces, tmp_path / "other", config=config)
+
+    def test_another_network_is_refused(self, same: TrainConfig) -> None:
+        run = Run(made_up_faces(), replace(same, embedding_size=8), CPU)
+        with pytest.raises(CheckpointError, match="does not fit its network"):
+            run.begin()
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_weights_in_few_bits_are_judged_as_stored(tiny_faces: Path, tmp_path: Path, bits: int) -> None:
+    header = train(tiny_faces, tmp_path / "net", config=replace(TINY, epochs=1, bits=bits))
+    stored = load_checkpoint(tmp_path / "net")
+    weight = stored.tensors["network.conv1.weight"]
+    assert weight.dtype == torch.int8
+    assert int(weight.abs().max()) == 2 ** (bits - 1) - 1
+    assert stored.tensors["network.bn1.running_var"].dtype == torch.float16
+    state = torch.load(tmp_path / "net.state", weights_only=True)["network"]
+    apart = (stored.network()["conv1.weight"] - state["conv1.weight"]).abs().flatten(1).amax(1)
+    assert (apart <= 0.51 * stored.tensors["unit.conv1.weight"]).all()
+    pictures = open_data(tiny_faces, TINY)[1]
+    assert pictures is not None
+    assert validate(Recognizer.load(tmp_path / "net").network, pictures, CPU)["auc"] == pytest.approx(
+        header["validation"]["auc"], abs=1e-6
+    )
 
 
 class TestScalars:
@@ -325,6 +414,8 @@ class TestScalars:
         ({"milestones": [0]}, "a list of numbers above 0 for milestones"),
         ({"milestones": ["x"]}, "a list of numbers above 0 for milestones"),
         ({"teacher": 1}, "expected str for teacher"),
+        ({"bits": 1}, "bits of 16, or from 2 to 8, got 1"),
+        ({"bits": 12}, "bits of 16, or from 2 to 8, got 12"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(document: dict[str, Any], said: str) -> None:

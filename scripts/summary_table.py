@@ -80,7 +80,8 @@ def costs(evaluation: Found, first: Found, step: Found) -> str:
             f"| one target, four variations, start-up and report included | {first['median']['seconds']:.1f} s, "
             f"{first['median']['bytes'] / 1e9:.2f} GB | the first command above, `scripts/bench_command.py` |",
             f"| one step against the network's bare forward and backward pass, batch of {step['batch']} | "
-            f"{step['ratio']:.2f} times ({least:.2f} to {most:.2f}); in a batch of {step['against']} an image takes "
+            f"{step['ratio']:.2f} times ({least:.2f} to {most:.2f}), {step['ratio_attacked']:.2f} for the steps that "
+            f"go through the attacked network; in a batch of {step['against']} an image takes "
             f"{1 / step['gain']:.2f} of what it takes alone | `scripts/bench_step.py` |",
         ]
     )

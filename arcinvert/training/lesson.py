@@ -15,12 +15,15 @@ from arcinvert.errors import UsageError
 from arcinvert.importers import open_checkpoint
 from arcinvert.ranks import ALONE, Ranks
 from arcinvert.recognizer import Recognizer, build_network
-from arcinvert.regression import fit_regression
+from arcinvert.regression import Sums
 from arcinvert.training.config import TrainConfig
 from arcinvert.training.data import Faces, to_float
 from arcinvert.training.distillation import Teacher, distillation_loss
 from arcinvert.training.heads import MarginHead
 from arcinvert.training.losses import class_products
+
+READOUT_RIDGE = 1.0
+"""Of the first readout, in units of one face: less fits pictures as they are better, but not their augmented views."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,9 +94,9 @@ def begin_from(
     with torch.no_grad():
         head.centres.add_(own if head.centres.ndim == 2 else own[:, None])
         if readout is not None:
-            weight, bias, _ = fit_regression(embeddings.cpu(), torch.cat(its).cpu())
-            readout.weight.copy_(weight.T)
-            readout.bias.copy_(bias)
+            fit = Sums.of(embeddings.cpu(), torch.cat(its).cpu()).solved(READOUT_RIDGE)
+            readout.weight.copy_(fit[:-1].T)
+            readout.bias.copy_(fit[-1])
 
 
 def _shown(faces: Faces, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:

@@ -54,11 +54,14 @@ def test_the_headline(script: ModuleType) -> None:
 
 def test_costs(script: ModuleType) -> None:
     first = {"median": {"seconds": 12.34, "bytes": 1.5e9}}
-    step = {"ratio": 1.1, "ratio_range": [1.0, 1.25], "batch": 4, "against": 16, "gain": 2.0}
+    step = {"ratio": 1.1, "ratio_range": [1.0, 1.25], "ratio_attacked": 1.05, "batch": 4, "against": 16, "gain": 2.0}
     lines = script.costs(evaluation(), first, step).splitlines()
     assert "| AUC 0.7500, TAR null at FMR 1e-3 |" in lines[2]
     assert "| 12.3 s, 1.50 GB |" in lines[3]
-    assert "| 1.10 times (1.00 to 1.25); in a batch of 16 an image takes 0.50 of what it takes alone |" in lines[4]
+    assert (
+        "| 1.10 times (1.00 to 1.25), 1.05 for the steps that go through the attacked network; in a batch" in lines[4]
+    )
+    assert "in a batch of 16 an image takes 0.50 of what it takes alone |" in lines[4]
 
 
 def test_the_model_card(script: ModuleType) -> None:

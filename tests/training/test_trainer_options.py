@@ -16,7 +16,7 @@ from arcinvert.checkpoint import load_checkpoint
 from arcinvert.errors import CheckpointError, DivergedError, EnvironmentProblem, InputError, UsageError
 from arcinvert.ranks import ALONE, Ranks
 from arcinvert.recognizer import Recognizer
-from arcinvert.regression import fit_regression
+from arcinvert.regression import Sums
 from arcinvert.training import run as run_module
 from arcinvert.training.batches import Batches
 from arcinvert.training.config import TrainConfig
@@ -334,8 +334,8 @@ class TestStart:
         torch.testing.assert_close(run.head.centres - before, means, atol=1e-4, rtol=0)
         assert run.readout is not None
         its = default_auxiliary().embed(faces.images.permute(0, 3, 1, 2))
-        weight, bias, _ = fit_regression(embeddings, its)
-        torch.testing.assert_close(run.readout(embeddings).detach(), embeddings @ weight + bias, atol=1e-3, rtol=0)
+        fit = Sums.of(embeddings, its).solved(1.0).float()
+        torch.testing.assert_close(run.readout(embeddings).detach(), embeddings @ fit[:-1] + fit[-1], atol=1e-3, rtol=0)
 
     def test_a_run_begins_there_once(
         self, tiny_checkpoint: Path, same: TrainConfig, tiny_faces: Path, tmp_path: Path

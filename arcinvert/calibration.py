@@ -37,6 +37,8 @@ from arcinvert.recognizer import BESIDE, Recognizer
 from arcinvert.regression import RIDGES, fit_regression
 
 GRID = 28
+SPAN = "span."
+"""Before the names of location maps: the least value of each channel, and what one of its 255 levels is worth."""
 INSIDE = "auxiliary."
 """Before the names of what is expected inside the auxiliary recognizer."""
 
@@ -107,10 +109,34 @@ class Calibration:
             ("location.var", self.location_var),
         ):
             for layer, value in maps.items():
-                # Half precision ends at 65504; a deviation reaches further than a variance.
-                stored = value.sqrt() if kind.endswith("var") else value
-                tensors[f"{kind}.{layer}"] = stored.half() if kind.startswith("location") else stored.float()
+                stored = (value.sqrt() if kind.endswith("var") else value).float()
+                if kind.startswith("location"):
+                    # Deviations of a channel differ by factors: levels of the logarithm.
+                    stored = stored.clamp_min(1e-12).log() if kind.endswith("var") else stored
+                    tensors[f"{kind}.{layer}"], tensors[f"{SPAN}{kind}.{layer}"] = _to_bytes(stored)
+                else:
+                    tensors[f"{kind}.{layer}"] = stored
         return tensors
+
+
+def _to_bytes(maps: Tensor) -> tuple[Tensor, Tensor]:
+    """(C, h, w) in 255 levels between the least and the largest of each channel, int8; and (C, 2), least and level."""
+    flat = maps.flatten(1)
+    least = flat.amin(1, keepdim=True)
+    level = ((flat.amax(1, keepdim=True) - least) / 254).clamp_min(1e-12)
+    return ((flat - least) / level - 127).round().to(torch.int8).view_as(maps), torch.cat([least, level], 1)
+
+
+def _from_bytes(stored: Tensor, span: Tensor) -> Tensor:
+    """What :func:`_to_bytes` was given, to half a level.
+
+    Raises:
+        ValueError: they do not belong together.
+    """
+    if span.shape != (len(stored), 2):
+        raise ValueError("the span of each channel of a map")
+    least, level = (part.view(-1, 1, 1) for part in span.float().unbind(1))
+    return least + (stored.float() + 127) * level
 
 
 def calibration_of(recognizer: Recognizer) -> Calibration | None:
@@ -183,7 +209,12 @@ def _from_tensors(recognizer: Recognizer, tensors: Mapping[str, Tensor], header:
 
     def maps(kind: str) -> dict[str, Tensor]:
         prefix = kind + "."
-        found = {k[len(prefix) :]: v.float().to(device) for k, v in tensors.items() if k.startswith(prefix)}
+        found = {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
+        for layer, value in found.items():
+            if value.dtype == torch.int8:
+                value = _from_bytes(value, tensors[f"{SPAN}{prefix}{layer}"])
+                value = value.exp() if kind.endswith("var") else value
+            found[layer] = value.float().to(device)
         return {layer: value.square() for layer, value in found.items()} if kind.endswith("var") else found
 
     inside = {key.removeprefix(INSIDE): value for key, value in tensors.items() if key.startswith(INSIDE)}

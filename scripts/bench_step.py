@@ -5,7 +5,7 @@
 *Bare* is the network as its checkpoint describes it, frozen, in eval mode and channels-last memory:
 forward to the features and backward to the pixels. *Step* is a whole step of the preset:
 parameterization, view, trace, terms, backward, Adam; twenty steps, so that detail redrawn every tenth and
-the auxiliary recognizer's turn every fourth count as often as they happen. Those that go through the
+the auxiliary recognizer's turn every fifth count as often as they happen. Those that go through the
 attacked network are also given alone. Both run in turn in one process; a ratio is the median over the
 rounds, with its range.
 ``--against N`` also times whole steps of N images and of one, in turn: what a batch gains per image.
@@ -73,9 +73,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--preset", default="fast", choices=list(PRESETS))
     parser.add_argument("--rounds", type=int, default=8)
-    parser.add_argument(
-        "--steps", type=int, default=20, help="per round; whole tens and fours count all in its measure"
-    )
+    parser.add_argument("--steps", type=int, default=20, help="per round; whole tens count all in its measure")
     parser.add_argument("--against", type=int, help="a second size of batch, to be compared with single images")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()

@@ -64,7 +64,7 @@ def fast(attack: Attack, steps: int | None = None) -> Recipe:
 
     Variation 0 starts at the expected face; the others at a draw from the conditional prior, which
     then also holds them, in a pose and with an expression of their own. Every ten steps the detail of the
-    face is drawn anew; of every four, one goes through the auxiliary recognizer.
+    face is drawn anew; of every five, one goes through the auxiliary recognizer.
     """
     return _face(attack, redraw=10, share=0.3, steps=60 if steps is None else steps)
 
@@ -100,7 +100,7 @@ def _face(attack: Attack, *, redraw: int, share: float, steps: int) -> Recipe:
         lr=0.13,
         # Small: the expected maps are those of a face in its place.
         transform=Jitter(shift=0.5, scale=0.01, rotate=0.01),
-        auxiliary=Auxiliary(default_auxiliary(centre.device), besides, every=4),
+        auxiliary=Auxiliary(default_auxiliary(centre.device), besides, every=5),
     )
 
 

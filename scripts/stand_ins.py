@@ -42,8 +42,8 @@ def shaken(stored: Checkpoint, by: float) -> Checkpoint:
     """Every weight of more than one dimension times about one."""
     generator = torch.Generator().manual_seed(0)
     tensors = {
-        key: value * (1 + by * torch.randn(value.shape, generator=generator)) if value.ndim > 1 else value
-        for key, value in stored.tensors.items()
+        f"network.{key}": value * (1 + by * torch.randn(value.shape, generator=generator)) if value.ndim > 1 else value
+        for key, value in stored.network().items()
     }
     return replace(stored, tensors=tensors)
 

@@ -5,7 +5,7 @@ from types import ModuleType
 import pytest
 import torch
 
-from arcinvert.checkpoint import Checkpoint
+from arcinvert.checkpoint import Checkpoint, rounded
 from arcinvert.faceprior import FacePrior
 from arcinvert.inversion.sheets import read_png
 from arcinvert.recognizer import Recognizer
@@ -28,11 +28,13 @@ def test_the_pictures_of_a_folder_show_one_person_of_the_prior(
 
 
 def test_weights_are_shaken_and_norms_are_not(script: ModuleType) -> None:
-    stored = Checkpoint({"a": 1}, {"weight": torch.ones(200, 100), "bias": torch.ones(3)}, "digest")
-    found = script.shaken(stored, 0.25)
-    assert float(found.tensors["weight"].std()) == pytest.approx(0.25, rel=0.05)
-    assert torch.equal(found.tensors["bias"], torch.ones(3))
-    assert torch.equal(stored.tensors["weight"], torch.ones(200, 100))
+    weights = {"network.bias": torch.ones(3)} | rounded({"weight": torch.ones(200, 100)})
+    stored = Checkpoint({"a": 1}, weights, "digest")
+    found = script.shaken(stored, 0.25).network()
+    assert float(found["weight"].std()) == pytest.approx(0.25, rel=0.05)
+    assert float(found["weight"].mean()) == pytest.approx(1.0, rel=0.05)
+    assert torch.equal(found["bias"], torch.ones(3))
+    torch.testing.assert_close(stored.network()["weight"], torch.ones(200, 100))
 
 
 @pytest.mark.slow

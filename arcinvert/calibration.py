@@ -16,14 +16,14 @@ Calibration shows a recognizer the faces of the face prior and keeps
   channel and position (kept on a grid of at most 28x28).
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import adaptive_avg_pool2d, normalize
+from torch.nn.functional import normalize
 
 from arcinvert.auxiliary import BLOCKS, SIZE, default_auxiliary
 from arcinvert.checkpoint import load_checkpoint, save_checkpoint
@@ -32,11 +32,11 @@ from arcinvert.faceprior import FacePrior
 from arcinvert.features import ExpectedFeatures, FeatureRegression, medium_layers
 from arcinvert.importers import open_checkpoint
 from arcinvert.importers.names import cache_folder
+from arcinvert.moments import Moments, from_bytes, to_bytes
 from arcinvert.progress import Progress, silent
 from arcinvert.recognizer import BESIDE, Recognizer
 from arcinvert.regression import RIDGES, fit_regression
 
-GRID = 28
 SPAN = "span."
 """Before the names of location maps: the least value of each channel, and what one of its 255 levels is worth."""
 INSIDE = "auxiliary."
@@ -113,30 +113,10 @@ class Calibration:
                 if kind.startswith("location"):
                     # Deviations of a channel differ by factors: levels of the logarithm.
                     stored = stored.clamp_min(1e-12).log() if kind.endswith("var") else stored
-                    tensors[f"{kind}.{layer}"], tensors[f"{SPAN}{kind}.{layer}"] = _to_bytes(stored)
+                    tensors[f"{kind}.{layer}"], tensors[f"{SPAN}{kind}.{layer}"] = to_bytes(stored)
                 else:
                     tensors[f"{kind}.{layer}"] = stored
         return tensors
-
-
-def _to_bytes(maps: Tensor) -> tuple[Tensor, Tensor]:
-    """(C, h, w) in 255 levels between the least and the largest of each channel, int8; and (C, 2), least and level."""
-    flat = maps.flatten(1)
-    least = flat.amin(1, keepdim=True)
-    level = ((flat.amax(1, keepdim=True) - least) / 254).clamp_min(1e-12)
-    return ((flat - least) / level - 127).round().to(torch.int8).view_as(maps), torch.cat([least, level], 1)
-
-
-def _from_bytes(stored: Tensor, span: Tensor) -> Tensor:
-    """What :func:`_to_bytes` was given, to half a level.
-
-    Raises:
-        ValueError: they do not belong together.
-    """
-    if span.shape != (len(stored), 2):
-        raise ValueError("the span of each channel of a map")
-    least, level = (part.view(-1, 1, 1) for part in span.float().unbind(1))
-    return least + (stored.float() + 127) * level
 
 
 def calibration_of(recognizer: Recognizer) -> Calibration | None:
@@ -212,7 +192,7 @@ def _from_tensors(recognizer: Recognizer, tensors: Mapping[str, Tensor], header:
         found = {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
         for layer, value in found.items():
             if value.dtype == torch.int8:
-                value = _from_bytes(value, tensors[f"{SPAN}{prefix}{layer}"])
+                value = from_bytes(value, tensors[f"{SPAN}{prefix}{layer}"])
                 value = value.exp() if kind.endswith("var") else value
             found[layer] = value.float().to(device)
         return {layer: value.square() for layer, value in found.items()} if kind.endswith("var") else found
@@ -287,7 +267,7 @@ def calibrate(
     drawn = torch.empty_like(embeddings)
     coefficients = torch.empty(count, prior.size)
     auxiliary, seen_besides = default_auxiliary(recognizer.device), torch.empty(count, SIZE)
-    moments = _Moments(recognizer.layers, recognizer.layers[:location_layers])
+    moments = Moments(recognizer.layers, recognizer.layers[:location_layers])
     features, inside = FeatureRegression(medium_layers(recognizer)), FeatureRegression(BLOCKS)
     cut = count - count // 5  # neighbouring rows may show one person, as in fit_regression
     every = max(1, count // statistics_faces)
@@ -365,38 +345,3 @@ def _batches(prior: FacePrior, images: Tensor | None, rows: range, size: int) ->
             )
             codes = prior.encode(faces)
         yield chosen, faces, codes
-
-
-class _Moments:
-    """Running sums per channel, and per channel and position."""
-
-    def __init__(self, layers: Iterable[str], located: Iterable[str]) -> None:
-        self.layers, self.located = tuple(layers), set(located)
-        self.sums: dict[str, tuple[Tensor, Tensor]] = {}
-        self.count = 0
-
-    def add(self, activations: Mapping[str, Tensor]) -> None:
-        """One batch; (B, C, H, W) per layer."""
-        for number, layer in enumerate(self.layers):
-            x = activations[layer]
-            self.count += len(x) if number == 0 else 0
-            first, second = x.sum(0).double(), x.square().sum(0).double()
-            if layer in self.sums:
-                first, second = first + self.sums[layer][0], second + self.sums[layer][1]
-            self.sums[layer] = first, second
-
-    def result(self) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
-        """Channel mean and variance, location mean and variance."""
-        found: tuple[dict[str, Tensor], ...] = ({}, {}, {}, {})
-        for layer, (first, second) in self.sums.items():
-            mean, square = first / self.count, second / self.count
-            channel = mean.mean((1, 2))
-            found[0][layer] = channel.float()
-            found[1][layer] = (square.mean((1, 2)) - channel.square()).clamp_min(0).float()
-            if layer in self.located:
-                side = min(GRID, mean.shape[-1])
-                mean, square = (adaptive_avg_pool2d(m[None], (side, side))[0] for m in (mean, square))
-                var = (square - mean.square()).clamp_min(0)
-                found[2][layer] = mean.float()
-                found[3][layer] = torch.maximum(var, 1e-3 * var.mean((1, 2), keepdim=True) + 1e-8).float()
-        return found[0], found[1], found[2], found[3]

@@ -108,13 +108,17 @@ def rounded(weights: dict[str, Tensor], *, bits: int = 8) -> dict[str, Tensor]:
         weights: (C, ...) each, by its name in the network; every output channel gets its own unit.
         bits: of a number, from 2 to 8; they are stored as int8 in any case, but fewer bits pack better.
     """
-    levels = 2 ** (bits - 1) - 1
     tensors = {}
     for name, value in weights.items():
-        unit = (value.float().flatten(1).abs().amax(1) / levels).clamp_min(1e-12)
-        tensors[f"network.{name}"] = (value.float() / _along(unit, value)).round().to(torch.int8)
-        tensors[f"unit.{name}"] = unit
+        tensors[f"network.{name}"], tensors[f"unit.{name}"] = in_bits(value, bits)
     return tensors
+
+
+def in_bits(value: Tensor, bits: int = 8) -> tuple[Tensor, Tensor]:
+    """(C, ...) as int8, and (C,) float32, what 1 is worth in each row: its largest number takes the last level."""
+    levels = 2 ** (bits - 1) - 1
+    unit = value.float().flatten(1).abs().amax(1).clamp_min(1e-12) / levels
+    return (value.float() / _along(unit, value)).round().to(torch.int8), unit
 
 
 def _along(unit: Tensor, value: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d
 
+from arcinvert.checkpoint import in_bits
 from arcinvert.errors import CheckpointError
 from arcinvert.regression import Sums, reduced_rank
 
@@ -80,9 +81,7 @@ class ExpectedFeatures:
         """
         tensors = {"expected.factor": self.factor.float()}
         for layer, maps in self.maps.items():
-            unit = maps.flatten(1).abs().amax(1).clamp_min(1e-12) / 127
-            tensors[f"expected.maps.{layer}"] = (maps / unit.view(-1, 1, 1, 1)).round().to(torch.int8)
-            tensors[f"expected.unit.{layer}"] = unit.float()
+            tensors[f"expected.maps.{layer}"], tensors[f"expected.unit.{layer}"] = in_bits(maps)
             tensors[f"expected.mean.{layer}"] = self.mean[layer].float()
             tensors[f"expected.deviation.{layer}"] = self.deviation[layer].float()
         return tensors

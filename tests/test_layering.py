@@ -27,7 +27,7 @@ LAYERS = [
     {"importers"},
     {"checkpoint", "frozen"},
     {"backbones"},
-    {"ranks", "regression", "preprocessing"},
+    {"ranks", "regression", "preprocessing", "moments"},
     {"errors", "progress", "__init__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

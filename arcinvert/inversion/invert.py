@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from arcinvert.errors import UsageError
 from arcinvert.inversion.compiled import CompiledNetwork
 from arcinvert.inversion.parameterization import Parameterization
 from arcinvert.inversion.terms import Term, Terms, all_taps
@@ -36,11 +37,18 @@ class Auxiliary:
         recognizer: the second network; it is shown the image itself, not a view.
         terms: name -> (weight, term), of its trace; a weight of 0 leaves a term out.
         every: of so many steps one is its, the middle one; at least 2.
+
+    Raises:
+        UsageError: with a smaller ``every`` the inverted network would never be looked at.
     """
 
     recognizer: Recognizer
     terms: Terms
     every: int
+
+    def __post_init__(self) -> None:
+        if self.every < 2:
+            raise UsageError(f"expected every of at least 2, got {self.every}")
 
     def has(self, step: int) -> bool:
         """Whether a step goes through this network."""

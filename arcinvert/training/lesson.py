@@ -83,18 +83,19 @@ def begin_from(
     load_strictly(network, build_network(stored, path).state_dict(), repr(path))
     first = Teacher(Recognizer.from_checkpoint(stored, path).to(device))
     readout = None if lesson is None else lesson.readout
-    mine, its = [], []
-    for images, _ in _shown(faces, device):
-        mine.append(first.embed(images))
+    total = torch.zeros(len(faces.identities), first.embedding_size, device=device)
+    both: Sums | None = None
+    for images, labels in _shown(faces, device):
+        mine = first.embed(images)
+        total.index_add_(0, labels, mine)
         if lesson is not None and readout is not None:
-            its.append(lesson.teacher.embed(images))
-    embeddings = torch.cat(mine)
-    sums = embeddings.new_zeros(len(faces.identities), embeddings.shape[1])
-    own = normalize(sums.index_add_(0, faces.labels.to(device), embeddings))[head.part.start : head.part.stop]
+            part = Sums.of(mine.cpu(), lesson.teacher.embed(images).cpu())
+            both = part if both is None else both + part
+    own = normalize(total)[head.part.start : head.part.stop]
     with torch.no_grad():
         head.centres.add_(own if head.centres.ndim == 2 else own[:, None])
-        if readout is not None:
-            fit = Sums.of(embeddings.cpu(), torch.cat(its).cpu()).solved(READOUT_RIDGE)
+        if readout is not None and both is not None:
+            fit = both.solved(READOUT_RIDGE)
             readout.weight.copy_(fit[:-1].T)
             readout.bias.copy_(fit[-1])
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from arcinvert.errors import UsageError
 from arcinvert.inversion.invert import Auxiliary, Recipe, invert, to_bytes
 from arcinvert.inversion.objectives import CosineMatch
 from arcinvert.inversion.parameterization import Pixels
@@ -181,3 +182,9 @@ def test_the_second_network_moves_the_image_and_a_weight_of_0_silences_it(recogn
     alone, silent = descended(None), descended(Auxiliary(second, terms, 2))
     assert torch.equal(alone.images, silent.images)
     assert "auxiliary" not in silent.history
+
+
+@pytest.mark.parametrize("every", [-1, 0, 1])
+def test_the_inverted_network_keeps_some_steps(recognizer, every):
+    with pytest.raises(UsageError, match="every of at least 2"):
+        Auxiliary(recognizer, {}, every)

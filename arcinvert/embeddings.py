@@ -21,7 +21,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from arcinvert.errors import InputError
-from arcinvert.importers import open_checkpoint
+from arcinvert.formats import open_checkpoint
 
 LIMIT = 4 << 30
 """Bytes: an array, or standard input, larger than this is refused."""

@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from arcinvert.backbones import build_backbone
+from arcinvert.backbones.frozen import FrozenBatchNorm, freeze
 from arcinvert.backbones.graph import FoldedNorm, Graph
 from arcinvert.checkpoint import Checkpoint, load_checkpoint, load_strictly
 from arcinvert.errors import CheckpointError, InputError
-from arcinvert.frozen import FrozenBatchNorm, freeze
-from arcinvert.importers import open_checkpoint
+from arcinvert.formats import open_checkpoint
 from arcinvert.preprocessing import Preprocessing
 
 DEFAULT_CHECKPOINT = "default.safetensors"
@@ -69,7 +69,7 @@ class Recognizer:
         preprocessing: the image contract.
         embedding_size: D.
         header: what the checkpoint says of itself.
-        calibration: the tensors of a calibration (see :mod:`arcinvert.calibration`), if there is one.
+        calibration: the tensors of a calibration (see :mod:`arcinvert.calibration.calibration`), if there is one.
         digest: SHA-256 of the file behind it.
 
     Raises:
@@ -112,7 +112,7 @@ class Recognizer:
         carries itself.
 
         Raises:
-            CheckpointError: see :func:`arcinvert.importers.open_checkpoint`; or the calibration beside it is
+            CheckpointError: see :func:`arcinvert.formats.open_checkpoint`; or the calibration beside it is
                 another network's.
         """
         path = default_checkpoint() if path is None else Path(path)

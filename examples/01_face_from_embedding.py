@@ -11,9 +11,9 @@ import numpy as np
 import torch
 
 from arcinvert import Recognizer, invert, presets
-from arcinvert.calibration import calibration_of
-from arcinvert.faceprior import default_face_prior
-from arcinvert.inversion.sheets import write_png
+from arcinvert.calibration.calibration import calibration_of
+from arcinvert.faceprior.prior import default_face_prior
+from arcinvert.synthesis.sheets import write_png
 
 
 def main() -> None:

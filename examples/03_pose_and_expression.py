@@ -9,11 +9,11 @@ from pathlib import Path
 import torch
 
 from arcinvert import Recognizer
-from arcinvert.calibration import calibration_for
+from arcinvert.calibration.calibration import calibration_for
 from arcinvert.embeddings import read_embeddings
-from arcinvert.faceprior import default_face_prior
-from arcinvert.inversion.sheets import contact_sheet, write_png
-from arcinvert.inversion.synthesis import SynthConfig, reconstruct
+from arcinvert.faceprior.prior import default_face_prior
+from arcinvert.synthesis.reconstruct import SynthConfig, reconstruct
+from arcinvert.synthesis.sheets import contact_sheet, write_png
 
 
 def main() -> None:

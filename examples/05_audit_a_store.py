@@ -16,8 +16,8 @@ import pyarrow.parquet
 from people import people
 
 from arcinvert import Recognizer, audit
-from arcinvert.evaluation.sources import embed_files
-from arcinvert.faceprior import default_face_prior
+from arcinvert.evaluation.readers.sets import embed_files
+from arcinvert.faceprior.prior import default_face_prior
 
 
 def main() -> None:

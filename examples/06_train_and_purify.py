@@ -16,8 +16,8 @@ from people import people
 
 from arcinvert import TrainConfig, train
 from arcinvert.evaluation import plots
+from arcinvert.training.data.sources import open_pictures
 from arcinvert.training.purify import purify
-from arcinvert.training.sources import open_pictures
 from arcinvert.training.subcentres import look_at, open_training, training_pictures
 
 HELD_OUT = 20

@@ -19,10 +19,10 @@ from arcinvert.audit.defences import Defence
 from arcinvert.audit.defences.curve import trade_off
 from arcinvert.audit.defences.sweep import Left, sweep
 from arcinvert.audit.judges import appoint, prior_faces
-from arcinvert.calibration import calibration_for
-from arcinvert.evaluation.sources import identity_files, read_crop
-from arcinvert.faceprior import default_face_prior
-from arcinvert.inversion.synthesis import SynthConfig, reconstruct
+from arcinvert.calibration.calibration import calibration_for
+from arcinvert.evaluation.readers.sets import identity_files, read_crop
+from arcinvert.faceprior.prior import default_face_prior
+from arcinvert.synthesis.reconstruct import SynthConfig, reconstruct
 
 FMR = 1e-2
 

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from arcinvert import Recognizer, invert, presets
-from arcinvert.calibration import calibration_for
-from arcinvert.faceprior import default_face_prior
+from arcinvert.calibration.calibration import calibration_for
+from arcinvert.faceprior.prior import default_face_prior
 from arcinvert.inversion.invert import to_bytes
-from arcinvert.inversion.sheets import contact_sheet, write_png
+from arcinvert.synthesis.sheets import contact_sheet, write_png
 
 FRAMES = 6
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import torch
 
-from arcinvert.faceprior import default_face_prior
+from arcinvert.faceprior.prior import default_face_prior
 from arcinvert.inversion.invert import to_bytes
-from arcinvert.inversion.sheets import write_png
+from arcinvert.synthesis.sheets import write_png
 
 
 def people(data: Path | None, folder: Path, count: int, pictures: int = 10) -> Path:

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from arcinvert.alignment import Detector, align, picture_of
 from arcinvert.errors import EnvironmentProblem, InputError
+from arcinvert.faces.alignment import Detector, align, picture_of
 
 ATTRIBUTES = ("yaw", "pitch", "smile", "side_light", "brightness")
 TRUNCATION = 0.85

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate, normalize
 
-from arcinvert.auxiliary import CHIP, PREPROCESSING, DlibResNet, load_auxiliary
+from arcinvert.calibration.auxiliary import CHIP, PREPROCESSING, DlibResNet, load_auxiliary
 from arcinvert.checkpoint import rounded, save_checkpoint
-from arcinvert.faceprior import FacePrior, default_face_prior
+from arcinvert.faceprior.prior import FacePrior, default_face_prior
 
 OUT = Path(__file__).resolve().parents[1] / "arcinvert" / "data" / "auxiliary.safetensors"
 LARGEST_DIFFERENCE = 1e-5

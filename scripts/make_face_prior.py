@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from arcinvert.checkpoint import save_checkpoint
-from arcinvert.training.data import Faces, identity_folders, load_faces, split_identities, to_float
+from arcinvert.training.data.faces import Faces, identity_folders, load_faces, split_identities, to_float
 
 
 def eigenfaces(small: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -38,11 +38,11 @@ import torch
 from face_generator import ATTRIBUTES, Directions, Generator, Shot, fit_directions, shoot
 from PIL import Image
 
-from arcinvert.alignment import Detector, RetinaFace
 from arcinvert.checkpoint import atomic_write
 from arcinvert.errors import ArcInvertError, EnvironmentProblem, UsageError
+from arcinvert.faces.alignment import Detector, RetinaFace
 from arcinvert.recognizer import Recognizer
-from arcinvert.training.sources import convert_pictures, open_pictures
+from arcinvert.training.data.sources import convert_pictures, open_pictures
 
 CHUNK = 50
 """Samples in a file."""

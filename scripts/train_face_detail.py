@@ -20,13 +20,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from arcinvert.alignment import landmark_pose
 from arcinvert.checkpoint import load_checkpoint, save_checkpoint
-from arcinvert.facedetail import ATTRIBUTES, DetailNetwork
-from arcinvert.faceprior import FacePrior, load_face_prior
-from arcinvert.inversion.holds import BORDER, crop_detector
+from arcinvert.faceprior.detail import ATTRIBUTES, DetailNetwork
+from arcinvert.faceprior.prior import FacePrior, load_face_prior
+from arcinvert.faces.alignment import landmark_pose
 from arcinvert.recognizer import Recognizer
-from arcinvert.training.data import Faces, identity_folders, load_faces, split_identities, to_float
+from arcinvert.synthesis.robustness import BORDER, crop_detector
+from arcinvert.training.data.faces import Faces, identity_folders, load_faces, split_identities, to_float
 
 TAPS = ("layer1.1.bn1", "layer2.0.bn2", "layer2.1.bn1", "layer3.1.bn1", "layer4.0.bn2")
 WEIGHTS = {"pixels": 2.0, "layers": 0.3, "embedding": 0.3}

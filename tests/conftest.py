@@ -13,10 +13,10 @@ import torch
 from PIL import Image
 
 from arcinvert.backbones import build_backbone
-from arcinvert.calibration import Calibration, calibrate
+from arcinvert.calibration.calibration import Calibration, calibrate
 from arcinvert.checkpoint import save_checkpoint
 from arcinvert.cli import common, run
-from arcinvert.faceprior import FacePrior, default_face_prior
+from arcinvert.faceprior.prior import FacePrior, default_face_prior
 from arcinvert.recognizer import Recognizer
 
 REPOSITORY = Path(__file__).resolve().parents[1]

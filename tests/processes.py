@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from arcinvert.ranks import Ranks
+from arcinvert.distributed import Ranks
 
 # One process imports torch, the ranks are forked from it.
 CONTEXT = multiprocessing.get_context("forkserver")

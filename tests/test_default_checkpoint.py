@@ -10,13 +10,13 @@ import pytest
 import torch
 from PIL import Image
 
-from arcinvert.calibration import calibration_of
+from arcinvert.calibration.calibration import calibration_of
 from arcinvert.checkpoint import file_digest, load_checkpoint
 from arcinvert.cli import run
 from arcinvert.evaluation.metrics import auc, operating_point, score_pairs
-from arcinvert.faceprior import default_face_prior
+from arcinvert.faceprior.prior import default_face_prior
 from arcinvert.recognizer import Recognizer, default_checkpoint
-from arcinvert.training.data import load_faces, to_float
+from arcinvert.training.data.faces import load_faces, to_float
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -60,7 +60,7 @@ def test_it_was_trained_by_the_configuration_beside_it():
     import tomllib
     from dataclasses import asdict
 
-    from arcinvert.training.data import Augmentation
+    from arcinvert.training.data.faces import Augmentation
     from arcinvert.training.trainer import TrainConfig
 
     with open(REPOSITORY / "checkpoints" / "default.toml", "rb") as file:

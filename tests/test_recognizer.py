@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from arcinvert.backbones import build_backbone
+from arcinvert.backbones.frozen import FrozenBatchNorm
 from arcinvert.checkpoint import load_checkpoint, save_checkpoint
 from arcinvert.errors import CheckpointError, InputError
-from arcinvert.frozen import FrozenBatchNorm
 from arcinvert.preprocessing import Preprocessing
 from arcinvert.recognizer import Recognizer, default_checkpoint
 

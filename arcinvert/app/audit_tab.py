@@ -15,13 +15,14 @@ from arcinvert.app.targets import LARGEST
 from arcinvert.app.task import Task
 from arcinvert.app.telling import advance, followed, to, told, visitor
 from arcinvert.audit import AuditConfig, audit, open_store
+from arcinvert.audit.checks import Scan, scan
 from arcinvert.audit.output import HTML
 from arcinvert.audit.page.markup import Markup, tag
-from arcinvert.audit.stores import Scan, Store, scan
+from arcinvert.audit.stores import Store
 from arcinvert.errors import InputError
+from arcinvert.faces.photos import save_embeddings
 from arcinvert.inversion.invert import to_bytes
-from arcinvert.inversion.sheets import write_png
-from arcinvert.photos import save_embeddings
+from arcinvert.synthesis.sheets import write_png
 
 EXAMPLE, PEOPLE = "example-store.npy", 12
 DEFENCES = (

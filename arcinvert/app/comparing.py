@@ -9,8 +9,8 @@ from torch import Tensor
 from arcinvert.app.making import Made
 from arcinvert.app.studio import Studio
 from arcinvert.audit.judges import Threshold
-from arcinvert.audit.measures import MEAN, RANDOM, control_faces
-from arcinvert.faceprior import FacePrior
+from arcinvert.audit.rates import MEAN, RANDOM, control_faces
+from arcinvert.faceprior.prior import FacePrior
 from arcinvert.progress import Progress, silent
 
 RECONSTRUCTION, MEAN_FACE, SOMEBODY = "the reconstruction", "the mean face", "another person"

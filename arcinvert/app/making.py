@@ -15,10 +15,10 @@ from arcinvert.app.targets import Target
 from arcinvert.app.task import Task
 from arcinvert.errors import UsageError
 from arcinvert.inversion.invert import to_bytes
-from arcinvert.inversion.journal import MANIFEST, Job
-from arcinvert.inversion.run import synthesise
-from arcinvert.inversion.sheets import contact_sheet, read_png, write_png
-from arcinvert.inversion.synthesis import SynthConfig
+from arcinvert.synthesis.job import synthesise
+from arcinvert.synthesis.journal import MANIFEST, Job
+from arcinvert.synthesis.reconstruct import SynthConfig
+from arcinvert.synthesis.sheets import contact_sheet, read_png, write_png
 
 FRAMES = 60
 """Pictures of a path that are kept, and the result."""
@@ -70,7 +70,7 @@ def checked(
     """Settings as the page gives them.
 
     Raises:
-        UsageError: one that is out of the page's range; or see :class:`~arcinvert.inversion.synthesis.SynthConfig`.
+        UsageError: one that is out of the page's range; or see :class:`~arcinvert.synthesis.reconstruct.SynthConfig`.
     """
     if not 1 <= steps <= MOST_STEPS or not 1 <= variations <= MOST_VARIATIONS:
         raise UsageError(f"expected 1 to {MOST_STEPS} steps and 1 to {MOST_VARIATIONS} variations")
@@ -115,7 +115,7 @@ def make(studio: Studio, name: str, target: Target, config: SynthConfig, frames:
     """The work behind the button: calibrate if need be, invert, write the files; ``frames`` grows meanwhile.
 
     Raises:
-        ArcInvertError: see :func:`~arcinvert.inversion.run.synthesise`.
+        ArcInvertError: see :func:`~arcinvert.synthesis.job.synthesise`.
         Ended: the task was ended.
     """
     recognizer = studio.recognizer(name)

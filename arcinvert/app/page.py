@@ -29,7 +29,8 @@ def build(studio: Studio) -> Any:
     try:
         import gradio as gr
 
-        from arcinvert.app import audit_tab, compare_tab, invert_tab, recognisers_tab
+        from arcinvert.app import audit_tab, compare_tab, invert_tab
+        from arcinvert.app import recognizers_tab as recognisers_tab
         from arcinvert.app.telling import visitor
     except ImportError as error:
         raise EnvironmentProblem(f"the page needs gradio ({error}): pip install 'arcinvert[app]'") from None

@@ -12,11 +12,11 @@ import torch
 from arcinvert.app.targets import EXAMPLE, Target, read_target
 from arcinvert.app.task import Task
 from arcinvert.audit.judges import Judge, Threshold, appoint, prior_faces
-from arcinvert.calibration import Calibration, calibration_for, calibration_of, kept_calibration
+from arcinvert.calibration.calibration import Calibration, calibration_for, calibration_of, kept_calibration
 from arcinvert.errors import CheckpointError, InputError
-from arcinvert.evaluation.contract import describe
-from arcinvert.faceprior import FacePrior, default_face_prior
-from arcinvert.importers.names import KNOWN, PACKS, locate
+from arcinvert.evaluation.self_test import describe
+from arcinvert.faceprior.prior import FacePrior, default_face_prior
+from arcinvert.formats.hub import KNOWN, PACKS, locate
 from arcinvert.progress import Progress, silent
 from arcinvert.recognizer import Recognizer, default_checkpoint
 

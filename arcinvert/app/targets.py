@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from arcinvert.alignment import SIZE, SUFFIXES, align, read_photo
 from arcinvert.audit.stores import open_store
 from arcinvert.embeddings import check_embeddings, read_embeddings
 from arcinvert.errors import InputError
-from arcinvert.photos import open_detector
+from arcinvert.faces.alignment import SIZE, SUFFIXES, align, read_photo
+from arcinvert.faces.photos import open_detector
 from arcinvert.recognizer import Recognizer
 
 EXAMPLE = Path(__file__).with_name("example.jpg")

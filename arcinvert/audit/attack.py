@@ -12,17 +12,17 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from arcinvert.audit.defences import Defence, DrawnMatch
-from arcinvert.calibration import Calibration
+from arcinvert.calibration.calibration import Calibration
+from arcinvert.distributed import ALONE, Ranks
 from arcinvert.errors import DivergedError
-from arcinvert.faceprior import FacePrior
-from arcinvert.inversion import journal
-from arcinvert.inversion.run import synthesise
-from arcinvert.inversion.sheets import read_png
-from arcinvert.inversion.synthesis import Objective, Say, SynthConfig, unheard
+from arcinvert.faceprior.prior import FacePrior
 from arcinvert.inversion.terms import Term
 from arcinvert.progress import Progress, silent
-from arcinvert.ranks import ALONE, Ranks
 from arcinvert.recognizer import Recognizer
+from arcinvert.synthesis import journal
+from arcinvert.synthesis.job import synthesise
+from arcinvert.synthesis.reconstruct import Objective, Say, SynthConfig, unheard
+from arcinvert.synthesis.sheets import read_png
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +31,7 @@ class Attacker:
 
     Attributes:
         recognizer: the attacked one.
-        prior, calibration: see :mod:`arcinvert.calibration`.
+        prior, calibration: see :mod:`arcinvert.calibration.calibration`.
         config: ``variations`` are the restarts.
         ranks: the processes that share the targets.
         say, progress: told how it goes.

@@ -10,7 +10,7 @@ from arcinvert.audit.defences import parse_defence
 from arcinvert.audit.defences.sweep import specs_for
 from arcinvert.errors import UsageError
 from arcinvert.inversion.presets import CONTROLLED
-from arcinvert.inversion.synthesis import SynthConfig
+from arcinvert.synthesis.reconstruct import SynthConfig
 
 CAP = 200
 """Templates that are attacked unless more are asked for."""
@@ -24,7 +24,7 @@ class AuditConfig:
         sample: at most so many templates.
         seed: of the sample, the attack, the random faces.
         restarts: attempts a template; the best by the attacker's own score, and the mean, are reported.
-        preset, steps, batch_size: see :class:`~arcinvert.inversion.synthesis.SynthConfig`.
+        preset, steps, batch_size: see :class:`~arcinvert.synthesis.reconstruct.SynthConfig`.
         defences: see :func:`~arcinvert.audit.defences.parse_defence`; each is applied to the sample and attacked.
         sweep: all defences that fit the store, unless some are named.
         photos: folder of the enrolled photos, see :func:`~arcinvert.audit.references.match_photos`.

@@ -12,10 +12,10 @@ from arcinvert.audit.defences import Defence
 from arcinvert.audit.defences.accuracy import accuracy
 from arcinvert.audit.defences.sweep import linkability
 from arcinvert.audit.judges import Faces, Judge
-from arcinvert.audit.measures import Held, attack_rows, judged
+from arcinvert.audit.rates import Held, attack_rows, judged
 from arcinvert.audit.sample import Sample
 from arcinvert.errors import InputError
-from arcinvert.faceprior import FacePrior
+from arcinvert.faceprior.prior import FacePrior
 from arcinvert.inversion.invert import to_bytes
 from arcinvert.progress import Progress, silent
 
@@ -43,7 +43,7 @@ def attack_defences(
         attacker: who attacks.
         defences: fitted.
         sample: what is protected.
-        judges, held: judge the reconstructions, see :class:`~arcinvert.audit.measures.Held`.
+        judges, held: judge the reconstructions, see :class:`~arcinvert.audit.rates.Held`.
         known: embeddings, labels and where they come from, see :func:`measured_on`.
         own: (M, D), unit norm, the attacker's own faces.
         out: gets a folder for each attack.

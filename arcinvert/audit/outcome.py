@@ -9,13 +9,14 @@ import numpy as np
 from torch import Tensor
 
 from arcinvert.audit.attack import Attacker, Attempts
+from arcinvert.audit.checks import mismatch, rank1
 from arcinvert.audit.config import AuditConfig
 from arcinvert.audit.judges import Faces, Judge, described
-from arcinvert.audit.measures import TYPE_I, Held, attack_rows, control_faces, control_rows, judged, someone_else
+from arcinvert.audit.rates import TYPE_I, Held, attack_rows, control_faces, control_rows, judged, someone_else
 from arcinvert.audit.references import Photos
 from arcinvert.audit.report import LeakageReport, not_shown, verdict
 from arcinvert.audit.sample import Sample
-from arcinvert.audit.stores import Store, mismatch, rank1
+from arcinvert.audit.stores import Store
 from arcinvert.evaluation.intervals import wilson_interval
 
 NEEDS_PHOTOS = "only the attacked network reads stored templates; this judge needs --photos"

@@ -15,7 +15,7 @@ from arcinvert.audit.page import page, sweep_page
 from arcinvert.audit.report import LeakageReport
 from arcinvert.checkpoint import atomic_write
 from arcinvert.errors import UsageError
-from arcinvert.inversion.sheets import write_png
+from arcinvert.synthesis.sheets import write_png
 
 HTML, SWEEP, JSON, FACES, ATTACK = "report.html", "sweep.html", "report.json", "faces", "attack"
 

@@ -10,11 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from arcinvert.alignment import SIZE, Detector, RetinaFace, align_photo, read_photo
 from arcinvert.audit.judges import Judge
-from arcinvert.audit.measures import Held
+from arcinvert.audit.rates import Held
 from arcinvert.errors import InputError
-from arcinvert.photos import list_photos
+from arcinvert.faces.alignment import SIZE, Detector, RetinaFace, align_photo, read_photo
+from arcinvert.faces.photos import list_photos
 from arcinvert.recognizer import Recognizer
 
 SURE = 0.9

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from arcinvert.audit.measures import TYPE_I
+from arcinvert.audit.rates import TYPE_I
 from arcinvert.errors import UsageError
 
 VERSION = 1

@@ -19,15 +19,15 @@ from arcinvert.audit.references import match_photos
 from arcinvert.audit.report import LeakageReport
 from arcinvert.audit.sample import Sample, read_sample
 from arcinvert.audit.stores import Store
-from arcinvert.calibration import Calibration, calibration_for
+from arcinvert.calibration.calibration import Calibration, calibration_for
+from arcinvert.distributed import ALONE, Ranks
 from arcinvert.embeddings import check_embeddings
 from arcinvert.errors import EnvironmentProblem, UsageError
-from arcinvert.faceprior import FacePrior, default_face_prior
-from arcinvert.inversion import journal
-from arcinvert.inversion.synthesis import Say, unheard
+from arcinvert.faceprior.prior import FacePrior, default_face_prior
 from arcinvert.progress import Progress, silent
-from arcinvert.ranks import ALONE, Ranks
 from arcinvert.recognizer import Recognizer
+from arcinvert.synthesis import journal
+from arcinvert.synthesis.reconstruct import Say, unheard
 
 SAME = 0.99
 """A judge whose embeddings are as near as this to those of the attacked network is the attacked network."""

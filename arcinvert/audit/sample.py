@@ -9,8 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from arcinvert.audit.measures import Held
-from arcinvert.audit.stores import Scan, Store, draw_sample, scan
+from arcinvert.audit.checks import Scan, draw_sample, scan
+from arcinvert.audit.rates import Held
+from arcinvert.audit.stores import Store
 from arcinvert.embeddings import check_embeddings
 from arcinvert.progress import Progress, silent
 

@@ -12,8 +12,6 @@ from arcinvert import __version__
 from arcinvert.cli import align, audit, calibrate, checkpoint, data, embed, plot, presets, purify, synth, train
 from arcinvert.cli import app as page
 from arcinvert.cli import eval as evaluation
-from arcinvert.cli import eval_distance as eval_distance  # adds its command to those of eval
-from arcinvert.cli import eval_more as eval_more  # adds its commands to those of eval
 from arcinvert.cli.common import printable, state
 from arcinvert.errors import ArcInvertError
 

@@ -23,7 +23,7 @@ def main(
     json_out: Json = False,
 ) -> None:
     """Detect and align the largest face of each photo to 112x112."""
-    from arcinvert.photos import align_folder
+    from arcinvert.faces.photos import align_folder
 
     found = align_folder(photos, out, detector=detector, progress=ProgressLine("photo"))
     for remark in found.remarks:

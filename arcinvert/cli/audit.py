@@ -11,7 +11,7 @@ from arcinvert.errors import UsageError
 
 if TYPE_CHECKING:
     from arcinvert.audit import AuditConfig, LeakageReport
-    from arcinvert.ranks import Ranks
+    from arcinvert.distributed import Ranks
 
 NAME, SWEEP = "audit", "sweep"
 Where = dict[str, str | None]
@@ -72,7 +72,7 @@ def main(
     The store is only read. Audit only what you may: see RESPONSIBLE_USE.md.
     """
     from arcinvert.audit import AuditConfig, Gate
-    from arcinvert.ranks import joined
+    from arcinvert.distributed import joined
 
     words, source = store[:-1], store[-1]
     if words not in ([], [SWEEP]):

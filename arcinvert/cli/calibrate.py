@@ -22,10 +22,10 @@ def main(
     json_out: Json = False,
 ) -> None:
     """Show a recognizer synthetic faces, and keep p(face | embedding) and its statistics."""
-    from arcinvert.calibration import calibrate, save_calibrated
-    from arcinvert.faceprior import default_face_prior
+    from arcinvert.calibration.calibration import calibrate, save_calibrated
+    from arcinvert.faceprior.prior import default_face_prior
     from arcinvert.recognizer import Recognizer, default_checkpoint
-    from arcinvert.training.data import identity_folders, load_faces, split_identities
+    from arcinvert.training.data.faces import identity_folders, load_faces, split_identities
 
     source = checkpoint or default_checkpoint()
     recognizer = Recognizer.load(source, device=device(device_name))

@@ -33,8 +33,8 @@ def import_(
 ) -> None:
     """Turn a foreign weight file into a checkpoint of ours."""
     from arcinvert.checkpoint import save_checkpoint
-    from arcinvert.evaluation.contract import contract_of
-    from arcinvert.importers import open_checkpoint
+    from arcinvert.evaluation.self_test import contract_of
+    from arcinvert.formats import open_checkpoint
     from arcinvert.recognizer import Recognizer
 
     stored = open_checkpoint(file)
@@ -66,8 +66,8 @@ def import_(
 @app.command()
 def info(file: File, json_out: Json = False) -> None:
     """Say what a checkpoint holds: network, image contract, BatchNorm layers, calibration, thresholds."""
-    from arcinvert.evaluation.contract import describe
-    from arcinvert.faceprior import default_face_prior
+    from arcinvert.evaluation.self_test import describe
+    from arcinvert.faceprior.prior import default_face_prior
     from arcinvert.recognizer import Recognizer
 
     recognizer = Recognizer.load(file)
@@ -112,8 +112,8 @@ def verify(
     json_out: Json = False,
 ) -> None:
     """Test a recognizer on synthetic faces; exit code 10 if it is not what it seems."""
-    from arcinvert.evaluation import contract
-    from arcinvert.faceprior import default_face_prior
+    from arcinvert.evaluation import self_test as contract
+    from arcinvert.faceprior.prior import default_face_prior
     from arcinvert.recognizer import Recognizer
 
     recognizer = Recognizer.load(file, device=device(device_name))
@@ -152,7 +152,7 @@ def export(
     json_out: Json = False,
 ) -> None:
     """Write a recognizer as ONNX (checked against onnxruntime) or as an arcface_torch backbone."""
-    from arcinvert.importers import open_checkpoint
+    from arcinvert.formats import open_checkpoint
 
     kind = out.suffix.lower()
     if kind not in (".onnx", ".pth", ".pt") or (fold and kind != ".onnx"):
@@ -160,11 +160,11 @@ def export(
     stored = open_checkpoint(file)
     parity: float | None = None
     if kind == ".onnx":
-        from arcinvert.export import export_onnx
+        from arcinvert.formats.export import export_onnx
 
         parity = export_onnx(stored, out, fold=fold)
     else:
-        from arcinvert.export.arcface_torch import write_arcface_torch
+        from arcinvert.formats.export.arcface_torch import write_arcface_torch
         from arcinvert.recognizer import build_network
 
         write_arcface_torch(out, build_network(stored, str(file)))
@@ -184,7 +184,7 @@ def pull(
     json_out: Json = False,
 ) -> None:
     """Fetch a public recognizer into the cache; `--checkpoint NAME` then finds it."""
-    from arcinvert.importers import names
+    from arcinvert.formats import hub as names
 
     found = names.pull(name, revision=revision, sha256=sha256, file=inner, say=say)
     if json_out:

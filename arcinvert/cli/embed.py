@@ -27,7 +27,7 @@ def main(
     json_out: Json = False,
 ) -> None:
     """Detect, align and embed the largest face of each photo, in the order of the arguments."""
-    from arcinvert.photos import RETINAFACE, embed_photos, save_embeddings
+    from arcinvert.faces.photos import RETINAFACE, embed_photos, save_embeddings
     from arcinvert.recognizer import Recognizer
 
     if aligned and detector != RETINAFACE:

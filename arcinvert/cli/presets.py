@@ -19,11 +19,11 @@ def main(
     json_out: Json = False,
 ) -> None:
     """List the presets of `synth` with what they cost."""
-    from arcinvert.calibration import calibration_for
-    from arcinvert.faceprior import default_face_prior
-    from arcinvert.inversion.cost import cost_of
+    from arcinvert.calibration.calibration import calibration_for
+    from arcinvert.faceprior.prior import default_face_prior
     from arcinvert.inversion.presets import PRESETS
     from arcinvert.recognizer import Recognizer
+    from arcinvert.synthesis.cost import cost_of
 
     recognizer = Recognizer.load(checkpoint, device=device(device_name))
     prior = default_face_prior().to(recognizer.device)

@@ -34,9 +34,9 @@ def main(
     import torch
 
     from arcinvert.checkpoint import atomic_write, save_checkpoint
-    from arcinvert.training.cleanlist import read_clean_list, write_clean_list
+    from arcinvert.training.data.clean_list import read_clean_list, write_clean_list
+    from arcinvert.training.data.sources import open_pictures
     from arcinvert.training.purify import purify, read_true_labels, report
-    from arcinvert.training.sources import open_pictures
     from arcinvert.training.subcentres import keep_dominant, look_at, open_training, training_pictures
 
     try:

@@ -10,8 +10,8 @@ from arcinvert.cli.common import Checkpoint, Device, Json, ProgressLine, answer,
 from arcinvert.errors import UsageError
 
 if TYPE_CHECKING:
-    from arcinvert.inversion.synthesis import SynthConfig
-    from arcinvert.ranks import Ranks
+    from arcinvert.distributed import Ranks
+    from arcinvert.synthesis.reconstruct import SynthConfig
 
 NAME = "synth"
 
@@ -47,8 +47,8 @@ def main(
     json_out: Json = False,
 ) -> None:
     """Turn embeddings back into faces. The same command again goes on where it was stopped."""
-    from arcinvert.inversion.synthesis import SynthConfig
-    from arcinvert.ranks import joined
+    from arcinvert.distributed import joined
+    from arcinvert.synthesis.reconstruct import SynthConfig
 
     config = SynthConfig(
         variations=variations,
@@ -103,12 +103,12 @@ def _run(
 ) -> dict[str, Any]:
     import torch
 
-    from arcinvert.calibration import calibration_for
+    from arcinvert.calibration.calibration import calibration_for
     from arcinvert.embeddings import class_centres, read_embeddings
-    from arcinvert.faceprior import default_face_prior
-    from arcinvert.inversion.run import synthesise
-    from arcinvert.inversion.synthesis import Objective, margin_objective, targets_tensor
+    from arcinvert.faceprior.prior import default_face_prior
     from arcinvert.recognizer import Recognizer, default_checkpoint
+    from arcinvert.synthesis.job import synthesise
+    from arcinvert.synthesis.reconstruct import Objective, margin_objective, targets_tensor
 
     chosen = device(device_name)
     if ranks.world > 1 and chosen == torch.device("cuda"):

@@ -13,7 +13,7 @@ from arcinvert.errors import UsageError
 if TYPE_CHECKING:
     import torch
 
-    from arcinvert.ranks import Ranks
+    from arcinvert.distributed import Ranks
     from arcinvert.training.config import TrainConfig
 
 NAME = "train"
@@ -49,9 +49,9 @@ def main(
     """
     import torch
 
-    from arcinvert.ranks import joined
-    from arcinvert.training.cleanlist import read_clean_list
+    from arcinvert.distributed import joined
     from arcinvert.training.config import TrainConfig
+    from arcinvert.training.data.clean_list import read_clean_list
 
     if out is None and not dry_run:
         raise UsageError("expected --out, the checkpoint to write, or --dry-run")

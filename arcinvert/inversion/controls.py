@@ -1,6 +1,6 @@
 """Pose and expression that are asked for, as the attributes a face of the face prior is held to.
 
-Attributes are those of :mod:`arcinvert.facedetail`: yaw, pitch, smile, as a detector's five points show
+Attributes are those of :mod:`arcinvert.faceprior.detail`: yaw, pitch, smile, as a detector's five points show
 them. Angles are in degrees and approximate: the tip of the nose is taken to stand half the distance
 of the eyes before the plane of eyes and mouth. Positive yaw turns the nose to the right side of
 the picture, positive pitch lifts it.

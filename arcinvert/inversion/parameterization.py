@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from arcinvert.errors import InputError
-from arcinvert.faceprior import SIZE, FacePrior
+from arcinvert.faceprior.prior import SIZE, FacePrior
 
 
 class Parameterization(nn.Module):
@@ -85,7 +85,7 @@ class FaceBasis(Parameterization):
         redraw: draw the detail anew at every so many looks, and hold it in between, so that it costs
             next to nothing and is not itself optimised; 0 lets the gradient through it at every look.
         attributes: (B, 3) yaw, pitch and smile that an image keeps, as
-            :meth:`~arcinvert.faceprior.FacePrior.attributes` measures them. Where some are NaN it keeps
+            :meth:`~arcinvert.faceprior.prior.FacePrior.attributes` measures them. Where some are NaN it keeps
             those of its centre, where all are, or with None, it is free.
 
     Raises:

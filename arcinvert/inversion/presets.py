@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate, normalize
 
-from arcinvert.auxiliary import default_auxiliary
-from arcinvert.calibration import Calibration
+from arcinvert.calibration.auxiliary import default_auxiliary
+from arcinvert.calibration.calibration import Calibration
 from arcinvert.errors import UsageError
-from arcinvert.faceprior import FacePrior
+from arcinvert.faceprior.prior import FacePrior
 from arcinvert.inversion.controls import Controls, varied
 from arcinvert.inversion.invert import Auxiliary, Recipe
 from arcinvert.inversion.objectives import CosineMatch, ExpectedMatch, L2Match

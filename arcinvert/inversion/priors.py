@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import relu
 
-from arcinvert.calibration import Calibration
+from arcinvert.calibration.calibration import Calibration
 from arcinvert.errors import InputError
 from arcinvert.inversion.terms import channel_moments
 from arcinvert.recognizer import ChannelStatistics, Recognizer, Trace

@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from arcinvert.ranks import Ranks
+from arcinvert.distributed import Ranks
 
 
 def sizes(own: int, ranks: Ranks, device: torch.device) -> list[int]:

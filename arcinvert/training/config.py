@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from arcinvert.errors import UsageError
-from arcinvert.training.data import Augmentation
+from arcinvert.training.data.faces import Augmentation
 from arcinvert.training.margins import ALL_MARGINS, AdaFace, Margin, check_beyond
 
 PREPROCESSING = {"size": [112, 112], "colour": "RGB", "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}
@@ -19,7 +19,7 @@ class TrainConfig:
     Attributes:
         backbone, width, embedding_size, dropout: the network (dropout in its head, if it has one).
         start: a checkpoint of such a network, to begin with its weights
-            (:func:`~arcinvert.training.lesson.begin_from`); empty: random ones.
+            (:func:`~arcinvert.training.teacher.begin_from`); empty: random ones.
         margin: a name of :data:`~arcinvert.training.margins.ALL_MARGINS`, or (m1, m2, m3).
         scale: s of the margin loss.
         subcentres, beyond, exact, sampling: see :class:`~arcinvert.training.heads.MarginHead`.
@@ -42,14 +42,14 @@ class TrainConfig:
         sync_batchnorm: BatchNorm over the shares of all ranks, slower. Without it each rank normalises by its own
             share, and the first one's running statistics are kept: as good, but not what other ranks would do.
         label_noise: this share of the labels is made wrong on purpose, see
-            :func:`~arcinvert.training.cleanlist.permute_labels`.
+            :func:`~arcinvert.training.data.clean_list.permute_labels`.
         teacher: a recogniser whose embeddings are followed as well, any file that ``Recognizer.load`` takes, or
-            ``auxiliary`` for the shipped network of :mod:`arcinvert.auxiliary`; with ``distill_l2`` and ``distill_kl``,
-            see :func:`~arcinvert.training.distillation.distillation_loss`. Embeddings of another size than the
-            student's are compared with a linear function of the student's, which is learnt along.
+            ``auxiliary`` for the shipped one (:mod:`arcinvert.calibration.auxiliary`); with ``distill_l2`` and
+            ``distill_kl``, see :func:`~arcinvert.training.distillation.distillation_loss`. Embeddings of another
+            size than the student's are compared with a linear function of the student's, which is learnt along.
         adversarial: every training picture is moved by this much (of a range of 1) in the direction that raises its
             margin loss the most (fast gradient sign, Goodfellow et al. 2015); a step takes about twice as long.
-        augmentation: see :class:`~arcinvert.training.data.Augmentation`.
+        augmentation: see :class:`~arcinvert.training.data.faces.Augmentation`.
         late, late_from: an augmentation that takes over after ``late_from`` epochs (may be a
             fraction), when the network can bear a harder one.
     """

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import log_softmax, normalize
 
-from arcinvert.auxiliary import default_auxiliary
+from arcinvert.calibration.auxiliary import default_auxiliary
 from arcinvert.errors import InputError, UsageError
 from arcinvert.recognizer import Recognizer
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
-from arcinvert.ranks import Ranks
+from arcinvert.distributed import Ranks
 from arcinvert.training.collectives import all_sum
 
 

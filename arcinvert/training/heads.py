@@ -3,7 +3,7 @@
 cosine -> margin on the target -> scale -> cross-entropy. The centres are templates of the
 training identities, so a released checkpoint leaves the head out unless it is asked for.
 
-Where several processes train (:mod:`arcinvert.ranks`), each holds a contiguous range of the classes and gives the
+Where several processes train (:mod:`arcinvert.distributed`), each holds a contiguous range of the classes and gives the
 features of its own images; the head gathers them, every rank compares all images with its own classes, and the
 softmax is put together from the ranks' parts under the global maximum. Loss and gradients are those of one
 process. One process is the case of one rank: there is no other code.
@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from arcinvert.distributed import ALONE, Ranks
 from arcinvert.errors import UsageError
-from arcinvert.ranks import ALONE, Ranks
 from arcinvert.training.collectives import all_max, all_sum, gather_rows, own_part, sizes
 from arcinvert.training.losses import LOSSES, class_products, moved_centres, own_centre
 from arcinvert.training.margins import AdaFace, Margin, angle, check_beyond, combined_margin
@@ -62,7 +62,7 @@ class MarginHead(nn.Module):
         sampling: in training, the share of the classes that a batch is compared with: its own classes, and
             others drawn at random (An et al. 2021, *Partial FC*). The gradients of the rest are not zero but absent
             (a sparse tensor), so that an optimiser can leave their momentum and weights alone.
-        ranks: who shares the classes; the range is :meth:`~arcinvert.ranks.Ranks.share`.
+        ranks: who shares the classes; the range is :meth:`~arcinvert.distributed.Ranks.share`.
 
     Raises:
         UsageError: a setting that does not fit.

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from arcinvert.backbones import build_backbone
-from arcinvert.ranks import ALONE, Ranks
+from arcinvert.distributed import ALONE, Ranks
 from arcinvert.training.config import TrainConfig
 from arcinvert.training.run import Run, Say, unheard
 from arcinvert.training.trainer import open_data

@@ -19,7 +19,7 @@ from arcinvert.checkpoint import atomic_write
 from arcinvert.errors import CheckpointError, DivergedError
 from arcinvert.training.collectives import all_max, collect
 from arcinvert.training.config import TrainConfig
-from arcinvert.training.data import Augmentation
+from arcinvert.training.data.faces import Augmentation
 
 if TYPE_CHECKING:
     from arcinvert.training.run import Run

@@ -15,13 +15,13 @@ from torch.nn.functional import normalize
 
 from arcinvert.checkpoint import Checkpoint, file_digest
 from arcinvert.errors import CheckpointError, InputError
-from arcinvert.importers import open_checkpoint
+from arcinvert.formats import open_checkpoint
 from arcinvert.progress import Progress, silent
 from arcinvert.recognizer import Recognizer
-from arcinvert.training.cleanlist import permute_labels
 from arcinvert.training.config import PREPROCESSING
-from arcinvert.training.data import split_identities
-from arcinvert.training.pictures import Pictures, decode
+from arcinvert.training.data.clean_list import permute_labels
+from arcinvert.training.data.faces import split_identities
+from arcinvert.training.data.pictures import Pictures, decode
 
 
 @dataclass(frozen=True, eq=False)

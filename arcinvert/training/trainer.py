@@ -18,19 +18,19 @@ import torch
 from torch import Tensor, nn
 
 from arcinvert.checkpoint import Checkpoint, atomic_write, rounded, save_checkpoint
+from arcinvert.distributed import ALONE, Ranks, reached
 from arcinvert.errors import DivergedError, EnvironmentProblem, InputError, UsageError
 from arcinvert.evaluation.metrics import auc, operating_point, score_pairs
 from arcinvert.progress import Progress, silent
-from arcinvert.ranks import ALONE, Ranks, reached
-from arcinvert.training.cleanlist import permute_labels
 from arcinvert.training.collectives import all_sum, sizes
 from arcinvert.training.config import PREPROCESSING, TrainConfig
-from arcinvert.training.data import Faces, open_faces, split_identities, to_float
+from arcinvert.training.data.clean_list import permute_labels
+from arcinvert.training.data.faces import Faces, open_faces, split_identities, to_float
+from arcinvert.training.data.sources import open_pictures
+from arcinvert.training.data.streaming import stored_faces
 from arcinvert.training.run import Run, Say, unheard
 from arcinvert.training.scalars import Scalars, open_scalars
-from arcinvert.training.sources import open_pictures
 from arcinvert.training.state import Step, kept_centres, whole_head
-from arcinvert.training.stored import stored_faces
 
 FMRS = (1e-2, 1e-3)
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from arcinvert.app.studio import Studio
-from arcinvert.calibration import Calibration
+from arcinvert.calibration.calibration import Calibration
 from arcinvert.checkpoint import load_checkpoint, save_checkpoint
-from arcinvert.faceprior import FacePrior
+from arcinvert.faceprior.prior import FacePrior
 
 pytest.importorskip("gradio", minversion="6.0", reason="needs gradio 6: pip install 'arcinvert[app]'")
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright, which drives the browser")

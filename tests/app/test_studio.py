@@ -11,12 +11,12 @@ from arcinvert.app.making import Making, begin, checked
 from arcinvert.app.studio import Studio
 from arcinvert.app.targets import read_target
 from arcinvert.app.task import PAUSED, Ended, Task
-from arcinvert.calibration import Calibration
+from arcinvert.calibration.calibration import Calibration
 from arcinvert.errors import CheckpointError, InputError, UsageError
-from arcinvert.faceprior import FacePrior
-from arcinvert.inversion.run import synthesise
-from arcinvert.inversion.sheets import read_png
+from arcinvert.faceprior.prior import FacePrior
 from arcinvert.recognizer import Recognizer
+from arcinvert.synthesis.job import synthesise
+from arcinvert.synthesis.sheets import read_png
 
 SOON = 60.0
 

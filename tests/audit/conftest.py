@@ -16,8 +16,8 @@ from PIL import Image
 from torch import nn
 
 from arcinvert.audit import AuditConfig, LeakageReport, audit, open_store
-from arcinvert.calibration import Calibration
-from arcinvert.faceprior import FacePrior
+from arcinvert.calibration.calibration import Calibration
+from arcinvert.faceprior.prior import FacePrior
 from arcinvert.recognizer import Recognizer
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from arcinvert.audit.measures import Row
+from arcinvert.audit.rates import Row
 from arcinvert.audit.report import Gate, LeakageReport, headline, not_shown, summary, verdict
 from arcinvert.errors import UsageError
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from arcinvert.audit import AuditConfig, LeakageReport, attack
+from arcinvert.distributed import Ranks
 from arcinvert.errors import EnvironmentProblem, UsageError
-from arcinvert.inversion import journal
-from arcinvert.ranks import Ranks
+from arcinvert.synthesis import journal
 
 
 def without_times(report: LeakageReport) -> dict[str, Any]:

@@ -15,8 +15,8 @@ from schemas import SCHEMA, wrong
 from arcinvert.audit import AuditConfig, LeakageReport
 from arcinvert.audit.report import headline
 from arcinvert.errors import InputError, UsageError
-from arcinvert.inversion import synthesis
 from arcinvert.recognizer import Recognizer
+from arcinvert.synthesis import reconstruct as synthesis
 
 # --- the report
 

@@ -22,8 +22,8 @@ from torch import Tensor
 
 from arcinvert.audit import AuditConfig, LeakageReport, audit, open_store
 from arcinvert.audit.sample import read_sample
-from arcinvert.calibration import Calibration
-from arcinvert.faceprior import FacePrior
+from arcinvert.calibration.calibration import Calibration
+from arcinvert.faceprior.prior import FacePrior
 from arcinvert.recognizer import Recognizer
 
 _SPEC = importlib.util.spec_from_file_location("writing_of_stores", Path(__file__).parent / "stores" / "writing.py")

@@ -9,7 +9,7 @@ import torch
 from arcinvert.audit import judges
 from arcinvert.errors import InputError
 from arcinvert.evaluation.metrics import threshold_at_fmr
-from arcinvert.faceprior import FacePrior
+from arcinvert.faceprior.prior import FacePrior
 from arcinvert.recognizer import Recognizer
 
 

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from arcinvert.alignment import RetinaFace
 from arcinvert.cli import run
+from arcinvert.faces.alignment import RetinaFace
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,7 @@ from arcinvert.errors import (
     InputError,
     UsageError,
 )
-from arcinvert.faceprior import FacePrior
+from arcinvert.faceprior.prior import FacePrior
 from arcinvert.recognizer import Recognizer
 
 pytestmark = pytest.mark.usefixtures("as_found")
@@ -169,7 +169,7 @@ def test_a_checkpoint_that_is_not_calibrated_is_calibrated_once(
     small_prior: FacePrior,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("arcinvert.faceprior.default_face_prior", lambda: small_prior)
+    monkeypatch.setattr("arcinvert.faceprior.prior.default_face_prior", lambda: small_prior)
     monkeypatch.setenv("ARCINVERT_CACHE", str(tmp_path / "cache"))
     command = ["synth", "-e", str(target), "--steps", "1", "--checkpoint", str(tiny_checkpoint), "-o"]
     assert run([*command, str(tmp_path / "first")]) == 0
@@ -225,12 +225,12 @@ def test_a_photo_without_a_face_is_named_and_the_others_are_written(
     tiny_faces: Path,
     tmp_path: Path,
 ) -> None:
-    from arcinvert.alignment import read_photo
+    from arcinvert.faces.alignment import read_photo
 
     faces = {"0.png": 1, "1.png": 0, "2.png": 3}
-    monkeypatch.setattr("arcinvert.photos.open_detector", lambda name: object())
+    monkeypatch.setattr("arcinvert.faces.photos.open_detector", lambda name: object())
     monkeypatch.setattr(
-        "arcinvert.photos.align_photo",
+        "arcinvert.faces.photos.align_photo",
         lambda path, detector: (read_photo(path) if faces[path.name] else None, faces[path.name]),
     )
     photos = [tiny_faces / "id0" / name for name in faces]
@@ -495,7 +495,7 @@ def test_diverged_targets_end_with_4_and_all_of_them_with_3(
 ) -> None:
     from dataclasses import replace
 
-    from arcinvert.inversion import synthesis
+    from arcinvert.synthesis import reconstruct as synthesis
 
     real = synthesis.invert
     for rows, code in (([True, False], 4), ([True, True], 3)):

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from arcinvert.cli import run
-from arcinvert.training.data import open_faces
+from arcinvert.training.data.faces import open_faces
 
 
 def test_around_the_three_kinds(tiny_faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,11 +8,12 @@ import pytest
 import torch
 from PIL import Image
 
-from arcinvert.cli import plot as command
-from arcinvert.cli import run, toy
+from arcinvert.cli import run
+from arcinvert.cli.plot import figures as command
+from arcinvert.cli.plot import toy
 from arcinvert.errors import InputError
-from arcinvert.evaluation.distances import cosine_features, kernel_distance
-from arcinvert.evaluation.sources import embed_folder
+from arcinvert.evaluation.generation.distances import cosine_features, kernel_distance
+from arcinvert.evaluation.readers.sets import embed_folder
 from arcinvert.recognizer import Recognizer
 from arcinvert.training.margins import MARGINS
 
@@ -175,7 +176,7 @@ def test_options_that_do_not_fit(stored: list[str], tmp_path: Path, capsys: pyte
 def test_the_distance_of_two_folders(
     tiny_faces: Path, tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("arcinvert.cli.eval_distance")
+    pytest.importorskip("arcinvert.cli.eval.distance")
     (tmp_path / "id0").mkdir()
     for number in range(5):
         noise = np.random.default_rng(number).integers(0, 256, (112, 112, 3), dtype=np.uint8)
@@ -207,7 +208,7 @@ def test_the_distance_of_two_folders(
 def test_distances_that_are_refused(
     tiny_faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("arcinvert.cli.eval_distance")
+    pytest.importorskip("arcinvert.cli.eval.distance")
     pytest.importorskip("torch_fidelity")
     faces, empty = str(tiny_faces), str(tmp_path)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: empty)

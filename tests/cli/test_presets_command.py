@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 
 from arcinvert.cli import run
-from arcinvert.faceprior import FacePrior
+from arcinvert.faceprior.prior import FacePrior
 from arcinvert.inversion.presets import PRESETS
 
 
 @pytest.fixture(autouse=True)
 def with_the_small_prior(small_prior: FacePrior, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("arcinvert.faceprior.default_face_prior", lambda: small_prior)
+    monkeypatch.setattr("arcinvert.faceprior.prior.default_face_prior", lambda: small_prior)
 
 
 def test_each_has_its_line(capsys: pytest.CaptureFixture[str], tiny_checkpoint: Path) -> None:

@@ -5,8 +5,8 @@ import pytest
 
 from arcinvert.checkpoint import load_checkpoint
 from arcinvert.cli import run
-from arcinvert.training.cleanlist import read_clean_list
-from arcinvert.training.data import load_faces, open_faces
+from arcinvert.training.data.clean_list import read_clean_list
+from arcinvert.training.data.faces import load_faces, open_faces
 from arcinvert.training.trainer import TrainConfig, train
 
 IDS = ["id0", "id1", "id2", "id3"]

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from arcinvert.cli import run
-from arcinvert.inversion import synthesis
+from arcinvert.synthesis import reconstruct as synthesis
 
 pytestmark = pytest.mark.usefixtures("as_found")
 
@@ -102,7 +102,7 @@ def test_a_run_that_was_killed_ends_with_the_same_set(
 def test_two_processes_end_with_the_same_set_also_of_a_run_begun_by_one(
     checkpoint: Path, target: Path, whole: Path, tmp_path: Path
 ) -> None:
-    from arcinvert.inversion import journal
+    from arcinvert.synthesis import journal
 
     out = tmp_path / "out"
     out.mkdir()
@@ -124,7 +124,7 @@ def test_standard_input_cannot_be_shared(
 ) -> None:
     import contextlib
 
-    from arcinvert import ranks
+    from arcinvert import distributed as ranks
 
     monkeypatch.setattr(ranks, "joined", lambda: contextlib.nullcontext(ranks.Ranks(0, 2)))
     assert run(command(checkpoint, Path("-"), tmp_path / "out")) == 2

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 from torch._dynamo.exc import BackendCompilerFailed
 
-from arcinvert.calibration import Calibration
-from arcinvert.faceprior import FacePrior
+from arcinvert.calibration.calibration import Calibration
+from arcinvert.faceprior.prior import FacePrior
 from arcinvert.inversion import compiled
 from arcinvert.inversion.compiled import CompiledNetwork
-from arcinvert.inversion.synthesis import SynthConfig, reconstruct
 from arcinvert.recognizer import Recognizer, Trace
+from arcinvert.synthesis.reconstruct import SynthConfig, reconstruct
 
 
 def gradient(trace: Trace, images: Tensor) -> Tensor:

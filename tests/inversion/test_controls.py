@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from arcinvert.errors import UsageError
-from arcinvert.faceprior import FacePrior
+from arcinvert.faceprior.prior import FacePrior
 from arcinvert.inversion.controls import EXPRESSIONS, POSES, Controls, varied
 from arcinvert.inversion.parameterization import FaceBasis
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from arcinvert.errors import InputError
-from arcinvert.faceprior import default_face_prior
+from arcinvert.faceprior.prior import default_face_prior
 from arcinvert.inversion.parameterization import FaceBasis, Fourier, Pixels, noise_start
 
 

@@ -6,15 +6,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from arcinvert.calibration import Calibration
+from arcinvert.calibration.calibration import Calibration
 from arcinvert.errors import UsageError
-from arcinvert.faceprior import FacePrior
+from arcinvert.faceprior.prior import FacePrior
 from arcinvert.inversion.invert import invert
 from arcinvert.inversion.parameterization import FaceBasis, Pixels
 from arcinvert.inversion.presets import PRESETS, Attack, conditional, halfway, location_match, preset
-from arcinvert.inversion.synthesis import generator_for
 from arcinvert.inversion.terms import all_taps
 from arcinvert.recognizer import Recognizer
+from arcinvert.synthesis.reconstruct import generator_for
 
 
 @pytest.fixture

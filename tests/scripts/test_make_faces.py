@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from arcinvert.alignment import TEMPLATE, Face, landmark_pose
 from arcinvert.errors import EnvironmentProblem
-from arcinvert.training.sources import open_pictures
+from arcinvert.faces.alignment import TEMPLATE, Face, landmark_pose
+from arcinvert.training.data.sources import open_pictures
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from arcinvert.errors import CheckpointError, UsageError
 from arcinvert.training.config import TrainConfig
-from arcinvert.training.data import Augmentation
+from arcinvert.training.data.faces import Augmentation
 from arcinvert.training.trainer import Run, open_data, train
 
 REACH = 4 / 255

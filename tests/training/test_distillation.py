@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from arcinvert.auxiliary import default_auxiliary
+from arcinvert.calibration.auxiliary import default_auxiliary
 from arcinvert.errors import CheckpointError, InputError, UsageError
-from arcinvert.export import export_onnx
-from arcinvert.importers import open_checkpoint
+from arcinvert.formats import open_checkpoint
+from arcinvert.formats.export import export_onnx
 from arcinvert.recognizer import Recognizer
-from arcinvert.training.data import load_faces, to_float
+from arcinvert.training.data.faces import load_faces, to_float
 from arcinvert.training.distillation import (
     Teacher,
     distillation_loss,

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from arcinvert.distributed import Ranks
 from arcinvert.errors import UsageError
-from arcinvert.ranks import Ranks
 from arcinvert.training.heads import MarginHead
 from arcinvert.training.losses import LOSSES
 from arcinvert.training.margins import ALL_MARGINS

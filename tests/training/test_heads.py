@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy, normalize
 
 from arcinvert.checkpoint import load_checkpoint
 from arcinvert.errors import CheckpointError, UsageError
-from arcinvert.training.data import Faces
+from arcinvert.training.data.faces import Faces
 from arcinvert.training.heads import MarginHead
 from arcinvert.training.losses import LOSSES, inter_loss, intra_loss, triplet_loss
 from arcinvert.training.margins import ALL_MARGINS, BEYOND, MARGINS, AdaFace, Margin

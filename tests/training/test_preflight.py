@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
+from arcinvert.distributed import ALONE, Ranks
 from arcinvert.errors import UsageError
-from arcinvert.ranks import ALONE, Ranks
 from arcinvert.training.config import TrainConfig
 from arcinvert.training.preflight import memory_estimate, preflight
 from arcinvert.training.trainer import Run, open_data

@@ -7,7 +7,7 @@ import torch
 from processes import on_ranks
 from torch import Tensor
 
-from arcinvert.ranks import ALONE, Ranks
+from arcinvert.distributed import ALONE, Ranks
 from arcinvert.training.heads import MarginHead
 from arcinvert.training.losses import LOSSES
 from arcinvert.training.margins import ALL_MARGINS, BEYOND

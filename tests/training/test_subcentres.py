@@ -13,10 +13,10 @@ from arcinvert.backbones import build_backbone
 from arcinvert.checkpoint import load_checkpoint, save_checkpoint
 from arcinvert.errors import CheckpointError, InputError
 from arcinvert.recognizer import Recognizer
-from arcinvert.training.cleanlist import permute_labels
-from arcinvert.training.data import load_faces, to_float
+from arcinvert.training.data.clean_list import permute_labels
+from arcinvert.training.data.faces import load_faces, to_float
+from arcinvert.training.data.sources import convert_pictures, open_pictures
 from arcinvert.training.purify import purify
-from arcinvert.training.sources import convert_pictures, open_pictures
 from arcinvert.training.subcentres import Seen, keep_dominant, look_at, open_training, training_pictures
 from arcinvert.training.trainer import TrainConfig, train
 

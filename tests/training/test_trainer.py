@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from arcinvert.backbones import build_backbone
 from arcinvert.checkpoint import load_checkpoint, load_strictly
 from arcinvert.errors import CheckpointError, EnvironmentProblem, InputError, UsageError
-from arcinvert.training.data import Augmentation, Faces, load_faces
+from arcinvert.training.data.faces import Augmentation, Faces, load_faces
 from arcinvert.training.margins import MARGINS, Margin
 from arcinvert.training.trainer import Run, TrainConfig, train, validate
 

@@ -11,16 +11,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from arcinvert.auxiliary import default_auxiliary
+from arcinvert.calibration.auxiliary import default_auxiliary
+from arcinvert.calibration.regression import Sums
 from arcinvert.checkpoint import load_checkpoint
+from arcinvert.distributed import ALONE, Ranks
 from arcinvert.errors import CheckpointError, DivergedError, EnvironmentProblem, InputError, UsageError
-from arcinvert.ranks import ALONE, Ranks
 from arcinvert.recognizer import Recognizer
-from arcinvert.regression import Sums
 from arcinvert.training import run as run_module
-from arcinvert.training.batches import Batches
 from arcinvert.training.config import TrainConfig
-from arcinvert.training.data import Augmentation, Faces
+from arcinvert.training.data.batches import Batches
+from arcinvert.training.data.faces import Augmentation, Faces
 from arcinvert.training.forward import compiled
 from arcinvert.training.scalars import open_scalars
 from arcinvert.training.trainer import Run, kept_centres, open_data, train, validate

@@ -11,10 +11,10 @@ from processes import on_ranks
 from torch import nn
 
 from arcinvert.checkpoint import load_checkpoint
+from arcinvert.distributed import ALONE, Ranks
 from arcinvert.errors import EnvironmentProblem, UsageError
-from arcinvert.ranks import ALONE, Ranks
 from arcinvert.training.config import TrainConfig
-from arcinvert.training.data import Faces
+from arcinvert.training.data.faces import Faces
 from arcinvert.training.forward import RanksBatchNorm, share_batchnorm
 from arcinvert.training.trainer import Run, train
 

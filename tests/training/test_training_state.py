@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from arcinvert.backbones import build_backbone, memory_format
+from arcinvert.distributed import Ranks
 from arcinvert.errors import CheckpointError
-from arcinvert.ranks import Ranks
 from arcinvert.training.config import TrainConfig
-from arcinvert.training.data import Faces
+from arcinvert.training.data.faces import Faces
 from arcinvert.training.heads import MarginHead
 from arcinvert.training.trainer import Run
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from arcinvert.audit.defences.base import Defence, DrawnMatch, TemplateMatch
 from arcinvert.audit.defences.keyed import BioHash, MlpHash, PolyProtect, Rotate
 from arcinvert.audit.defences.plain import Int8, Noise, Sign, Truncate, Undefended
-from arcinvert.audit.defences.quantise import ProductQuantisation
+from arcinvert.audit.defences.quantize import ProductQuantisation
 from arcinvert.errors import UsageError
 
 __all__ = ["SCHEMES", "Defence", "DrawnMatch", "TemplateMatch", "parse_defence"]

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from arcinvert.calibration.regression import fit_regression
 from arcinvert.errors import InputError
 from arcinvert.inversion.terms import Term
 from arcinvert.recognizer import Trace
-from arcinvert.regression import fit_regression
 
 
 class Defence(ABC):

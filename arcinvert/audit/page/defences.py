@@ -3,13 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from arcinvert.audit.measures import TYPE_I
 from arcinvert.audit.page.head import headline
 from arcinvert.audit.page.markup import Markup, join, tag
 from arcinvert.audit.page.scatter import Point, scatter
 from arcinvert.audit.page.strips import counted
 from arcinvert.audit.page.tables import cards, code, section
 from arcinvert.audit.page.words import NOT_MEASURED, one_in, percent, scheme, share
+from arcinvert.audit.rates import TYPE_I
 
 Entry = Mapping[str, Any]
 GOOD = "A good defence stands at the lower right: it still tells people apart, and leaves little to reconstruct."

@@ -1,18 +1,14 @@
-"""Stores of embeddings as they exist: opened read-only, streamed, checked and sampled."""
+"""Stores of embeddings as they exist: opened read-only and streamed."""
 
 from pathlib import Path
 
 from arcinvert.audit.stores.arrays import NpyStore, NpzStore
 from arcinvert.audit.stores.arrow import ParquetStore
-from arcinvert.audit.stores.csvfile import CsvStore
+from arcinvert.audit.stores.csv_file import CsvStore
 from arcinvert.audit.stores.faiss_index import FaissStore
-from arcinvert.audit.stores.hygiene import Scan, scan
 from arcinvert.audit.stores.lance import LanceStore, is_lance
-from arcinvert.audit.stores.mismatch import Mismatch, mismatch
 from arcinvert.audit.stores.postgres import SCHEMES, PostgresStore
 from arcinvert.audit.stores.qdrant import QdrantStore, is_qdrant
-from arcinvert.audit.stores.ranking import rank1
-from arcinvert.audit.stores.sampling import Drawn, draw_sample
 from arcinvert.audit.stores.sqlite import SqliteStore
 from arcinvert.audit.stores.store import Block, Finding, Store
 from arcinvert.errors import InputError, UsageError
@@ -20,16 +16,9 @@ from arcinvert.errors import InputError, UsageError
 __all__ = [
     "KINDS",
     "Block",
-    "Drawn",
     "Finding",
-    "Mismatch",
-    "Scan",
     "Store",
-    "draw_sample",
-    "mismatch",
     "open_store",
-    "rank1",
-    "scan",
 ]
 
 KINDS = ("npy", "npz", "parquet", "csv", "faiss", "sqlite", "postgres", "lancedb", "qdrant")

@@ -19,7 +19,7 @@ from arcinvert.audit.stores.columns import IDENTITY_NAMES, VECTOR_NAMES, beside,
 from arcinvert.audit.stores.store import BLOCK, Block, Finding, Index, Store, check_size, name_of
 from arcinvert.embeddings import DAMAGED
 from arcinvert.errors import InputError
-from arcinvert.evaluation.lists import read_labels
+from arcinvert.evaluation.readers.lists import read_labels
 
 RATIO, SLACK = 100, 1 << 20
 """A member of an archive that unpacks to more than this many times its size, and some bytes, is a bomb."""

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from arcinvert.audit.stores import open_store, scan
+from arcinvert.audit.checks import scan
+from arcinvert.audit.stores import open_store
 from arcinvert.errors import InputError, UsageError
 
 ROWS = np.random.default_rng(0).normal(size=(50, 24)).astype(np.float32)

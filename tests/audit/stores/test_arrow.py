@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from writing import write_store
 
-from arcinvert.audit.stores import open_store, scan
+from arcinvert.audit.checks import scan
+from arcinvert.audit.stores import open_store
 from arcinvert.errors import EnvironmentProblem, InputError, UsageError
 
 pa = pytest.importorskip("pyarrow")

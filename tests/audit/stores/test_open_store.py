@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from writing import FILES, write_store
 
-from arcinvert.audit.stores import KINDS, draw_sample, open_store, rank1, scan
+from arcinvert.audit.checks import draw_sample, rank1, scan
+from arcinvert.audit.stores import KINDS, open_store
 from arcinvert.errors import InputError, UsageError
 
 COUNT, SIZE = 120, 32

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from arcinvert.audit.stores import open_store, scan
+from arcinvert.audit.checks import scan
+from arcinvert.audit.stores import open_store
 from arcinvert.errors import EnvironmentProblem, InputError, UsageError
 
 COUNT, SIZE = 5000, 24

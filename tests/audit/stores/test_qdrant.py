@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from writing import write_store
 
-from arcinvert.audit.stores import open_store, scan
+from arcinvert.audit.checks import scan
+from arcinvert.audit.stores import open_store
 from arcinvert.audit.stores.points import POINT, read_point
 from arcinvert.errors import InputError, UsageError
 

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from writing import write_store
 
-from arcinvert.audit.stores import open_store, scan
+from arcinvert.audit.checks import scan
+from arcinvert.audit.stores import open_store
 from arcinvert.errors import InputError, UsageError
 
 ROWS = np.random.default_rng(0).normal(size=(80, 64)).astype(np.float32)

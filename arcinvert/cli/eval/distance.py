@@ -1,0 +1,105 @@
+"""``arcinvert eval distance``: how far two sets of faces are apart, by KID and Fréchet distance."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from arcinvert.cli.common import Checkpoint, Device, Json, ProgressLine, answer, device, say
+from arcinvert.cli.eval.verification import app
+from arcinvert.errors import InputError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from arcinvert.evaluation.generation.distances import Features, SetDistance
+
+
+@app.command()
+def distance(
+    first: Annotated[Path, typer.Argument(metavar="DIR_A", help="A folder of aligned 112x112 crops, at any depth.")],
+    second: Annotated[Path, typer.Argument(metavar="DIR_B", help="Another.")],
+    features: Annotated[
+        str, typer.Option("--features", metavar="recognizer|inception", help="The feature space.")
+    ] = "recognizer",
+    weights: Annotated[
+        Path | None,
+        typer.Option("--weights", help="Inception's weight file; default: in torch's cache, if it is there."),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of KID's subsets.")] = 0,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1)] = 32,
+    checkpoint: Checkpoint = None,
+    device_name: Device = "auto",
+    json_out: Json = False,
+) -> None:
+    """Kernel distance (KID) and, from 2,048 pictures a set, Frechet distance; FID in the space of Inception only."""
+    from arcinvert.evaluation.generation.distances import compare_sets, cosine_features
+    from arcinvert.evaluation.generation.inception import open_inception
+    from arcinvert.evaluation.readers.sets import embed_files, files_digest, read_crop
+    from arcinvert.faces.photos import list_photos
+    from arcinvert.recognizer import Recognizer
+
+    if features not in ("recognizer", "inception"):
+        raise UsageError(f"expected --features recognizer or inception, got {features!r}")
+    if features == "recognizer" and weights is not None:
+        raise UsageError("expected --features inception with --weights")
+    if features == "inception" and checkpoint is not None:
+        say(f"the checkpoint {str(checkpoint)!r} is not used: the features are those of Inception")
+    sets: list[list[Path]] = []
+    rows: Sequence[Features]
+    skipped: list[tuple[Path, str]] = []
+    for folder in (first, second):
+        if not folder.is_dir():
+            raise InputError(f"expected a folder of pictures, got {str(folder)!r}")
+        good = []
+        for path in list_photos([folder]):
+            try:
+                read_crop(path)
+                good.append(path)
+            except InputError as error:
+                skipped.append((path, str(error)))
+        sets.append(good)
+    if min(map(len, sets)) < 4:
+        raise InputError(f"expected at least 4 pictures in each set, got {len(sets[0])} and {len(sets[1])}")
+    where, progress = device(device_name), ProgressLine("picture")
+    if features == "inception":
+        network = open_inception(weights, device=where)
+        rows = [network.features(files, batch_size=batch_size, progress=progress) for files in sets]
+        space, digest, published = network.space, network.digest, network.published
+    else:
+        recognizer = Recognizer.load(checkpoint, device=where)
+        rows = [embed_files(recognizer, files, batch_size=batch_size, progress=progress) for files in sets]
+        space, digest, published = Path(checkpoint or "default").stem, recognizer.digest, False
+        rows = [cosine_features(part) for part in rows]
+    found = compare_sets(*rows, space=space, fid=published, seed=seed)
+    read = [
+        {"folder": str(folder), "pictures": len(files), "sha256": files_digest(folder, files)}
+        for folder, files in zip((first, second), sets, strict=True)
+    ]
+    if json_out:
+        left_out = [{"file": str(path), "reason": reason} for path, reason in skipped]
+        answer(json.dumps({**asdict(found), "network_sha256": digest, "sets": read, "skipped": left_out}))
+    else:
+        _table(found)
+        for entry in read:
+            answer(f"{entry['folder']}: {entry['pictures']} pictures, sha256 {str(entry['sha256'])[:12]}")
+        answer(f"features: {space}, {found.dimension}-d, sha256 {digest[:12]}")
+    for path, reason in skipped:
+        say(f"arcinvert: skipped {str(path)!r}: {reason}")
+    if skipped:
+        raise typer.Exit(4)
+
+
+def _table(found: "SetDistance") -> None:
+    kid = found.kid
+    counts = f"{found.first} and {found.second}"
+    answer("| distance | value | n |")
+    answer("|---|---|---|")
+    answer(
+        f"| KID in the feature space of {found.space} ({kid.subsets} subsets of {kid.size}) "
+        f"| {kid.mean:.6f} ± {kid.std:.6f} | {counts} |"
+    )
+    value = found.reason if found.frechet is None else f"{found.frechet:.4f}"
+    answer(f"| {found.frechet_name} | {value} | {counts} |")

@@ -1,0 +1,1 @@
+"""Exact figures over all pairs of embeddings, in bounded memory."""

@@ -1,0 +1,1 @@
+"""Distances between two sets of images: Frechet and kernel distance."""

@@ -1,0 +1,1 @@
+"""The protocols by which recognizers are compared."""

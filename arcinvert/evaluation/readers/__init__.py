@@ -1,0 +1,1 @@
+"""What an evaluation reads: sets, lists and stored embeddings."""

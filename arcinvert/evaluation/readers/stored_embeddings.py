@@ -1,0 +1,93 @@
+"""Embeddings that were stored earlier, and who they show."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.lib import format as npy
+
+from arcinvert.embeddings import DAMAGED, read_embeddings
+from arcinvert.errors import InputError
+from arcinvert.evaluation.allpairs.search import Labels, Rows
+from arcinvert.evaluation.readers.sets import read_labels
+
+
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """Rows of a file.
+
+    Attributes:
+        rows: (N, D) float32, unit norm.
+        labels: (N,) positions in ``names``; 0, 1, 2, ... where there is no label file.
+        names: of the identities, sorted; empty where there is no label file.
+        files: path, SHA-256 and number of rows of each file that was read.
+        note: what should be said of the norms, or None.
+    """
+
+    rows: Rows
+    labels: Labels
+    names: tuple[str, ...]
+    files: tuple[dict[str, Any], ...]
+    note: str | None
+
+
+def read_stored(embeddings: Path, labels: Path | None = None) -> Stored:
+    """Read a ``.npy`` of (N, D) embeddings, and a text file with a label a line.
+
+    Raises:
+        InputError: a file that is missing, damaged or something else, rows that are NaN, infinite or
+            zero (they are named; nothing is left out of an evaluation), or not as many labels as rows.
+    """
+    found = read_embeddings(str(embeddings), size=_size(embeddings), model="the evaluation")
+    count = len(found.rows)
+    files = [{**listed(embeddings), "rows": count}]
+    if labels is None:
+        return Stored(found.rows, np.arange(count), (), tuple(files), found.note())
+    numbers, names = read_labels(labels)
+    if len(numbers) != count:
+        raise InputError(f"{str(embeddings)!r} has {count} rows, but {str(labels)!r} {len(numbers)} labels")
+    files.append({**listed(labels), "rows": count, "identities": len(names)})
+    return Stored(found.rows, numbers, names, tuple(files), found.note())
+
+
+def joint_labels(first: Stored, second: Stored) -> tuple[Labels, Labels]:
+    """Labels of two files numbered alike: equal where the names are."""
+    names = {name: number for number, name in enumerate(sorted({*first.names, *second.names}))}
+    one, other = (np.array([names[name] for name in stored.names], np.int64) for stored in (first, second))
+    return one[first.labels], other[second.labels]
+
+
+def listed(path: Path) -> dict[str, Any]:
+    """Path and SHA-256 of a file, for a result to say what it was made of."""
+    return {"file": str(path), "sha256": file_digest(path)}
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file; hexadecimal.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"cannot read {str(path)!r}: {error.strerror or error}") from None
+
+
+def _size(path: Path) -> int:
+    """D as the header has it; 1 where there is no header, which is then refused where it is read."""
+    try:
+        with open(path, "rb") as file:
+            if file.read(2) == b"PK":
+                raise InputError(f"expected one array in a .npy file, got the archive {str(path)!r}; use numpy.save")
+            file.seek(0)
+            read = npy.read_array_header_1_0 if npy.read_magic(file) == (1, 0) else npy.read_array_header_2_0
+            shape, _, _ = read(file)
+            return int(shape[-1]) if shape and shape[-1] else 1
+    except OSError as error:
+        raise InputError(f"cannot read the embeddings {str(path)!r}: {error.strerror or error}") from None
+    except DAMAGED:
+        return 1

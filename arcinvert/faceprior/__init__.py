@@ -1,0 +1,1 @@
+"""What belongs to no recognizer: where the pixels of an aligned face may go."""

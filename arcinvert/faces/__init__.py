@@ -1,0 +1,1 @@
+"""Photos and faces: detectors, five points, alignment."""

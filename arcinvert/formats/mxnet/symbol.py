@@ -1,0 +1,118 @@
+"""MXNet's ``-symbol.json``: its nodes, which of them is the embedding, and a node with its inputs."""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from arcinvert.errors import CheckpointError
+from arcinvert.formats.builder import Builder
+
+LOSSES = {"SoftmaxOutput", "Softmax", "SVMOutput", "MakeLoss", "make_loss", "softmax_cross_entropy"} | {
+    f"{kind}RegressionOutput" for kind in ("Linear", "Logistic", "MAE")
+}
+
+
+@dataclass(frozen=True)
+class Node:
+    """One node of a symbol; ``inputs`` are numbers of nodes, each with which of its outputs."""
+
+    kind: str
+    name: str
+    attributes: dict[str, str]
+    inputs: list[tuple[int, int]]
+
+    def integers(self, name: str) -> list[int]:
+        """An attribute like ``(3, 3)``, ``[3L]`` or ``3``; empty if it is not there or ``None``."""
+        return [int(number) for number in re.findall(r"-?\d+", self.attributes.get(name, ""))]
+
+
+def read_symbol(path: Path) -> tuple[list[Node], list[tuple[int, int]]]:
+    """Nodes in order, and the outputs of the whole.
+
+    Raises:
+        CheckpointError: the file cannot be read, or is no symbol.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+        nodes = []
+        for position, node in enumerate(content["nodes"]):
+            # "param" and "attr" are what MXNet before 1.0 called them.
+            found = [node.get(key) or {} for key in ("attr", "param", "attrs")]
+            attributes = {key: str(value) for entry in found for key, value in entry.items()}
+            inputs = [(int(entry[0]), int(entry[1])) for entry in node["inputs"]]
+            if any(not 0 <= source < position or entry < 0 for source, entry in inputs):
+                raise ValueError(f"node {position} comes before its inputs")
+            nodes.append(Node(str(node["op"]), str(node["name"]), attributes, inputs))
+        heads = [(int(entry[0]), int(entry[1])) for entry in content["heads"]]
+        if not heads or any(not 0 <= head < len(nodes) or entry < 0 for head, entry in heads):
+            raise ValueError("its heads are no nodes")
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError, OSError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise CheckpointError(f"{str(path)!r} is not a whole MXNet symbol: {reason}") from None
+    return nodes, heads
+
+
+def output_of(nodes: list[Node], heads: list[tuple[int, int]], path: Path) -> tuple[int, int]:
+    """Which output of which node is the embedding.
+
+    Raises:
+        CheckpointError: it cannot be told.
+    """
+    if len(heads) == 1 and nodes[heads[0][0]].kind not in LOSSES:
+        return heads[0]
+    for number, node in enumerate(nodes):
+        if node.name == "fc1" and node.kind != "null":
+            return number, 0
+    names = ", ".join(f"{nodes[head].name} ({nodes[head].kind})" for head, _ in heads[:5])
+    raise CheckpointError(
+        f"expected one output, an embedding, or a node fc1, got {len(heads)} in {str(path)!r} ({names}): "
+        "a training symbol, a detector, or a network with several heads"
+    )
+
+
+class Call:
+    """A node with its inputs as values of the builder."""
+
+    def __init__(self, builder: Builder, node: Node, values: dict[int, list[str]], stored: dict[str, Tensor]) -> None:
+        self.builder, self.node, self.stored, self.name = builder, node, stored, node.name
+        self.values = [values[source][entry] for source, entry in node.inputs]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.builder.shape(self.values[0])
+
+    def text(self, name: str, default: str) -> str:
+        return self.node.attributes.get(name, default)
+
+    def flag(self, name: str, default: bool = False) -> bool:
+        return self.text(name, str(default)).lower() in ("true", "1")
+
+    def integer(self, name: str, default: int) -> int:
+        return int(self.text(name, str(default)))
+
+    def number(self, name: str, default: float | None = None) -> float:
+        return float(self.node.attributes[name] if default is None else self.text(name, str(default)))
+
+    def window(self, name: str, default: int | None = None) -> list[int]:
+        """Two sizes of a window on a map."""
+        sizes = self.node.integers(name) or ([] if default is None else [default] * 2)
+        if len(self.shape) != 4 or len(sizes) != 2:
+            raise self.refuse(f"of {name} {tuple(sizes)} on {len(self.shape)} dimensions")
+        return sizes
+
+    def known(self, position: int) -> Tensor:
+        return self.builder.known(self.values[position])
+
+    def refuse(self, what: str) -> CheckpointError:
+        return CheckpointError(f"the {self.node.kind} node {self.name!r} is one {what}, which is not known here")
+
+    def function(self, op: str, *values: str, **settings: Any) -> str:
+        """A step on ``values``, or else on the node's own."""
+        return self.builder.function(op, values or self.values, self.name, **settings)
+
+    def layer(self, op: str, settings: dict[str, Any], **weights: Tensor) -> str:
+        return self.builder.layer(op, self.values[0], self.name, settings, **weights)

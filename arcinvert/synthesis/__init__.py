@@ -1,0 +1,1 @@
+"""The job around an inversion: files, resume, processes, tests of what came out, sheets, film."""

@@ -1,0 +1,95 @@
+"""Whether a reconstruction holds: what the attacked network says of it after small harm, and what a face detector says.
+
+A picture that deceives by single pixels loses its likeness when it is stored as JPEG, moved by a
+pixel or two, mirrored, or found and aligned once more.
+"""
+
+import io
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from arcinvert.errors import InputError
+from arcinvert.faces.alignment import Detector, RetinaFace, align, landmark_pose
+from arcinvert.recognizer import Recognizer
+
+BORDER = 28
+"""Pixels of repeated edge around a crop, in which the detector looks for it."""
+SHIFTS = ((2, 0), (-2, 0), (0, 2), (0, -2))
+
+
+def crop_detector() -> Detector:
+    """RetinaFace with one look of the size that serves a crop with its border.
+
+    Raises:
+        EnvironmentProblem: the detector's packages are missing or do not load.
+    """
+    return RetinaFace(views=(224,))
+
+
+def holds(
+    recognizer: Recognizer, images: Tensor, target: Tensor, detector: Detector | None
+) -> list[dict[str, float | bool | None]]:
+    """The cosine to the target of each image as it is, and of what becomes of it.
+
+    Args:
+        recognizer: whose embedding.
+        images: (N, 112, 112, 3) uint8.
+        target: (N, D), unit norm.
+        detector: finds the faces again; without one its entries are None.
+
+    Returns:
+        Per image ``eight_bit`` (as it is), ``jpeg_75``, ``shift_2`` (two pixels, the worst of four
+        directions, the edge repeated), ``flip``, ``realigned`` (found in a border of repeated edge
+        and warped onto the template): cosines; ``face_found``; ``yaw`` and ``pitch`` of the found
+        points (see :func:`arcinvert.faces.alignment.landmark_pose`). All to four places. Without a face
+        ``realigned``, ``yaw`` and ``pitch`` are None.
+    """
+    count = len(images)
+    found = [None if detector is None else _found_again(image.numpy(), detector) for image in images]
+    seen = [i for i, face in enumerate(found) if face is not None]
+    views = [images, torch.stack([_jpeg(image) for image in images]), images.flip(2)]
+    views += [_shifted(images, *shift) for shift in SHIFTS]
+    views += [torch.from_numpy(face[0])[None] for face in found if face is not None]
+    target = target.to(recognizer.device)
+    targets = torch.cat([target.repeat(3 + len(SHIFTS), 1), target[seen]])
+    cosine = (recognizer.embed(torch.cat(views).permute(0, 3, 1, 2)) * targets).sum(1).cpu()
+    plain, realigned = cosine[: -len(seen) or None].view(-1, count), dict(zip(seen, cosine[-len(seen) :], strict=False))
+    rows: list[dict[str, float | bool | None]] = []
+    for i, face in enumerate(found):
+        row: dict[str, Any] = {"eight_bit": plain[0, i], "jpeg_75": plain[1, i], "shift_2": plain[3:, i].min()}
+        row |= {"flip": plain[2, i], "realigned": realigned.get(i)}
+        row |= {"yaw": None, "pitch": None} if face is None else {"yaw": face[1], "pitch": face[2]}
+        rounded = {name: None if value is None else round(float(value), 4) for name, value in row.items()}
+        rows.append({**rounded, "face_found": None if detector is None else face is not None})
+    return rows
+
+
+def _found_again(image: np.ndarray, detector: Detector) -> tuple[np.ndarray, float, float] | None:
+    """The largest face of a crop, aligned anew, with its yaw and pitch."""
+    canvas = np.pad(image, ((BORDER, BORDER), (BORDER, BORDER), (0, 0)), mode="edge")
+    faces = detector.detect(canvas)
+    if not faces:
+        return None
+    try:
+        return align(canvas, faces[0].landmarks), *landmark_pose(faces[0].landmarks)
+    except InputError:  # points in one place, or a mirror image of a face: it is none
+        return None
+
+
+def _jpeg(image: Tensor, quality: int = 75) -> Tensor:
+    """(H, W, 3) uint8, stored as JPEG and read again."""
+    file = io.BytesIO()
+    Image.fromarray(image.numpy()).save(file, format="JPEG", quality=quality)
+    with Image.open(file) as picture:
+        return torch.from_numpy(np.array(picture))
+
+
+def _shifted(images: Tensor, right: int, down: int) -> Tensor:
+    """(N, H, W, 3), moved by whole pixels; the edge is repeated."""
+    rows = (torch.arange(images.shape[1]) - down).clamp(0, images.shape[1] - 1)
+    columns = (torch.arange(images.shape[2]) - right).clamp(0, images.shape[2] - 1)
+    return images[:, rows][:, :, columns]

@@ -1,0 +1,1 @@
+"""Training pictures: folders, RecordIO, shards, clean lists, augmentation."""

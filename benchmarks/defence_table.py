@@ -1,0 +1,229 @@
+"""What does each defence of a store keep, and what does it leave to an attacker who knows it?
+
+    python benchmarks/defence_table.py --data FACES --checkpoint NET --judge JUDGE.onnx --out DIR [--targets 60]
+
+FACES holds ``<identity>/<picture>``, aligned. The last 60 identities enrol their first picture; their embeddings by
+the attacked network are protected by every defence, guessed from the protected templates, and inverted through
+the defence (``fast``), with the key and, where there is one, without. A judge compares the reconstruction with the
+enrolled picture (type I) and with the person's others (type II), at thresholds for FMR 1e-2 and 1e-3 that the first
+pictures of all other identities fix beforehand. Accuracy and D_sys are those of up to eight pictures of each of the 60.
+What the attacker learns from are the face prior's own faces.
+
+DIR gets a folder of pictures for every attack, ``table.json``, ``table.md`` and ``trade_off.png``, after every eight
+targets those of the targets so far. A run that was killed goes on where it was.
+"""
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from arcinvert.audit.defences import Defence, DrawnMatch
+from arcinvert.audit.defences.curve import trade_off
+from arcinvert.audit.defences.sweep import Left, TradeOff, sweep
+from arcinvert.calibration.calibration import Calibration, calibration_for
+from arcinvert.evaluation.metrics import threshold_at_fmr
+from arcinvert.faceprior.prior import FacePrior, default_face_prior
+from arcinvert.inversion.terms import Term
+from arcinvert.recognizer import Recognizer
+from arcinvert.synthesis.job import synthesise
+from arcinvert.synthesis.reconstruct import SynthConfig
+from arcinvert.synthesis.sheets import read_png
+
+FMRS = (1e-2, 1e-3)
+HELD_OUT, PICTURES, CHUNK = 60, 8, 8
+TABLE = ["none", "noise:0.1", "truncate:64", "int8", "pq:8", "sign"]
+TABLE += ["rotate:17", "biohash:17", "polyprotect:17", "mlphash:17"]
+
+
+@dataclass(frozen=True, eq=False)
+class Judge:
+    """A network, its thresholds, and what it says of the pictures of the targets."""
+
+    name: str
+    network: Recognizer
+    thresholds: dict[float, float]
+    enrolled: Tensor
+    others: list[Tensor]
+
+    def left(self, images: Tensor) -> list[Left]:
+        rows = self.network.embed(images)
+        first = (rows * self.enrolled[: len(rows)]).sum(1)
+        second = torch.cat([other @ row for row, other in zip(rows, self.others[: len(rows)], strict=True)])
+        return [
+            Left(self.name, fmr, int((scores >= threshold).sum()), len(scores), what)
+            for what, scores in (("type I", first), ("type II", second))
+            for fmr, threshold in self.thresholds.items()
+        ]
+
+
+@dataclass(frozen=True, eq=False)
+class Attacker:
+    """Who inverts the templates of ``enrolled`` (N, D), and what he knows."""
+
+    network: Recognizer
+    prior: FacePrior
+    calibration: Calibration
+    own: Tensor
+    enrolled: Tensor
+    out: Path
+    seed: int
+    share: float
+
+    def reconstructions(self, defence: Defence, known: bool, count: int) -> Tensor:
+        """(count, 3, 112, 112) uint8: of the first targets, in parts of their own folders."""
+        name = defence.spec.replace(":", "_") + ("" if known else "_unknown")
+        parts = []
+        for start in range(0, count, CHUNK):
+            ids = range(start, min(start + CHUNK, len(self.enrolled)))
+            enrolled = self.enrolled[ids.start : ids.stop]
+            templates = defence.protect(enrolled, ids)
+            believed = defence if known else defence.guessed(templates, self.own, self.seed)
+            estimate = believed.estimate(templates, self.own)
+            parts.append(self._invert(believed, templates, estimate, self.out / name / str(start), name))
+            found = (self.network.embed(parts[-1]) * enrolled).sum(1).mean()
+            guess = (estimate * enrolled).sum(1).mean()
+            print(f"{name} {start}: cosine of the guess {guess:.3f}, of the reconstruction {found:.3f}", flush=True)
+        return torch.cat(parts)
+
+    def _invert(self, believed: Defence, templates: Tensor, estimate: Tensor, folder: Path, name: str) -> Tensor:
+        drawn = self.calibration.drawn(estimate)
+
+        def objective(rows: Sequence[int]) -> Term:
+            chosen = list(rows)
+            return DrawnMatch(believed.term(templates[chosen]), drawn[chosen], self.share)
+
+        folder.parent.mkdir(exist_ok=True)
+        found = synthesise(
+            self.network,
+            estimate,
+            self.prior,
+            self.calibration,
+            folder,
+            config=SynthConfig(report=False, seed=self.seed),
+            objective=objective,
+            about=f"{name}, share {self.share:g}",
+        )
+        print(f"{name}: {sum(row['seconds'] for row in found['results']) / len(estimate):.2f} s a face", flush=True)
+        return torch.stack([read_png(folder / row["file"]) for row in found["results"]]).permute(0, 3, 1, 2)
+
+
+def pictures(folder: Path, count: int) -> Tensor:
+    """(N, 3, 112, 112) uint8."""
+    files = sorted(folder.iterdir())[:count]
+    return torch.from_numpy(np.stack([np.asarray(Image.open(file).convert("RGB")) for file in files])).permute(
+        0, 3, 1, 2
+    )
+
+
+def kept(file: Path, make: Callable[[], Tensor]) -> Tensor:
+    """What ``make`` gives, from ``file`` if an earlier run left it there."""
+    if not file.exists():
+        found = make()
+        with open(file.with_suffix(".part"), "wb") as stream:
+            np.save(stream, found.numpy())
+        file.with_suffix(".part").replace(file)
+    return torch.from_numpy(np.load(file))
+
+
+def judge_of(path: Path, targets: Sequence[Path], references: Sequence[Path], out: Path) -> Judge:
+    network = Recognizer.load(path)
+    name = f"{path.stem}-{network.digest[:12]}"
+    rows = kept(
+        out / f"references-{name}.npy",
+        lambda: torch.cat([network.embed(pictures(folder, 1)) for folder in references]),
+    )
+    impostor = strangers(rows)
+    thresholds = {fmr: threshold for fmr in FMRS if (threshold := threshold_at_fmr(fmr, impostor=impostor)) is not None}
+    own = [network.embed(pictures(folder, PICTURES)) for folder in targets]
+    print(f"{path.stem}: thresholds {thresholds} from {len(impostor)} impostor pairs", flush=True)
+    return Judge(path.stem, network, thresholds, torch.stack([rows[0] for rows in own]), [rows[1:] for rows in own])
+
+
+def strangers(rows: Tensor) -> np.ndarray:
+    """The cosine of every pair of rows, all of different identities."""
+    first, second = np.triu_indices(len(rows), k=1)
+    return (rows @ rows.T).numpy()[first, second]
+
+
+def embeddings_of_prior(network: Recognizer, prior: FacePrior, count: int) -> Tensor:
+    parts = []
+    for start in range(0, min(count, len(prior)), 64):
+        with torch.no_grad():
+            faces = prior.render(prior.coefficients(slice(start, min(start + 64, count)))).clamp(0, 1)
+        parts.append(network.embed(faces))
+    return torch.cat(parts)
+
+
+def row_of(row: TradeOff, judge: str) -> str:
+    cells = [row.spec if row.key_known else f"{row.spec}, key not known", f"{row.kept.eer:.3f}"]
+    cells += ["null" if point.tar is None else f"{point.tar:.2f}" for point in row.kept.points]
+    cells.append(f"{row.linked.d_sys:.2f} to {row.linked.highest:.2f} ({row.linked.chance:.2f})")
+    found = [left.to_json() for left in row.left if left.judge == judge]
+    cells += [f"{cell['sar']:.2f} ({cell['low']:.2f} to {cell['high']:.2f})" for cell in found]
+    return "| " + " | ".join(cells) + " |"
+
+
+def write(rows: Sequence[TradeOff], judges: Sequence[Judge], count: int, out: Path) -> None:
+    """Table and picture of the first ``count`` targets."""
+    table = {"targets": count, "rows": [row.to_json() for row in rows]}
+    (out / "table.json").write_text(json.dumps(table, indent=2) + "\n")
+    lines = []
+    for judge in judges:
+        heads = [f"{what} at {fmr:g}" for what in ("type I", "type II") for fmr in judge.thresholds]
+        lines += [f"{count} targets, judged by {judge.name}", ""]
+        lines += [
+            "| defence | EER | TAR at 1e-2 | at 1e-3 | D_sys: mean to highest (chance) | " + " | ".join(heads) + " |"
+        ]
+        lines += ["|---" * (5 + len(heads)) + "|", *(row_of(row, judge.name) for row in rows), ""]
+    (out / "table.md").write_text("\n".join(lines))
+    print("\n".join(lines), flush=True)
+    trade_off(out / "trade_off.png", rows, judge=judges[0].name, fmr=FMRS[0])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--checkpoint", type=Path, required=True, help="the attacked network")
+    parser.add_argument("--judge", type=Path, action="append", required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--defence", action="append", help=f"default: {' '.join(TABLE)}; may be repeated")
+    parser.add_argument("--targets", type=int, default=HELD_OUT, help="how many of the last 60 identities are attacked")
+    parser.add_argument("--own", type=int, default=10_000, help="how many faces of the prior the attacker learns from")
+    parser.add_argument("--share", type=float, default=0.6, help="of what the face basis can draw, in the match")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+
+    torch.set_flush_denormal(True)
+    out: Path = options.out
+    out.mkdir(parents=True, exist_ok=True)
+    folders = sorted(folder for folder in options.data.iterdir() if folder.is_dir())
+    targets, references = folders[-HELD_OUT:], folders[:-HELD_OUT]
+    attacked, prior = Recognizer.load(options.checkpoint), default_face_prior()
+    calibration = calibration_for(attacked, prior, say=print)
+    embedded = [attacked.embed(pictures(folder, PICTURES)) for folder in targets]
+    embeddings = torch.cat(embedded)
+    labels = torch.cat([torch.full((len(rows),), number) for number, rows in enumerate(embedded)])
+    enrolled = torch.stack([rows[0] for rows in embedded[: options.targets]])
+    own = kept(
+        out / f"own-{attacked.digest[:12]}-{options.own}.npy", lambda: embeddings_of_prior(attacked, prior, options.own)
+    )
+    judges = [judge_of(path, targets[: options.targets], references, out) for path in options.judge]
+    attacker = Attacker(attacked, prior, calibration, own, enrolled, out, options.seed, options.share)
+    for count in [*range(CHUNK, options.targets, CHUNK), options.targets]:
+
+        def attack(defence: Defence, known: bool, count: int = count) -> list[Left]:
+            images = attacker.reconstructions(defence, known, count)
+            return [left for judge in judges for left in judge.left(images)]
+
+        write(sweep(options.defence or TABLE, embeddings, labels, own, attack), judges, count, out)
+
+
+if __name__ == "__main__":
+    main()

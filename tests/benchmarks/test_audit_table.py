@@ -1,0 +1,107 @@
+import json
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from arcinvert.audit import open_store
+from arcinvert.errors import InputError
+from arcinvert.recognizer import Recognizer
+from arcinvert.training.data.faces import load_faces
+
+SCRIPTS = Path(__file__).resolve().parents[2] / "benchmarks"
+
+
+def test_the_store_holds_what_the_photos_show(
+    script: ModuleType, tiny_faces: Path, tiny_recognizer: Recognizer, tmp_path: Path
+) -> None:
+    store, photos = script.enrol(tiny_faces, ["id1", "id4"], tiny_recognizer, tmp_path)
+    opened = open_store(str(store))
+    block = opened.take(np.arange(opened.count))
+    assert opened.count == 4
+    assert list(block.identities) == ["id1", "id1", "id4", "id4"]
+    shown = sorted(str(path.relative_to(photos)) for path in photos.rglob("*.png"))
+    assert shown == ["id1/0.png", "id1/1.png", "id4/0.png", "id4/1.png"]
+    alone = tiny_recognizer.embed(load_faces(photos, ["id4"]).images[1:].permute(0, 3, 1, 2)).numpy()
+    np.testing.assert_allclose(block.templates[3], alone[0], atol=1e-5)
+
+
+def test_people_that_cannot_be_enrolled(
+    script: ModuleType, tiny_faces: Path, tiny_recognizer: Recognizer, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="lacks 1 of 2 identities, among them 'id9'"):
+        script.enrol(tiny_faces, ["id1", "id9"], tiny_recognizer, tmp_path)
+    (tmp_path / "data/one").mkdir(parents=True)
+    (tmp_path / "data/one/0.png").write_bytes((tiny_faces / "id0/0.png").read_bytes())
+    with pytest.raises(InputError, match="expected 2 pictures of each of 1 identities"):
+        script.enrol(tmp_path / "data", ["one"], tiny_recognizer, tmp_path)
+
+
+def rate(what: str, fmr: float, accepted: int | None, cosine: float | None) -> dict[str, Any]:
+    ends = dict.fromkeys(("sar", "low", "high")) if accepted is None else {"sar": accepted / 4, "low": 0.1, "high": 0.9}
+    return {"what": what, "fmr": fmr, "accepted": accepted, "tried": 4, "cosine": cosine, **ends}
+
+
+def a_report() -> SimpleNamespace:
+    thresholds = [
+        {"fmr": 0.01, "threshold": 0.4567, "impostor_pairs": 1234},
+        {"fmr": 0.001, "threshold": None, "impostor_pairs": 1234},
+    ]
+    rows = [rate("type I", 0.01, 3, 0.5), rate("type I", 0.001, None, 0.5)]
+    rows += [rate("control: mean face", 0.01, 0, None), rate("control: mean face", 0.001, None, None)]
+    return SimpleNamespace(
+        judges=[
+            {"name": "v3", "attacked": False, "thresholds": thresholds, "rows": rows},
+            {"name": "y1", "attacked": True, "thresholds": thresholds, "rows": rows},
+        ],
+        attacked={"attempts": 4, "cosine": 0.9},
+        reidentification={"accepted": 4, "tried": 4, "gallery": 8},
+        mismatch={"suspected": False},
+        verdict={"word": "leaks"},
+    )
+
+
+def test_the_table_has_the_judges_that_were_not_attacked(script: ModuleType) -> None:
+    report = a_report()
+    assert script.table(report).splitlines() == [
+        "| 4 targets, by v3 | accepted at FMR 0.01 (cosine 0.457) | accepted at FMR 0.001 | mean cosine |",
+        "|---|---|---|---|",
+        "| type I | 3, 0.75 (0.10 to 0.90) | null of 4 | 0.500 |",
+        "| control: mean face | 0, 0.00 (0.10 to 0.90) | null of 4 | - |",
+        "",
+        "Own cosine 0.900; 4 of 4 find their own person first among the 8 templates. 1,234 impostor pairs fix the "
+        "thresholds. A mismatch of store and network is not suspected. The verdict: leaks.",
+    ]
+
+
+def test_the_command_keeps_no_place_of_this_machine(
+    script: ModuleType, tiny_faces: Path, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = Recognizer.load
+    there = SimpleNamespace(header={"data": {"held_out": ["id3", "id4", "id5"]}})
+    monkeypatch.setattr(Recognizer, "load", lambda path=None: there if path is None else load(path))
+    asked: dict[str, Any] = {}
+
+    def audit(store: Any, recognizer: Recognizer, **settings: Any) -> SimpleNamespace:
+        asked.update(settings, count=store.count)
+        folder = str(settings["config"].photos)
+        kept = {"store": {"name": store.name}, "settings": {"photos": folder}, "photos": {"folder": folder}}
+        return SimpleNamespace(**vars(a_report()), to_json=lambda: kept)
+
+    monkeypatch.setattr(script, "audit", audit)
+    command = ["audit_table.py", "--data", str(tiny_faces), "--checkpoint", str(tiny_checkpoint)]
+    monkeypatch.setattr(
+        sys, "argv", [*command, "--judge", str(tiny_checkpoint), "-o", f"{tmp_path}/out", "--identities", "2"]
+    )
+    script.main()
+    assert asked["count"] == 4
+    assert asked["config"].sample == 2
+    assert asked["out"] == tmp_path / "out/report"
+    assert list(asked["judges"]) == ["tiny (2)"]
+    text = (tmp_path / "out/table.json").read_text()
+    assert json.loads(text)["store"] == {"name": "store.npz"}
+    assert str(tmp_path) not in text
+    assert (tmp_path / "out/table.md").read_text() == script.table(a_report())

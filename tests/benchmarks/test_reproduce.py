@@ -1,0 +1,245 @@
+"""The command behind all figures: its words, its tables, and the documents that carry them."""
+
+import importlib
+import json
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+Call = Callable[..., tuple[int | str | None, Path]]
+NAMES = ("reproduce", "reproduce_jobs", "summary_table")
+PLACES = dict.fromkeys(("data", "y1", "v3", "attacked", "work", "json", "losses"), "/there")
+STUB = """
+import sys
+from pathlib import Path
+name, out, printed = sys.argv[1], Path(sys.argv[2]), sys.argv[3] == "printed"
+here = Path(__file__).parent
+(here / f"{name}.ran").open("a").write("x")
+if (here / f"{name}.broken").exists():
+    sys.exit(7)
+if "--empty" in sys.argv:
+    sys.exit()
+(out / "table.json").write_text('{"of": "%s"}' % name)
+if printed:
+    print("| printed |")
+else:
+    (out / "table.md").write_text("| left |")
+"""
+
+
+@pytest.fixture
+def reproduce(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """The script as a module."""
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    yield importlib.import_module("reproduce")
+    for name in NAMES:
+        sys.modules.pop(name)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@pytest.fixture
+def call(reproduce: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
+    """Run it over two stubs in a repository of one document; exit code and the repository."""
+    root = tmp_path / "repository"
+    root.mkdir()
+    (root / "README.md").write_text("a\n<!-- results/one.md -->\nold\n<!-- end -->\nb\n")
+    stub = tmp_path / "stub.py"
+    stub.write_text(STUB)
+    (tmp_path / "faces/anna").mkdir(parents=True)
+    (tmp_path / "faces/anna/0.png").write_bytes(b"")
+    job = reproduce.Job
+    jobs = {"one": job(f"{stub} one {{work}} printed"), "two": job(f"{stub} two {{work}} left", "--n 1", printed=False)}
+    reproduce.JOBS, reproduce.ROOT, reproduce.DOCUMENTS = jobs, root, ("README.md",)
+
+    def run(*options: str) -> tuple[int | str | None, Path]:
+        given = [] if "--tables" in options else ["--data", f"{tmp_path}/faces", "--models", str(tmp_path)]
+        monkeypatch.setattr(sys, "argv", ["reproduce.py", *given, "--work", f"{tmp_path}/work", *options])
+        try:
+            reproduce.main()
+        except SystemExit as done:
+            return done.code, root
+        return 0, root
+
+    return run
+
+
+def test_every_job_names_a_script_and_options_that_it_has(reproduce: ModuleType) -> None:
+    for quick in (False, True):
+        for name, job in reproduce.JOBS.items():
+            words = reproduce.words_of(job, PLACES, quick=quick)
+            known = re.findall(r'"(--[a-z-]+|-o)"', (ROOT / words[1]).read_text())
+            asked = [word for word in words[2:] if word.startswith("-")]
+            assert asked, name
+            assert set(asked) <= set(known), name
+            repeated = {"--judge", "--preset", "--checkpoint"}
+            assert all(asked.count(option) == 1 for option in set(asked) - repeated), name
+            assert not quick or job.quick, name
+
+
+def test_a_quick_value_takes_the_place_of_the_other(reproduce: ModuleType) -> None:
+    job = reproduce.Job("scripts/x.py --targets 40 --ablate", "--targets 4 --steps 3")
+    assert reproduce.words_of(job, {}, quick=True)[1:] == ["scripts/x.py", "--ablate", "--targets", "4", "--steps", "3"]
+    assert reproduce.words_of(job, {}, quick=False)[1:] == ["scripts/x.py", "--targets", "40", "--ablate"]
+
+
+def test_tables_go_into_their_blocks_alone(reproduce: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "a-b.md").write_text("| new |\n")
+    text = "x\n<!-- results/a-b.md -->\n| old |\n<!-- end -->\ny\n<!-- results/c.md -->\n| kept |\n<!-- end -->\n"
+    assert reproduce.fill(text, tmp_path) == text.replace("old", "new")
+
+
+def test_a_whole_run_keeps_figures_tables_and_commands(
+    call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, root = call()
+    assert code == 0
+    assert (root / "README.md").read_text() == "a\n<!-- results/one.md -->\n| printed |\n<!-- end -->\nb\n"
+    assert (root / "benchmarks/results/two.md").read_text() == "| left |\n"
+    assert json.loads((root / "benchmarks/results/two.json").read_text()) == {"of": "two"}
+    runs = json.loads((root / "benchmarks/results/runs.json").read_text())
+    assert list(runs) == ["one", "two"]
+    assert runs["two"]["command"].endswith("stub.py two {work} left")  # no place of this machine, no quick option
+    assert re.search(r"\| two \| done \| \d+ \| \d+ \|", capsys.readouterr().out)
+    assert call()[0] == 0
+    assert (tmp_path / "one.ran").read_text() == "x"  # what is there is not measured again
+    (root / "benchmarks/results/one.md").unlink()
+    assert call("--only", "two")[0] == 0
+    assert (tmp_path / "one.ran").read_text() == "x"
+    assert call()[0] == 0
+    assert (tmp_path / "one.ran").read_text() == "xx"
+
+
+def test_a_job_that_fails_is_named_and_the_others_still_run(
+    call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "one.broken").touch()
+    code, root = call()
+    assert code == 1
+    said = capsys.readouterr()
+    assert said.err == f"one ended with 7: python {tmp_path}/stub.py one {tmp_path}/work/runs/one printed\n"
+    assert "| one | failed |" in said.out
+    assert (root / "README.md").read_text().splitlines()[2] == "old"
+    assert sorted(path.name for path in (root / "benchmarks/results").iterdir()) == ["runs.json", "two.json", "two.md"]
+    (tmp_path / "one.broken").unlink()
+    assert call()[0] == 0
+    assert (tmp_path / "two.ran").read_text() == "x"
+    assert (root / "benchmarks/results/one.md").exists()
+
+
+def test_a_job_without_figures_has_failed(
+    reproduce: ModuleType, call: Call, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call()[0] == 0
+    for name in ("one", "two"):  # nor are those of the run before taken for its own
+        job = reproduce.JOBS[name]
+        reproduce.JOBS[name] = reproduce.Job(f"{job.command} --empty", printed=job.printed)
+        table = call("--tables")[1] / f"benchmarks/results/{name}.md"
+        table.unlink()
+        capsys.readouterr()
+        assert call("--only", name)[0] == 1
+        assert re.search(rf"^{name} left no .*table\.json$", capsys.readouterr().err)
+        assert not table.exists()
+
+
+def test_a_run_that_was_interrupted_goes_on(
+    reproduce: ModuleType, call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = reproduce.run
+
+    def run(name: str, words: list[str]) -> str:
+        if name == "two":
+            os.kill(os.getpid(), signal.SIGTERM)
+        return str(real(name, words))
+
+    reproduce.run = run
+    code, root = call()
+    assert code == 130
+    assert capsys.readouterr().err == "interrupted; the same command goes on\n"
+    assert [path.name for path in (root / "benchmarks/results").glob("*.md")] == ["one.md"]
+    reproduce.run = real
+    assert call()[0] == 0
+    assert (tmp_path / "one.ran").read_text() == (tmp_path / "two.ran").read_text() == "x"
+
+
+def test_a_quick_run_touches_neither_results_nor_documents(call: Call, tmp_path: Path) -> None:
+    code, root = call("--quick")
+    assert code == 0
+    assert [path.name for path in root.iterdir()] == ["README.md"]
+    assert "old" in (root / "README.md").read_text()
+    found = tmp_path / "work/quick/results"
+    assert (found / "one.md").read_text() == "| printed |\n"
+    assert json.loads((found / "runs.json").read_text())["two"]["command"].endswith(" --n 1")
+    assert (tmp_path / "work/quick/faces/anna/0.png").is_symlink()
+
+
+def test_the_attacked_network_is_calibrated_once(reproduce: ModuleType, call: Call, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        reproduce.JOBS[name] = reproduce.Job(f"{reproduce.JOBS[name].command} {{attacked}}", printed=name == "one")
+    asked = []
+    real = reproduce.run
+
+    def run(name: str, words: list[str]) -> str:
+        asked.append(name)
+        if "calibrate" not in words:
+            return str(real(name, words))
+        assert words[1:6] == ["-m", "arcinvert", "calibrate", "--checkpoint", f"{tmp_path}/{reproduce.NETWORKS['y1']}"]
+        Path(words[-1]).touch()
+        return ""
+
+    reproduce.run = run
+    assert call()[0] == 0
+    assert asked == ["one, calibration", "one", "two"]
+
+
+def test_a_few_identities_are_the_last_ones(reproduce: ModuleType, tmp_path: Path) -> None:
+    reproduce.QUICK_IDENTITIES = 2
+    for name in ("a", "b", "c"):
+        (tmp_path / "faces" / name).mkdir(parents=True)
+        (tmp_path / "faces" / name / "0.png").write_text(name)
+    for _ in range(2):  # the second time they are there
+        found = reproduce.few(tmp_path / "faces", tmp_path / "few")
+    assert sorted(path.name for path in found.iterdir()) == ["b", "c"]
+    assert (found / "c/0.png").read_text() == "c"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ([], "expected --data and --models"),
+        (["--data", "."], "expected --data and --models"),
+        (["--data", "nowhere", "--models", "."], "expected a folder, got 'nowhere'"),
+        (["--only", "other"], "invalid choice: 'other'"),
+    ],
+)
+def test_options_that_do_not_fit(
+    reproduce: ModuleType,
+    options: list[str],
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["reproduce.py", *options])
+    with pytest.raises(SystemExit) as done:
+        reproduce.main()
+    assert done.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+def test_the_documents_carry_the_tables_that_were_measured(reproduce: ModuleType) -> None:
+    results, blocks = ROOT / "benchmarks/results", set()
+    for document in reproduce.DOCUMENTS:
+        text = (ROOT / document).read_text()
+        assert reproduce.fill(text, results) == text, document
+        blocks |= {match[2] for match in reproduce.BLOCK.finditer(text)}
+    for name, table in reproduce.tables(results).items():
+        assert name not in blocks or (results / f"{name}.md").read_text() == table.strip() + "\n", name
+    made = set(importlib.import_module("summary_table").TABLES)
+    assert blocks <= set(reproduce.JOBS) | made
+    assert {path.stem for path in results.glob("*.md")} <= blocks

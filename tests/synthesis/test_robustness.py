@@ -1,0 +1,102 @@
+"""Whether a reconstruction holds."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from arcinvert.faces.alignment import TEMPLATE, Face
+from arcinvert.recognizer import Recognizer
+from arcinvert.synthesis.robustness import BORDER, crop_detector, holds
+
+
+@pytest.fixture(scope="module")
+def images(faces_dir: Path) -> Tensor:
+    paths = [faces_dir / f"{number:05d}" / "00.jpg" for number in range(4)]
+    return torch.stack([torch.from_numpy(np.array(Image.open(path).convert("RGB"))) for path in paths])
+
+
+@pytest.fixture(scope="module")
+def noise() -> Tensor:
+    return torch.randint(0, 256, (3, 112, 112, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+class Finds:
+    """Finds the template where the crop was put, moved by so many pixels; or nothing."""
+
+    def __init__(self, *moves: tuple[float, float] | None) -> None:
+        self.moves = list(moves)
+        self.seen: list[np.ndarray] = []
+
+    def detect(self, image: np.ndarray) -> list[Face]:
+        self.seen.append(image)
+        move = self.moves[len(self.seen) - 1]
+        return [] if move is None else [Face(0.9, (0, 0, 9, 9), TEMPLATE + BORDER + move)]
+
+
+def test_each_cosine_by_hand(tiny_recognizer: Recognizer, noise: Tensor) -> None:
+    target = tiny_recognizer.embed(noise.permute(0, 3, 1, 2)).roll(1, 0)
+
+    def cosine(row: int, image: np.ndarray) -> float:
+        return float((tiny_recognizer.embed(torch.from_numpy(image.copy()).permute(2, 0, 1)[None]) * target[row]).sum())
+
+    found = holds(tiny_recognizer, noise, target, None)
+    for row, image in enumerate(noise.numpy()):
+        padded = np.pad(image, ((2, 2), (2, 2), (0, 0)), mode="edge")
+        moved = [padded[2 + dy : 114 + dy, 2 + dx : 114 + dx] for dy, dx in ((0, 2), (0, -2), (2, 0), (-2, 0))]
+        file = io.BytesIO()
+        Image.fromarray(image).save(file, format="JPEG", quality=75)
+        assert found[row] == pytest.approx(
+            {
+                "eight_bit": cosine(row, image),
+                "jpeg_75": cosine(row, np.array(Image.open(file))),
+                "shift_2": min(cosine(row, view) for view in moved),
+                "flip": cosine(row, image[:, ::-1]),
+                "realigned": None,
+                "yaw": None,
+                "pitch": None,
+                "face_found": None,
+            },
+            abs=1e-4,
+        )
+
+
+def test_a_face_found_in_its_place_is_the_same_picture_again(tiny_recognizer: Recognizer, noise: Tensor) -> None:
+    target = tiny_recognizer.embed(noise.permute(0, 3, 1, 2))
+    detector = Finds((0, 0), None, (6, 0))
+    rows: list[dict[str, Any]] = holds(tiny_recognizer, noise, target, detector)
+    assert [row["face_found"] for row in rows] == [True, False, True]
+    assert rows[0]["realigned"] == pytest.approx(1, abs=1e-4)
+    assert [rows[1][name] for name in ("realigned", "yaw", "pitch")] == [None] * 3
+    assert rows[2]["realigned"] < 0.999
+    assert abs(rows[0]["yaw"]) < 0.03
+    assert 0.4 < rows[0]["pitch"] < 0.6
+    assert detector.seen[0].shape == (112 + 2 * BORDER, 112 + 2 * BORDER, 3)
+    assert np.array_equal(detector.seen[0][BORDER:-BORDER, BORDER:-BORDER], noise[0].numpy())
+    assert (detector.seen[0][:BORDER, BORDER:-BORDER] == noise[0, :1].numpy()).all()
+
+
+def test_points_without_a_shape_are_no_face(tiny_recognizer: Recognizer, noise: Tensor) -> None:
+    class OnePlace:
+        def detect(self, image: np.ndarray) -> list[Face]:
+            return [Face(0.9, (0, 0, 9, 9), np.full((5, 2), 50.0))]
+
+    (row,) = holds(tiny_recognizer, noise[:1], tiny_recognizer.embed(noise[:1].permute(0, 3, 1, 2)), OnePlace())
+    assert (row["face_found"], row["realigned"]) == (False, None)
+
+
+def test_real_faces_are_found_again_and_noise_is_not(images: Tensor, noise: Tensor) -> None:
+    recognizer = Recognizer.load()
+    both = torch.cat([images, images.flip(2), noise[:1]])
+    target = recognizer.embed(both.permute(0, 3, 1, 2))
+    rows: list[dict[str, Any]] = holds(recognizer, both, target, crop_detector())
+    assert [row["face_found"] for row in rows] == [True] * 8 + [False]
+    for row, mirrored in zip(rows[:4], rows[4:8], strict=True):
+        assert min(row[name] for name in ("jpeg_75", "shift_2", "flip", "realigned")) > 0.9
+        assert row["yaw"] == pytest.approx(-mirrored["yaw"], abs=0.08)
+        assert 0.3 < row["pitch"] < 0.9

@@ -37,7 +37,7 @@ else:
 @pytest.fixture
 def reproduce(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     """The script as a module."""
-    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     yield importlib.import_module("reproduce")
     for name in NAMES:
         sys.modules.pop(name)

@@ -11,7 +11,7 @@ from arcinvert.errors import CheckpointError
 from arcinvert.evaluation.metrics import auc, score_pairs
 from arcinvert.faceprior.prior import default_face_prior
 
-SHIPPED = Path(__file__).parents[1] / "arcinvert" / "data" / "auxiliary.safetensors"
+SHIPPED = Path(__file__).parents[2] / "arcinvert" / "data" / "auxiliary.safetensors"
 
 
 def test_it_is_a_recognizer() -> None:

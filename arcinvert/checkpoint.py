@@ -1,7 +1,7 @@
 """The only reader and writer of our weights: safetensors with a JSON header.
 
 The tensors of the network are named ``network.*``, those of a calibration ``calibration.*``,
-class centres, where they are kept, ``head.centres``. The header says what the network is and how
+class centers, where they are kept, ``head.centers``. The header says what the network is and how
 an image is put before it. A network's weights may be kept in 8 bits or fewer: then ``network.NAME``
 is int8, and ``unit.NAME`` says for each output channel what 1 is worth.
 """
@@ -24,7 +24,7 @@ from torch import Tensor
 from arcinvert.errors import CheckpointError, EnvironmentProblem
 
 HEADER_KEY = "arcinvert"
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -145,8 +145,12 @@ def load_checkpoint(path: Path) -> Checkpoint:
         header = json.loads(metadata[HEADER_KEY])
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"the header of {str(path)!r} is not JSON: {error}") from None
-    if not isinstance(header, dict) or header.get("format") != FORMAT:
-        raise CheckpointError(f"{str(path)!r} has header format {_format_of(header)!r}, this version reads {FORMAT}")
+    if not isinstance(header, dict) or header.get("format") not in (1, FORMAT):
+        raise CheckpointError(
+            f"{str(path)!r} has header format {_format_of(header)!r}, this version reads 1 to {FORMAT}"
+        )
+    if header["format"] == 1:
+        header, tensors = _from_format_1(header, tensors)
     return Checkpoint(header, tensors, file_digest(path))
 
 
@@ -173,6 +177,18 @@ def file_digest(path: Path) -> str:
     """SHA-256 of a file, hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _from_format_1(header: dict[str, Any], tensors: dict[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Names of format 1, whose spelling was British, as format 2 has them."""
+
+    def renamed(value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {{"colour": "color", "licence": "license"}.get(key, key): renamed(v) for key, v in value.items()}
+
+    centers = {"head.centers": tensors["head.centres"]} if "head.centres" in tensors else {}
+    return renamed(header), {key: v for key, v in tensors.items() if key != "head.centres"} | centers
 
 
 def _format_of(header: object) -> object:

@@ -56,7 +56,7 @@ class Embeddings:
         if np.allclose(self.norms, 1, atol=1e-2):
             return None
         low, high = self.norms.min(), self.norms.max()
-        return f"{len(self.norms)} embeddings had norms {low:.3g} to {high:.3g}; they were normalised"
+        return f"{len(self.norms)} embeddings had norms {low:.3g} to {high:.3g}; they were normalized"
 
 
 def read_embeddings(source: str, *, size: int, key: str | None = None, model: str = "the recognizer") -> Embeddings:
@@ -84,7 +84,7 @@ def read_embeddings(source: str, *, size: int, key: str | None = None, model: st
 
 
 def check_embeddings(array: NDArray[np.generic], size: int, model: str = "the recognizer") -> Embeddings:
-    """Squeeze, cast and normalise an array of embeddings.
+    """Squeeze, cast and normalize an array of embeddings.
 
     Args:
         array: (D,), (1, D), (N, D) or (N, 1, D); floating or integer, of any byte order.
@@ -123,8 +123,8 @@ def check_embeddings(array: NDArray[np.generic], size: int, model: str = "the re
     return Embeddings((scaled / lengths[:, None]).astype(np.float32), norms)
 
 
-def class_centres(checkpoint: Path, identities: Sequence[int] | None = None) -> Embeddings:
-    """The centres of classes that a checkpoint's network was trained on, as targets.
+def class_centers(checkpoint: Path, identities: Sequence[int] | None = None) -> Embeddings:
+    """The centers of classes that a checkpoint's network was trained on, as targets.
 
     Args:
         checkpoint: one that keeps its head (``keep_head`` in training).
@@ -133,16 +133,16 @@ def class_centres(checkpoint: Path, identities: Sequence[int] | None = None) -> 
     Raises:
         InputError: it does not keep them, has several for each class, or has fewer classes.
     """
-    centres = open_checkpoint(checkpoint).section("head").get("centres")
-    if centres is None:
-        raise InputError(f"{str(checkpoint)!r} does not keep its class centres; train with keep_head = true")
-    if centres.ndim != 2:
-        raise InputError(f"{str(checkpoint)!r} keeps {centres.shape[1]} sub-centers for each class, expected one")
-    identities = range(len(centres)) if identities is None else identities
-    unknown = [number for number in identities if not 0 <= number < len(centres)]
+    centers = open_checkpoint(checkpoint).section("head").get("centers")
+    if centers is None:
+        raise InputError(f"{str(checkpoint)!r} does not keep its class centers; train with keep_head = true")
+    if centers.ndim != 2:
+        raise InputError(f"{str(checkpoint)!r} keeps {centers.shape[1]} sub-centers for each class, expected one")
+    identities = range(len(centers)) if identities is None else identities
+    unknown = [number for number in identities if not 0 <= number < len(centers)]
     if unknown or not identities:
-        raise InputError(f"expected identities from 0 to {len(centres) - 1}, got {unknown[:5]}")
-    return check_embeddings(centres[list(identities)].float().numpy(), centres.shape[1])
+        raise InputError(f"expected identities from 0 to {len(centers) - 1}, got {unknown[:5]}")
+    return check_embeddings(centers[list(identities)].float().numpy(), centers.shape[1])
 
 
 def _from_stream(file: BinaryIO, size: int, name: str, key: str | None) -> NDArray[np.generic]:

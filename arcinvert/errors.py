@@ -6,7 +6,7 @@ The tree, with the exit code the command line ends with::
     ├── UsageError            2   an option that does not fit, or two that exclude each other
     ├── InputError            3   a file or array is refused; nothing was written
     │   ├── CheckpointError   3   not a checkpoint of ours, damaged, or of the wrong shape
-    │   └── DivergedError     3   an optimisation left the finite numbers
+    │   └── DivergedError     3   an optimization left the finite numbers
     └── EnvironmentProblem    5   disk, rights, a missing package or weight file
 
 A message is one line: what was expected, and what was found. Anything else that
@@ -37,7 +37,7 @@ class CheckpointError(InputError):
 
 
 class DivergedError(InputError):
-    """An optimisation left the finite numbers: no image of any target, or no loss."""
+    """An optimization left the finite numbers: no image of any target, or no loss."""
 
 
 class EnvironmentProblem(ArcInvertError):  # noqa: N818

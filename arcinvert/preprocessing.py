@@ -16,13 +16,13 @@ class Preprocessing:
 
     Attributes:
         mean, std: of the network's channel order, in units of [0, 1].
-        colour: ``RGB`` or ``BGR``.
+        color: ``RGB`` or ``BGR``.
         size: height and width.
     """
 
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
-    colour: str = "RGB"
+    color: str = "RGB"
     size: tuple[int, int] = (112, 112)
 
     @classmethod
@@ -35,7 +35,7 @@ class Preprocessing:
         try:
             mean, std = (tuple(float(x) for x in header[name]) for name in ("mean", "std"))
             size = tuple(int(x) for x in header["size"])
-            colour = header["colour"]
+            color = header["color"]
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"the checkpoint's preprocessing is incomplete: {error!r}") from None
         if (
@@ -44,16 +44,16 @@ class Preprocessing:
             or len(std) != 3
             or len(size) != 2
             or min(std) <= 0
-            or colour not in ("RGB", "BGR")
+            or color not in ("RGB", "BGR")
         ):
             raise CheckpointError(f"the checkpoint's preprocessing does not fit: {dict(header)}")
-        return cls(mean, std, colour, size)
+        return cls(mean, std, color, size)
 
     def __call__(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) RGB in [0, 1] -> what the network expects."""
         if images.ndim != 4 or images.shape[1:] != (3, *self.size):
             raise InputError(f"expected images (B, 3, {self.size[0]}, {self.size[1]}), got {tuple(images.shape)}")
-        if self.colour == "BGR":
+        if self.color == "BGR":
             images = images.flip(1)
         if len({*self.mean, *self.std}) == 1 or (len(set(self.mean)), len(set(self.std))) == (1, 1):
             return (images - self.mean[0]) / self.std[0]

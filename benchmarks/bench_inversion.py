@@ -1,4 +1,4 @@
-"""How well does an inversion hold before networks that were never optimised against?
+"""How well does an inversion hold before networks that were never optimized against?
 
     python benchmarks/bench_inversion.py --data FACES --judge JUDGE.onnx [--ablate] [--json OUT.json] [--sheet OUT.png]
 

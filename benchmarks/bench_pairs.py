@@ -2,7 +2,7 @@
 
     python benchmarks/bench_pairs.py [--rows 100000] [--size 512] [--per-identity 10] [--fmr 1e-6] [--whole]
 
-Synthetic embeddings: a random centre an identity and noise around it, unit norm. The *bare* rate is the
+Synthetic embeddings: a random center an identity and noise around it, unit norm. The *bare* rate is the
 best that ``torch.mm`` reaches in float32 among several shapes with the same inner size, and among square
 matrices, measured before and after in the same process. *All pairs* counts one product of D multiplications
 and D additions for each of the N (N - 1) / 2 pairs, and all else as overhead. The *naive* row is the list of
@@ -114,7 +114,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--per-identity", type=int, default=10)
-    parser.add_argument("--noise", type=float, default=1.7, help="of a sample, in units of the centres' spread")
+    parser.add_argument("--noise", type=float, default=1.7, help="of a sample, in units of the centers' spread")
     parser.add_argument("--fmr", type=float, default=1e-6)
     parser.add_argument("--whole", action="store_true", help="also AUC, EER and the histograms")
     parser.add_argument("--naive-memory", type=float, default=4.0, help="GB for the list of scores")

@@ -1,4 +1,4 @@
-"""What does one optimisation step cost beyond the network's own forward and backward pass?
+"""What does one optimization step cost beyond the network's own forward and backward pass?
 
     python benchmarks/bench_step.py [--checkpoint FILE] [--batch 4] [--preset fast] [--against 16] [--json OUT.json]
 

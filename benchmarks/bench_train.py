@@ -54,33 +54,33 @@ def bare_loop(run: Run) -> Callable[[], None]:
     network = build_backbone(run.config.backbone, **run.config.backbone_settings()).train()
     network.to(memory_format=run.layout)  # type: ignore[call-overload]
     images, _ = run.data.at(0)
-    optimiser = torch.optim.SGD([p for p in network.parameters() if p.requires_grad], **SGD)
+    optimizer = torch.optim.SGD([p for p in network.parameters() if p.requires_grad], **SGD)
 
     def step() -> None:
-        optimiser.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=True)
         network(images).square().mean().backward()
-        optimiser.step()
+        optimizer.step()
 
     return step
 
 
 def plain_loop(run: Run) -> Callable[[], None]:
     network = build_backbone(run.config.backbone, **run.config.backbone_settings()).train()
-    centres = nn.Parameter(0.01 * torch.randn(len(run.faces.identities), run.config.embedding_size))
-    optimiser = torch.optim.SGD([*network.parameters(), centres], **SGD)
+    centers = nn.Parameter(0.01 * torch.randn(len(run.faces.identities), run.config.embedding_size))
+    optimizer = torch.optim.SGD([*network.parameters(), centers], **SGD)
 
     def step() -> None:
         rows = torch.randint(len(run.faces), (run.config.batch_size,))
         images = run.faces.images[rows].permute(0, 3, 1, 2).contiguous().float().div(127.5).sub(1)
         images = torch.where(torch.rand(len(rows), 1, 1, 1) < 0.5, images.flip(3), images)
         labels = run.faces.labels[rows]
-        cosine = nn.functional.normalize(network(images)) @ nn.functional.normalize(centres).T
+        cosine = nn.functional.normalize(network(images)) @ nn.functional.normalize(centers).T
         own = torch.arange(len(rows)), labels
         angle = torch.acos(cosine[own].clamp(-1 + 1e-7, 1 - 1e-7))
         loss = nn.functional.cross_entropy(64 * cosine.index_put(own, torch.cos(angle + 0.5)), labels)
-        optimiser.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        optimiser.step()
+        optimizer.step()
 
     return step
 
@@ -122,7 +122,7 @@ def bench_step(options: argparse.Namespace) -> dict[str, Any]:
 def head_steps(ranks: Ranks, classes: int, sampling: float, steps: int) -> dict[str, float]:
     torch.manual_seed(0)
     head = MarginHead(SIZE, classes, margin=MARGINS["arcface"], sampling=sampling, ranks=ranks)
-    velocity = torch.zeros_like(head.centres)
+    velocity = torch.zeros_like(head.centers)
     share = ranks.share(BATCH)
     seconds, work = [], []
     for number in range(steps + 1):
@@ -131,7 +131,7 @@ def head_steps(ranks: Ranks, classes: int, sampling: float, steps: int) -> dict[
         ranks.wait()
         started, busy = time.perf_counter(), time.process_time()
         torch.autograd.backward(head(features, labels, torch.Generator().manual_seed(number)).sum() / BATCH)
-        sgd_(head.centres, velocity, **SGD)
+        sgd_(head.centers, velocity, **SGD)
         head.zero_grad(set_to_none=True)
         ranks.wait()
         seconds.append(time.perf_counter() - started)

@@ -9,7 +9,7 @@ chance. Measured are
 
 - the cosine of each picture to the first one of the person, and between people, by each judge;
 - yaw and pitch by the detector's points, without unit, and the share of pictures in which it finds a face;
-- brightness, contrast (0 to 255), red over blue, and sharpness (mean difference of neighbouring pixels);
+- brightness, contrast (0 to 255), red over blue, and sharpness (mean difference of neighboring pixels);
 - Frechet and kernel distance (KID) in each judge's space, from made to given and from given to other given identities.
   Sets are small, so both Frechet distances are too large, by the same amount; KID has no such bias.
 
@@ -79,13 +79,13 @@ def measure(folder: Path, judges: dict[str, Recognizer], detector: Detector, mos
     if labels[-1] < 1:
         raise InputError(f"expected several identities in {str(folder)!r}, got one")
     images = np.stack([read_crop(path) for path in files[: len(labels)]])
-    colour = images.astype(np.float64)
-    grey = colour.mean(3)
+    color = images.astype(np.float64)
+    gray = color.mean(3)
     tone = {
-        "brightness": grey.mean((1, 2)),
-        "contrast": grey.std((1, 2)),
-        "red over blue": colour[..., 0].mean((1, 2)) - colour[..., 2].mean((1, 2)),
-        "sharpness": np.abs(np.diff(grey, axis=2)).mean((1, 2)),
+        "brightness": gray.mean((1, 2)),
+        "contrast": gray.std((1, 2)),
+        "red over blue": color[..., 0].mean((1, 2)) - color[..., 2].mean((1, 2)),
+        "sharpness": np.abs(np.diff(gray, axis=2)).mean((1, 2)),
     }
     pose = np.array([_pose(image, detector) for image in images])
     return Measured(images, labels, pose, tone, {name: embed_images(judge, images) for name, judge in judges.items()})
@@ -217,7 +217,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--given", type=Path, required=True, help="the faces to be like")
     parser.add_argument("--made", type=Path, required=True, help="the faces in question")
-    parser.add_argument("--judge", type=Path, action="append", required=True, help="a recogniser; may be repeated")
+    parser.add_argument("--judge", type=Path, action="append", required=True, help="a recognizer; may be repeated")
     parser.add_argument("--identities", type=int, default=100, help="read at most so many of each")
     parser.add_argument("--seed", type=int, default=0, help="of the random sets")
     parser.add_argument("--sheet", type=Path, help="a picture of both, .jpg")

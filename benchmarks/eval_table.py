@@ -117,7 +117,7 @@ def rows_of(recognizers: Mapping[str, Found]) -> list[tuple[str, Callable[[Found
         ),
         (f"MAP@{one['retrieval']['top']}", lambda f: shown([f["retrieval"]["map"]])),
         (
-            "intra-class angle; nearest other centre, mean and least (degrees)",
+            "intra-class angle; nearest other center, mean and least (degrees)",
             lambda f: shown([f["angles"][key] for key in ("intra", "inter", "inter_least")], 1),
         ),
     ]

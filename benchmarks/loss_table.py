@@ -47,7 +47,7 @@ NETWORK = "iresnet18-small"
 HELD_OUT = 60
 FMRS = (1e-2, 1e-3)
 FIGURES = ("AUC", "EER", "TAR@FMR=1e-2", "TAR@FMR=1e-3")
-AUGMENTATION = Augmentation(shift=0.03, scale=0.04, rotate=0.04, light=0.2, colour=0.1, grey=0.1, cutout=0.0)
+AUGMENTATION = Augmentation(shift=0.03, scale=0.04, rotate=0.04, light=0.2, color=0.1, gray=0.1, cutout=0.0)
 
 
 class Small(IResNet):

@@ -58,7 +58,7 @@ class Training:
 
 
 HARD = Augmentation(
-    shift=0.05, scale=0.08, light=0.35, colour=0.25, grey=0.4, cutout=0.3, surroundings=0.6, shade=0.3
+    shift=0.05, scale=0.08, light=0.35, color=0.25, gray=0.4, cutout=0.3, surroundings=0.6, shade=0.3
 )  # as the default checkpoint's, from the third epoch on
 POOR = replace(AUGMENTATION, low_resolution=0.2, blurred=0.2, jpeg=0.2)
 TABLES: Mapping[str, Mapping[str, Training]] = {

@@ -1,9 +1,9 @@
-"""What purification by sub-centres is worth, where every wrong label is known because it was put in on purpose.
+"""What purification by sub-centers is worth, where every wrong label is known because it was put in on purpose.
 
-    python benchmarks/purify_table.py --data FACES -o DIR [--share 0.4] [--epochs 10] [--only sub-centres]
+    python benchmarks/purify_table.py --data FACES -o DIR [--share 0.4] [--epochs 10] [--only sub-centers]
 
-A share of the training labels is permuted. A network with three sub-centres per class is trained on that and says which
-pictures to drop; then networks with one centre are trained on the noisy labels, on what was kept and on the true
+A share of the training labels is permuted. A network with three sub-centers per class is trained on that and says which
+pictures to drop; then networks with one center are trained on the noisy labels, on what was kept and on the true
 labels, for the same number of steps, and judged on the 60 identities held out, whose labels are true. Every step leaves
 a file in DIR and is not done again; ``--only`` does one training, so that several processes can share the work.
 
@@ -29,11 +29,11 @@ from arcinvert.training.data.faces import split_identities
 from arcinvert.training.data.pictures import Picture, Pictures
 from arcinvert.training.data.sources import convert_pictures, open_pictures
 from arcinvert.training.purify import purify, read_true_labels, report
-from arcinvert.training.subcentres import look_at, open_training, training_pictures
+from arcinvert.training.subcenters import look_at, open_training, training_pictures
 
-TRAININGS = ("sub-centres", "noisy", "clean", "true")
+TRAININGS = ("sub-centers", "noisy", "clean", "true")
 SETTINGS: Mapping[str, Any] = {"margin": (1.0, 0.2, 0.0), "scale": 24.0, "batch_size": 64, "lr": 0.1}
-SUBCENTRES = 3
+SUBCENTERS = 3
 RATES = ("wrong_found", "right_dropped")
 
 
@@ -63,13 +63,13 @@ def mislabel(data: Path, out: Path, share: float) -> None:
 
 
 def keep_clean(out: Path, angle: float | None) -> dict[str, Any]:
-    """Purify by the training with sub-centres; write ``out/clean.txt``."""
+    """Purify by the training with sub-centers; write ``out/clean.txt``."""
     if (out / "purified.json").is_file():
         done = dict(json.loads((out / "purified.json").read_text()))
         if angle is not None and angle != done["threshold_degrees"]:
             raise UsageError(f"{str(out)!r} was purified at another angle; take another folder")
         return done
-    stored = open_training(out / "sub-centres.safetensors.state")
+    stored = open_training(out / "sub-centers.safetensors.state")
     seen = look_at(stored, training_pictures(stored, open_pictures(out / "faces")))
     truth = read_true_labels(out / "truth.txt", seen.files)
     wrong = [file.split("/")[0] != name for file, name in zip(seen.files, truth, strict=True)]
@@ -86,8 +86,8 @@ def keep_clean(out: Path, angle: float | None) -> dict[str, Any]:
 def one(name: str, options: argparse.Namespace) -> dict[str, Any]:
     """One training and its figures."""
     out, faces = options.out, options.out / "faces"
-    if name == "sub-centres":
-        return run_once(faces, out / name, small_config(**SETTINGS, subcentres=SUBCENTRES, epochs=options.epochs))
+    if name == "sub-centers":
+        return run_once(faces, out / name, small_config(**SETTINGS, subcenters=SUBCENTERS, epochs=options.epochs))
     epochs, keep = options.retrain_epochs, None
     if name == "clean":
         said, keep = keep_clean(out, options.angle), read_clean_list(out / "clean.txt")
@@ -127,10 +127,10 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="DIR/<identity>/<picture>, aligned; the last 60 judge")
     parser.add_argument("-o", "--out", type=Path, required=True, help="folder of the runs and the table")
     parser.add_argument("--share", type=float, default=0.4, help="of the labels that are permuted")
-    parser.add_argument("--epochs", type=int, default=10, help="of the training with sub-centres")
+    parser.add_argument("--epochs", type=int, default=10, help="of the training with sub-centers")
     parser.add_argument("--retrain-epochs", type=int, default=8, help="of the others, over as many pictures as all")
     parser.add_argument("--angle", type=float, help="degrees; default: by the angles found")
-    parser.add_argument("--only", choices=TRAININGS, help="this training and no table; clean needs sub-centres")
+    parser.add_argument("--only", choices=TRAININGS, help="this training and no table; clean needs sub-centers")
     options = parser.parse_args()
     torch.set_flush_denormal(True)
     try:

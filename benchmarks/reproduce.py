@@ -31,7 +31,7 @@ from reproduce_jobs import CALIBRATION, JOBS, Job, words_of
 from summary_table import tables
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ("audit", "defences", "evaluation", "measured", "stores", "training")
+PAGES = ("audit", "defenses", "evaluation", "measured", "stores", "training")
 DOCUMENTS = ("README.md", "checkpoints/MODEL_CARD.md", *(f"docs/{name}.md" for name in PAGES))
 BLOCK = re.compile(r"(<!-- results/([\w-]+)\.md -->\n).*?(<!-- end -->)", re.DOTALL)
 NETWORKS = {"y1": "insightface-mobilefacenet-y1.onnx", "v3": "mobileface-v3.onnx"}

@@ -78,9 +78,9 @@ JOBS = {
         "--seeds 1 --epochs 1 --targets 2 --part 2/9",
         printed=False,
     ),
-    "defences": Job(
-        "benchmarks/defence_table.py --data {data} --checkpoint {attacked} --judge {v3} --out {work} --targets 40",
-        "--targets 1 --own 200 --defence int8",
+    "defenses": Job(
+        "benchmarks/defense_table.py --data {data} --checkpoint {attacked} --judge {v3} --out {work} --targets 40",
+        "--targets 1 --own 200 --defense int8",
         printed=False,
     ),
     "training": Job("benchmarks/bench_train.py --json {json}", "--width 0.125 --batch 8 --rounds 1 --classes 10000"),

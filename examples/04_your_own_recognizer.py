@@ -1,4 +1,4 @@
-"""Does your recogniser give its people away? Any ONNX, arcface_torch, CVLFace or MXNet file, attacked as it is.
+"""Does your recognizer give its people away? Any ONNX, arcface_torch, CVLFace or MXNet file, attacked as it is.
 
 python examples/04_your_own_recognizer.py --recognizer net.onnx --judge other.onnx --out own.png
 

@@ -41,7 +41,7 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     pyarrow.parquet.write_table(pyarrow.table(columns), options.out / "people.parquet")
 
-    # What somebody does who has taken the file, and has the recogniser. Strangers fix the thresholds of the judges.
+    # What somebody does who has taken the file, and has the recognizer. Strangers fix the thresholds of the judges.
     prior = default_face_prior()
     prior = replace(prior, codes=prior.codes[:300], labels=prior.labels[:300]) if options.quick else prior
     steps = 2 if options.quick else None

@@ -18,7 +18,7 @@ from arcinvert import TrainConfig, train
 from arcinvert.evaluation import plots
 from arcinvert.training.data.sources import open_pictures
 from arcinvert.training.purify import purify
-from arcinvert.training.subcentres import look_at, open_training, training_pictures
+from arcinvert.training.subcenters import look_at, open_training, training_pictures
 
 HELD_OUT = 20
 
@@ -55,9 +55,9 @@ def main() -> None:
         header = train(work / "faces", work / f"{name}.safetensors", config=config, keep=keep, force=True)
         print(f"{name}: {header['data']['images']} pictures, AUC {header['validation']['auc']:.3f}", flush=True)
 
-    trained("mislabelled", epochs)
-    trained("sub-centres", epochs, subcentres=3)
-    stored = open_training(work / "sub-centres.safetensors.state")
+    trained("mislabeled", epochs)
+    trained("sub-centers", epochs, subcenters=3)
+    stored = open_training(work / "sub-centers.safetensors.state")
     seen = look_at(stored, training_pictures(stored, open_pictures(work / "faces")))
     found = purify(seen.cosines, seen.labels, len(seen.identities), threshold=None)
     clean = [file for file, stays in zip(seen.files, found.kept, strict=True) if stays]
@@ -72,7 +72,7 @@ def main() -> None:
         axes = figure.add_subplot()
         axes.hist([found.angles[~bad], found.angles[bad]], 35, label=["right labels", "wrong labels"], stacked=True)
         axes.axvline(found.threshold, color="black", linestyle="--", label="dropped beyond")
-        axes.set(xlabel="angle to the dominant sub-centre, degrees", ylabel="pictures")
+        axes.set(xlabel="angle to the dominant sub-center, degrees", ylabel="pictures")
         axes.legend()
     print(options.out)
 

@@ -56,7 +56,7 @@ class Generator:
         return np.asarray(self.mean + TRUNCATION * (style - self.mean))
 
     def picture(self, style: np.ndarray, late: np.ndarray | None = None) -> np.ndarray:
-        """(512, 512, 3) uint8 RGB; ``late`` is the style of the last layers, which decide colour and light."""
+        """(512, 512, 3) uint8 RGB; ``late`` is the style of the last layers, which decide color and light."""
         late = style if late is None else late
         image = self.synthesis({"style": style[None], "late": late[None]})[0][0]
         pixels = (np.clip((image.transpose(1, 2, 0) + 1) / 2, 0, 1) * 255 + 0.5).astype(np.uint8)
@@ -102,19 +102,19 @@ def shoot(picture: np.ndarray, detector: Detector) -> Shot | None:
 
 
 def measure(points: np.ndarray, crop: np.ndarray) -> np.ndarray:
-    """(5,) the attributes, unstandardised, of (5, 2) points and the aligned crop."""
+    """(5,) the attributes, unstandardized, of (5, 2) points and the aligned crop."""
     left, right, nose, mouth_left, mouth_right = points
     across = right - left
     distance = float(np.linalg.norm(across))
     along, down = across / distance, np.array([-across[1], across[0]]) / distance
     middle, mouth = (left + right) / 2, (mouth_left + mouth_right) / 2
-    centre = (middle + mouth) / 2
-    yaw = float((nose - centre) @ along) / distance
+    center = (middle + mouth) / 2
+    yaw = float((nose - center) @ along) / distance
     pitch = float((nose - middle) @ down) / float((mouth - middle) @ down)
     smile = float(np.linalg.norm(mouth_right - mouth_left)) / distance
-    grey = crop[30:100, 20:92].mean(2)
-    side = float(grey[:, 36:].mean() - grey[:, :36].mean())
-    return np.array([yaw, pitch, smile, side, float(grey.mean())])
+    gray = crop[30:100, 20:92].mean(2)
+    side = float(gray[:, 36:].mean() - gray[:, :36].mean())
+    return np.array([yaw, pitch, smile, side, float(gray.mean())])
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +122,7 @@ class Directions:
     """How a style moves when an attribute moves by one standard deviation.
 
     Attributes:
-        weight: (512, 5), bias: (5,) of the regression style -> standardised attributes.
+        weight: (512, 5), bias: (5,) of the regression style -> standardized attributes.
         direction: (5, 512).
     """
 
@@ -163,17 +163,17 @@ def fit_directions(styles: np.ndarray, attributes: np.ndarray, ridge: float = 10
         raise InputError(f"expected at least 20 samples with a face to learn directions from, got {len(styles)}")
 
     def fit(rows: slice) -> tuple[np.ndarray, np.ndarray]:
-        x, y = styles[rows], standardised[rows]
-        centre = x.mean(0)
+        x, y = styles[rows], standardized[rows]
+        center = x.mean(0)
         scale = x.std(0).mean()
-        z = (x - centre) / scale
+        z = (x - center) / scale
         weight = np.linalg.solve(z.T @ z + ridge * np.eye(z.shape[1]), z.T @ (y - y.mean(0))) / scale
-        return weight, y.mean(0) - centre @ weight
+        return weight, y.mean(0) - center @ weight
 
-    standardised = _standard(_standard(attributes).clip(-FAR, FAR))  # beyond lie points that the detector got wrong
+    standardized = _standard(_standard(attributes).clip(-FAR, FAR))  # beyond lie points that the detector got wrong
     cut = len(styles) * 4 // 5
     weight, bias = fit(slice(0, cut))
     unseen = styles[cut:] @ weight + bias
-    quality = np.array([np.corrcoef(unseen[:, i], standardised[cut:, i])[0, 1] for i in range(len(ATTRIBUTES))])
+    quality = np.array([np.corrcoef(unseen[:, i], standardized[cut:, i])[0, 1] for i in range(len(ATTRIBUTES))])
     weight, bias = fit(slice(None))
     return Directions(weight, bias, (np.cov(styles.T) @ weight).T), quality

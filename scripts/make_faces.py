@@ -1,14 +1,14 @@
 """Make synthetic people: identities that do not exist, each in several aligned pictures.
 
     pip install '.[faces]'
-    python scripts/make_faces.py --out DIR --identities 100 --pictures 10 --judge RECOGNISER.onnx
+    python scripts/make_faces.py --out DIR --identities 100 --pictures 10 --judge RECOGNizER.onnx
 
 1. Draws ``--samples`` random faces and measures yaw, pitch and smile by the detector's landmarks, side light and
    brightness in the crop; ridge regression from the style to these gives a direction for each.
 2. An identity is a random style. Its picture 00 has yaw 0 and damped other attributes; every other picture is
    moved to attributes drawn around these, and in six of ten cases takes part of another style into the last twelve
-   layers, which changes colour and light.
-3. Detection and alignment to 112x112. A picture is kept only where recognisers still see the person of picture 00
+   layers, which changes color and light.
+3. Detection and alignment to 112x112. A picture is kept only where recognizers still see the person of picture 00
    (mean cosine of at least ``--least``): those of ``--judge``, any file that ``arcinvert`` reads, or else the shipped
    checkpoint. At most three times ``--pictures`` are tried.
 
@@ -20,7 +20,7 @@ Every draw depends on (seed, identity, attempt) alone. A run that was stopped go
 command with more identities adds them.
 
 The generator is a MobileStyleGAN (Belousov 2021). Its package is Apache-2.0; its weights were distilled from
-StyleGAN2 trained on FFHQ, whose licences are non-commercial.
+StyleGAN2 trained on FFHQ, whose licenses are non-commercial.
 """
 
 import argparse
@@ -210,7 +210,7 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0, help="number of the first identity")
     parser.add_argument("--samples", type=int, default=1200, help="random faces behind the attribute directions")
     parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--judge", type=Path, action="append", help="a recogniser; may be repeated")
+    parser.add_argument("--judge", type=Path, action="append", help="a recognizer; may be repeated")
     parser.add_argument("--least", type=float, help=f"default: {LEAST}, or {LEAST_SHIPPED} by the shipped checkpoint")
     parser.add_argument("--shards", type=int, help="also write tar shards of so many pictures")
     parser.add_argument("--recordio", action="store_true", help="also write a .rec file")

@@ -63,13 +63,13 @@ def train(
 ) -> dict[str, float]:
     """Adam with half a cosine; the running average of the weights is what stays."""
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimiser = torch.optim.Adam(network.parameters(), lr=RATE, betas=(0.9, 0.99))
+    optimizer = torch.optim.Adam(network.parameters(), lr=RATE, betas=(0.9, 0.99))
     average = [p.detach().clone() for p in network.parameters()]
     first, losses = 0, dict.fromkeys(WEIGHTS, 0.0)
     if state.exists():
         kept = torch.load(state, weights_only=True)
         network.load_state_dict(kept["network"])
-        optimiser.load_state_dict(kept["optimiser"])
+        optimizer.load_state_dict(kept["optimizer"])
         first, average, losses = kept["step"], kept["average"], kept["losses"]
     deviation = {layer: recognizer.statistics(layer).var.clamp_min(1e-4).sqrt().view(1, -1, 1, 1) for layer in TAPS}
     mean = interpolate(prior.mean[None], size=prior.components.shape[-2:], mode="area")
@@ -86,12 +86,12 @@ def train(
             "layers": torch.stack(layers).mean(),
             "embedding": (1 - (here.embedding * there.embedding).sum(1)).mean(),
         }
-        for group in optimiser.param_groups:
+        for group in optimizer.param_groups:
             group["lr"] = RATE * min(1.0, (step + 1) / 200) * 0.5 * (1 + math.cos(math.pi * step / steps))
-        optimiser.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=True)
         torch.stack([WEIGHTS[name] * part for name, part in parts.items()]).sum().backward()
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimiser.step()
+        optimizer.step()
         keep = min(0.998, (step + 1) / (step + 21))
         for old, new in zip(average, network.parameters(), strict=True):
             old.lerp_(new.detach(), 1 - keep)
@@ -101,7 +101,7 @@ def train(
             shown = ", ".join(f"{name} {value:.4f}" for name, value in losses.items())
             print(f"{step + 1}/{steps} {shown}, {rate:.1f} images/s", flush=True)
         if (step + 1) % 100 == 0 or step + 1 == steps:
-            kept = {"network": network.state_dict(), "optimiser": optimiser.state_dict()}
+            kept = {"network": network.state_dict(), "optimizer": optimizer.state_dict()}
             kept |= {"step": step + 1, "average": average, "losses": losses}
             temporary = state.with_suffix(".tmp")
             torch.save(kept, temporary)
@@ -138,10 +138,10 @@ def attributes(
 
     def fit(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         x, y = torch.cat([x, x * parity]), torch.cat([y, y * torch.tensor([-1.0, 1.0, 1.0])])
-        centre, scale = y.mean(0), y.std(0)
-        weight = torch.linalg.solve(x.T @ x + ridge * torch.eye(x.shape[1]), x.T @ ((y - centre) / scale))
+        center, scale = y.mean(0), y.std(0)
+        weight = torch.linalg.solve(x.T @ x + ridge * torch.eye(x.shape[1]), x.T @ ((y - center) / scale))
         weight = (weight * scale).T
-        return weight, centre - x.mean(0) @ weight.T
+        return weight, center - x.mean(0) @ weight.T
 
     cut = len(values) * 4 // 5
     weight, _ = fit(coefficients[:cut], values[:cut])

@@ -80,13 +80,13 @@ def faces_dir(test_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 def draw_identity(identity: int, picture: int) -> np.ndarray:
-    """A made-up "person" (112, 112, 3) uint8: background colour, disc colour and place; noise differs by picture."""
+    """A made-up "person" (112, 112, 3) uint8: background color, disc color and place; noise differs by picture."""
     person = np.random.default_rng([identity, 0])
     background, disc = person.uniform(40, 215, (2, 3))
-    centre = person.uniform(35, 77, 2)
+    center = person.uniform(35, 77, 2)
     noise = np.random.default_rng([identity, 1, picture])
     row, column = np.mgrid[:112, :112]
-    inside = np.hypot(row - centre[0] - noise.uniform(-3, 3), column - centre[1] - noise.uniform(-3, 3)) < 25
+    inside = np.hypot(row - center[0] - noise.uniform(-3, 3), column - center[1] - noise.uniform(-3, 3)) < 25
     image = np.where(inside[..., None], disc, background) + noise.normal(0, 6, (112, 112, 3)) + noise.uniform(-10, 10)
     return image.clip(0, 255).astype(np.uint8)
 
@@ -107,7 +107,7 @@ TINY_HEADER = {
     "backbone": "iresnet18",
     "backbone_settings": {"width": 0.25, "embedding_size": TINY_SIZE},
     "embedding_size": TINY_SIZE,
-    "preprocessing": {"size": [112, 112], "colour": "RGB", "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]},
+    "preprocessing": {"size": [112, 112], "color": "RGB", "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]},
 }
 
 
@@ -129,7 +129,7 @@ def small_prior() -> FacePrior:
 
 @pytest.fixture(scope="session")
 def tiny_checkpoint(small_prior: FacePrior, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A network that has seen faces (its BatchNorm knows them), but learnt nothing. Do not write to it."""
+    """A network that has seen faces (its BatchNorm knows them), but learned nothing. Do not write to it."""
     torch.manual_seed(7)
     network = build_backbone(TINY_HEADER["backbone"], **TINY_HEADER["backbone_settings"])
     for module in network.modules():

@@ -61,11 +61,11 @@ class TestRoundTrip:
         assert first == second != other
 
     def test_sections(self, tmp_path: Path) -> None:
-        tensors = {"network.fc.weight": torch.ones(1), "networks.b": torch.ones(2), "head.centres": torch.ones(3)}
+        tensors = {"network.fc.weight": torch.ones(1), "networks.b": torch.ones(2), "head.centers": torch.ones(3)}
         save_checkpoint(tmp_path / "a", {}, tensors)
         checkpoint = load_checkpoint(tmp_path / "a")
         assert set(checkpoint.section("network")) == {"fc.weight"}
-        assert set(checkpoint.section("head")) == {"centres"}
+        assert set(checkpoint.section("head")) == {"centers"}
         assert checkpoint.section("calibration") == {}
 
     def test_memory_layout_and_gradient_do_not_matter(self, tmp_path: Path) -> None:

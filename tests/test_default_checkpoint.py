@@ -112,7 +112,7 @@ def test_the_readme_command_gives_faces_of_the_target(tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_judges_recognise_the_reconstructions_and_not_the_controls(held_out_faces, test_data, tmp_path, monkeypatch):
+def test_judges_recognize_the_reconstructions_and_not_the_controls(held_out_faces, test_data, tmp_path, monkeypatch):
     folder, _ = held_out_faces
     judge = test_data / "models" / "insightface-mobilefacenet-y1.onnx"
     if not judge.is_file():

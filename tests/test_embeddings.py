@@ -75,14 +75,14 @@ def test_another_dimension_says_both_and_a_likely_model(size: int, model: str) -
     assert model in str(caught.value)
 
 
-def test_rows_are_normalised_and_the_norms_are_said_once() -> None:
+def test_rows_are_normalized_and_the_norms_are_said_once() -> None:
     rows = unit_rows()
     lengths = np.array([1.0, 2.0, 10.0, 29.5, 0.25])
     found = check_embeddings(rows * lengths[:, None], SIZE)
     assert found.rows.dtype == np.float32
     np.testing.assert_allclose(found.rows, rows, atol=1e-6)
     np.testing.assert_allclose(found.norms, lengths)
-    assert found.note() == "5 embeddings had norms 0.25 to 29.5; they were normalised"
+    assert found.note() == "5 embeddings had norms 0.25 to 29.5; they were normalized"
 
 
 def test_unit_rows_need_no_note() -> None:

@@ -14,10 +14,10 @@ QUICK = {
     "04_your_own_recognizer": ["--steps", "2"],
     "05_audit_a_store": ["--quick"],
     "06_train_and_purify": ["--quick"],
-    "07_defence_curve": ["--quick"],
+    "07_defense_curve": ["--quick"],
     "08_paper_beside_ours": ["--steps", "5", "--paper-steps", "5"],
 }
-NEEDS = {"05_audit_a_store": "pyarrow", "06_train_and_purify": "matplotlib", "07_defence_curve": "matplotlib"}
+NEEDS = {"05_audit_a_store": "pyarrow", "06_train_and_purify": "matplotlib", "07_defense_curve": "matplotlib"}
 RESULT = {"05_audit_a_store": "report/report.html"}
 """In --out, where that is a folder."""
 

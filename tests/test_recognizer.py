@@ -140,7 +140,7 @@ def test_a_batchnorm_without_statistics_is_refused() -> None:
 
 
 def test_the_contract_is_what_the_embedding_sees() -> None:
-    swapped = frozen(small(), Preprocessing(colour="BGR")).embed(images())
+    swapped = frozen(small(), Preprocessing(color="BGR")).embed(images())
     torch.testing.assert_close(swapped, frozen(small()).embed(images().flip(1)))
     assert not torch.allclose(swapped, frozen(small()).embed(images()), atol=1e-3)
 
@@ -325,18 +325,18 @@ def test_a_missing_header_key_is_named(tiny_checkpoint: Path, tmp_path: Path, ke
         {"backbone": ["iresnet18"]},
         {"backbone": "vgg"},
         {"backbone_settings": [1]},
-        {"backbone_settings": {"width": 0.25, "embedding_size": 16, "colour": 3}},
+        {"backbone_settings": {"width": 0.25, "embedding_size": 16, "color": 3}},
         {"backbone_settings": {"width": "wide", "embedding_size": 16}},
         {"embedding_size": "sixteen"},
         {"embedding_size": 32},
         {"preprocessing": None},
-        {"preprocessing": {"size": [112, 112], "colour": "RGB", "mean": [0.5] * 3}},
-        {"preprocessing": {"size": [112, 112], "colour": "CMY", "mean": [0.5] * 3, "std": [0.5] * 3}},
-        {"preprocessing": {"size": [112, 112], "colour": "RGB", "mean": [0.5], "std": [0.5]}},
-        {"preprocessing": {"size": [112, 112], "colour": "RGB", "mean": [0.5] * 3, "std": [0.5, 0, 0.5]}},
-        {"preprocessing": {"size": [112, 112], "colour": "RGB", "mean": [0.5] * 3, "std": [0.5, float("nan"), 1]}},
-        {"preprocessing": {"size": [112, 112], "colour": "RGB", "mean": ["a"] * 3, "std": [0.5] * 3}},
-        {"preprocessing": {"size": 112, "colour": "RGB", "mean": [0.5] * 3, "std": [0.5] * 3}},
+        {"preprocessing": {"size": [112, 112], "color": "RGB", "mean": [0.5] * 3}},
+        {"preprocessing": {"size": [112, 112], "color": "CMY", "mean": [0.5] * 3, "std": [0.5] * 3}},
+        {"preprocessing": {"size": [112, 112], "color": "RGB", "mean": [0.5], "std": [0.5]}},
+        {"preprocessing": {"size": [112, 112], "color": "RGB", "mean": [0.5] * 3, "std": [0.5, 0, 0.5]}},
+        {"preprocessing": {"size": [112, 112], "color": "RGB", "mean": [0.5] * 3, "std": [0.5, float("nan"), 1]}},
+        {"preprocessing": {"size": [112, 112], "color": "RGB", "mean": ["a"] * 3, "std": [0.5] * 3}},
+        {"preprocessing": {"size": 112, "color": "RGB", "mean": [0.5] * 3, "std": [0.5] * 3}},
     ],
     ids=json.dumps,
 )
@@ -388,7 +388,7 @@ def test_a_graph_of_another_size_than_its_header_says(tmp_path: Path) -> None:
         "backbone": "graph",
         "backbone_settings": {"steps": steps, "output": "m"},
         "embedding_size": 4,
-        "preprocessing": {"size": [112, 112], "colour": "RGB", "mean": [0.5] * 3, "std": [0.5] * 3},
+        "preprocessing": {"size": [112, 112], "color": "RGB", "mean": [0.5] * 3, "std": [0.5] * 3},
     }
     save_checkpoint(tmp_path / "net", header, {})
     with pytest.raises(CheckpointError, match="says 4-d, but its network is 3-d"):

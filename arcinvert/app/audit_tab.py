@@ -25,7 +25,7 @@ from arcinvert.inversion.invert import to_bytes
 from arcinvert.synthesis.sheets import write_png
 
 EXAMPLE, PEOPLE = "example-store.npy", 12
-DEFENCES = (
+DEFENSES = (
     "noise:0.1",
     "truncate:64",
     "int8",
@@ -114,7 +114,7 @@ def build(studio: Studio, tab: gr.Tab) -> dict[str, Any]:
                 label="Or the path of a store on this machine", placeholder="people.parquet, folder/", elem_id="store"
             )
             others = studio.names[1:]
-            name = gr.Dropdown(studio.names, value=studio.names[0], label="Recogniser that made it")
+            name = gr.Dropdown(studio.names, value=studio.names[0], label="Recognizer that made it")
             judges = gr.CheckboxGroup(others, value=others, label="Judges to ask", visible=bool(others))
             sample = gr.Slider(2, 200, 8, step=1, label="People to attack (more: surer, slower)", elem_id="sample")
             steps = gr.Slider(5, 100, 60, step=5, label="Steps for each", elem_id="audit-steps")
@@ -123,8 +123,8 @@ def build(studio: Studio, tab: gr.Tab) -> dict[str, Any]:
                 placeholder="photos/",
                 elem_id="photos",
             )
-            defences = gr.Dropdown(
-                list(DEFENCES), value=[], multiselect=True, allow_custom_value=True, label="Also behind a defence"
+            defenses = gr.Dropdown(
+                list(DEFENSES), value=[], multiselect=True, allow_custom_value=True, label="Also behind a defense"
             )
             faces = gr.Checkbox(False, label="Show the reconstructed faces in the report")
             look = gr.Button("Look at it", elem_id="look")
@@ -158,7 +158,7 @@ def build(studio: Studio, tab: gr.Tab) -> dict[str, Any]:
             if source == str(example_store(studio, chosen)[0]):
                 place = example_store(studio, chosen)[1]
             config = AuditConfig(
-                sample=int(count), steps=int(many), show_faces=show, photos=place, defences=tuple(behind or ())
+                sample=int(count), steps=int(many), show_faces=show, photos=place, defenses=tuple(behind or ())
             )
             task = studio.begin(visitor(request), lambda task: report_of(studio, source, chosen, asked, config, task))
             for _ in followed(task):
@@ -180,7 +180,7 @@ def build(studio: Studio, tab: gr.Tab) -> dict[str, Any]:
     for event in (look.click, file.change, path.submit, tab.select):
         event(looked, given, seen, **quiet)
     go.click(None, None, None, js=to("audit-status"), **quiet)
-    ran = go.click(run, [*given, photos, judges, defences, sample, steps, faces], [seen, status, report, stop], **quiet)
+    ran = go.click(run, [*given, photos, judges, defenses, sample, steps, faces], [seen, status, report, stop], **quiet)
     ran.success(None, None, None, js=to("report"), **quiet)
     stop.click(leave, None, None, queue=False, **quiet)
     return {"name": name, "judges": judges}

@@ -16,8 +16,8 @@ from arcinvert.audit.page.markup import Markup, join, tag
 
 EMPTY = "First let a face come back in the first tab. Then come here and ask who is deceived by it."
 ALONE = (
-    "Only the attacked recogniser is known on this machine, and it is easily deceived: the picture was made for it. "
-    "Add another one in the tab Recognisers, or start the page with --judge FILE."
+    "Only the attacked recognizer is known on this machine, and it is easily deceived: the picture was made for it. "
+    "Add another one in the tab Recognizers, or start the page with --judge FILE."
 )
 NOTES = {
     RECONSTRUCTION: "made from the numbers alone",
@@ -31,7 +31,7 @@ def card(opinion: Opinion) -> Markup:
         "it was inverted, so its word proves little" if opinion.attacked else "a judge that had no part in the picture"
     )
     if opinion.cosine is None:
-        said = tag("p", "It cannot say: it needs the photo, and only another recogniser's numbers are known.")
+        said = tag("p", "It cannot say: it needs the photo, and only another recognizer's numbers are known.")
         return tag("section", tag("h3", f"{opinion.name}: {part}"), said, class_="ai-card")
     verdicts = [verdict(opinion.cosine, threshold) for threshold in opinion.thresholds]
     return tag(
@@ -65,7 +65,7 @@ def build(studio: Studio, made: gr.State, tab: gr.Tab) -> dict[str, Any]:
             what = gr.Radio(list(SHOWN), value=RECONSTRUCTION, label="Beside the target", elem_id="beside")
             others = studio.names[1:]
             judges = gr.CheckboxGroup(others, value=others, label="Judges to ask", visible=bool(others))
-            ask = gr.Button("Ask the recognisers", variant="primary", elem_id="ask")
+            ask = gr.Button("Ask the recognizers", variant="primary", elem_id="ask")
             pictures = gr.HTML(row([figure(None, "The target", EMPTY)]), elem_id="pair")
         with gr.Column(scale=3, min_width=320):
             said = gr.HTML(remark(EMPTY), elem_id="opinions")

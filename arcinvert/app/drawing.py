@@ -15,7 +15,7 @@ LEFT, RIGHT, TOP, BOTTOM = 44, 12, 14, 30
 LOWEST = -0.2
 """Where the scales begin; cosines of faces do not lie below."""
 DASHES = ("2 5", "9 4")
-"""Of the first threshold's line and of the second's: told apart without colour."""
+"""Of the first threshold's line and of the second's: told apart without color."""
 
 
 def uri(image: Tensor) -> str:

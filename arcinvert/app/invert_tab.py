@@ -62,7 +62,7 @@ def summary(studio: Studio, made: Made) -> str:
     strictest = [t for t in studio.thresholds(made.name) if t.threshold is not None and cosine >= t.threshold]
     if strictest:
         least = min(t.fmr for t in strictest)
-        said += f" A door with this recogniser that lets in one stranger in {round(1 / least):,} would open for it."
+        said += f" A door with this recognizer that lets in one stranger in {round(1 / least):,} would open for it."
     lines = [remark(said), remark("The picture is synthetic: a guess at a face, not a photograph.")]
     return join(lines)
 
@@ -86,7 +86,7 @@ def build(studio: Studio) -> dict[str, Any]:
                 1, MOST_VARIATIONS, 1, step=1, label="Faces (variations of one person)", elem_id="faces"
             )
             with gr.Accordion("More settings", open=False):
-                name = gr.Dropdown(studio.names, value=studio.names[0], label="Recogniser that is inverted")
+                name = gr.Dropdown(studio.names, value=studio.names[0], label="Recognizer that is inverted")
                 preset = gr.Radio(PRESET_CHOICES, value="fast", label="Recipe")
                 steps = gr.Slider(5, MOST_STEPS, 60, step=5, label="Steps", elem_id="steps")
                 seed = gr.Number(0, label="Seed: the same number gives the same face", precision=0, minimum=0)
@@ -111,7 +111,7 @@ def build(studio: Studio) -> dict[str, Any]:
             with gr.Accordion("What do I see?", open=False):
                 gr.Markdown(
                     "A face-recognition system keeps a list of numbers of every face, its *embedding*. Here an image "
-                    "is changed, step by step, until the recogniser computes nearly the same numbers of it. "
+                    "is changed, step by step, until the recognizer computes nearly the same numbers of it. "
                     "*Likeness* is the cosine of the two lists: 1 is equal, two strangers are near 0. From the dashed "
                     "lines on, a system that lets in one stranger in 100, or in 1,000, takes the two for one person."
                 )

@@ -15,7 +15,7 @@ from arcinvert.app.targets import Target
 from arcinvert.app.task import Task
 from arcinvert.errors import UsageError
 from arcinvert.inversion.invert import to_bytes
-from arcinvert.synthesis.job import synthesise
+from arcinvert.synthesis.job import synthesize
 from arcinvert.synthesis.journal import MANIFEST, Job
 from arcinvert.synthesis.reconstruct import SynthConfig
 from arcinvert.synthesis.sheets import contact_sheet, read_png, write_png
@@ -115,7 +115,7 @@ def make(studio: Studio, name: str, target: Target, config: SynthConfig, frames:
     """The work behind the button: calibrate if need be, invert, write the files; ``frames`` grows meanwhile.
 
     Raises:
-        ArcInvertError: see :func:`~arcinvert.synthesis.job.synthesise`.
+        ArcInvertError: see :func:`~arcinvert.synthesis.job.synthesize`.
         Ended: the task was ended.
     """
     recognizer = studio.recognizer(name)
@@ -133,7 +133,7 @@ def make(studio: Studio, name: str, target: Target, config: SynthConfig, frames:
             seen(step, to_bytes(images).cpu())
 
     out = Path(tempfile.mkdtemp(prefix="face-", dir=studio.folder))
-    manifest = synthesise(
+    manifest = synthesize(
         recognizer,
         target.embedding[None],
         studio.prior,

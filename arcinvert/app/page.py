@@ -6,7 +6,7 @@ from typing import Any
 
 from arcinvert.app.making import begin, checked
 from arcinvert.app.studio import Studio
-from arcinvert.app.style import COLOURS, STYLE
+from arcinvert.app.style import COLORS, STYLE
 from arcinvert.app.targets import LARGEST
 from arcinvert.errors import EnvironmentProblem
 
@@ -30,7 +30,7 @@ def build(studio: Studio) -> Any:
         import gradio as gr
 
         from arcinvert.app import audit_tab, compare_tab, invert_tab
-        from arcinvert.app import recognizers_tab as recognisers_tab
+        from arcinvert.app import recognizers_tab as recognizers_tab
         from arcinvert.app.telling import visitor
     except ImportError as error:
         raise EnvironmentProblem(f"the page needs gradio ({error}): pip install 'arcinvert[app]'") from None
@@ -46,9 +46,9 @@ def build(studio: Studio) -> Any:
             comparing = compare_tab.build(studio, inverting["made"], tab)
         with gr.Tab("Audit", id="audit") as tab:
             auditing = audit_tab.build(studio, tab)
-        with gr.Tab("Recognisers", id="recognisers") as tab:
+        with gr.Tab("Recognizers", id="recognizers") as tab:
             names, judges = [inverting["name"], auditing["name"]], [comparing["judges"], auditing["judges"]]
-            recognisers_tab.build(studio, tab, {"names": names, "judges": judges})
+            recognizers_tab.build(studio, tab, {"names": names, "judges": judges})
         function, inputs, outputs = inverting["load"]
         page.load(function, inputs, outputs, show_progress="hidden", api_visibility="private")
         page.unload(left)
@@ -74,7 +74,7 @@ def launch(studio: Studio, *, port: int | None = None) -> Any:
         primary_hue=gr.themes.colors.blue,
         font=[gr.themes.Font("system-ui"), gr.themes.Font("sans-serif")],
         font_mono=[gr.themes.Font("monospace")],
-    ).set(**COLOURS)
+    ).set(**COLORS)
     try:
         page.launch(
             server_name=HOST,

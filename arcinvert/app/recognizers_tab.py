@@ -11,7 +11,7 @@ from arcinvert.app.telling import advance, followed, told, visitor
 from arcinvert.audit.page.markup import Markup, tag
 
 CALIBRATION = (
-    "Calibration shows a recogniser some thousand synthetic faces, once, and learns which face goes with which "
+    "Calibration shows a recognizer some thousand synthetic faces, once, and learns which face goes with which "
     "numbers. Inverting needs it; it takes minutes on a small machine and is kept."
 )
 
@@ -28,11 +28,11 @@ def card(studio: Studio, name: str) -> Markup:
         "format": found["format"],
         "network": f"{found['backbone']}, {found['parameters'] / 1e6:.2f} million parameters",
         "embedding": f"{found['embedding_size']} numbers",
-        "image": f"{contract['size'][0]}x{contract['size'][1]}, {contract['colour']} ({contract['from']})",
+        "image": f"{contract['size'][0]}x{contract['size'][1]}, {contract['color']} ({contract['from']})",
         "BatchNorm": f"{norms['found']} layers, {norms['folded']} folded or never there",
         "calibrated": f"on {calibration['faces']:,} faces, in {calibration['in']}" if calibration else "not yet",
         "thresholds": "; ".join(thresholds) or "none stated; fixed on synthetic faces when it is asked",
-        "licence": found["licence"] or "the file does not say",
+        "license": found["license"] or "the file does not say",
         "digest": found["digest"][:16] + "…",
     }
     rows = [part for key, value in lines.items() for part in (tag("dt", key), tag("dd", value))]
@@ -47,17 +47,17 @@ def build(studio: Studio, tab: gr.Tab, choosers: dict[str, Any]) -> None:
         tab: this one.
         choosers: dropdowns (``names``) and check boxes (``judges``) of the other tabs, which a new recognizer enters.
     """
-    gr.Markdown(f"Recognisers that this machine knows. {CALIBRATION}")
+    gr.Markdown(f"Recognizers that this machine knows. {CALIBRATION}")
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
-            name = gr.Dropdown(studio.names, value=studio.names[0], label="Recogniser", elem_id="recogniser")
+            name = gr.Dropdown(studio.names, value=studio.names[0], label="Recognizer", elem_id="recognizer")
             calibrate = gr.Button("Calibrate it", variant="primary")
             path = gr.Textbox(
                 label="Add one: a file on this machine, or an installed one's name", placeholder="network.onnx"
             )
             add = gr.Button("Add", elem_id="add")
         with gr.Column(scale=3, min_width=320):
-            shown = gr.HTML("", elem_id="recogniser-card")
+            shown = gr.HTML("", elem_id="recognizer-card")
             status = gr.HTML("", elem_id="calibration")
 
     def show(chosen: str) -> Any:

@@ -115,7 +115,7 @@ class Studio:
             InputError: no such recognizer.
         """
         if name not in self._known:
-            raise InputError(f"this page knows no recogniser {name!r}; choose one of its list")
+            raise InputError(f"this page knows no recognizer {name!r}; choose one of its list")
         return self._known[name]
 
     def recognizer(self, name: str) -> Recognizer:

@@ -1,6 +1,6 @@
 """How the page looks: gradio's plain theme with the machine's own fonts, and what the drawings need."""
 
-COLOURS = {
+COLORS = {
     "body_text_color_subdued": "#4b5563",
     "body_text_color_subdued_dark": "#c3c8d0",
     "block_label_text_color": "#4b5563",
@@ -15,7 +15,7 @@ COLOURS = {
     "slider_color_dark": "#56b4e9",
 }
 """For gradio's theme. Text has at least 4.5 times the contrast of its ground; blue and orange are of Okabe and Ito's
-palette, which colour-blind people tell apart."""
+palette, which color-blind people tell apart."""
 
 STYLE = """
 .gradio-container { max-width: 1180px !important; margin: 0 auto !important; }

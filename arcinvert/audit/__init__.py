@@ -1,4 +1,4 @@
-"""What a store of embeddings gives away, and whether a defence helps.
+"""What a store of embeddings gives away, and whether a defense helps.
 
 ``open_store`` reads a store; ``audit`` attacks a sample of it, has judges that were not attacked look at what comes
 out, and returns a :class:`LeakageReport`.

@@ -1,4 +1,4 @@
-"""The attack on a sample: every template inverted, once or in several restarts, bare or through a defence."""
+"""The attack on a sample: every template inverted, once or in several restarts, bare or through a defense."""
 
 import contextlib
 import json
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from arcinvert.audit.defences import Defence, DrawnMatch
+from arcinvert.audit.defenses import Defense, DrawnMatch
 from arcinvert.calibration.calibration import Calibration
 from arcinvert.distributed import ALONE, Ranks
 from arcinvert.errors import DivergedError
@@ -20,7 +20,7 @@ from arcinvert.inversion.terms import Term
 from arcinvert.progress import Progress, silent
 from arcinvert.recognizer import Recognizer
 from arcinvert.synthesis import journal
-from arcinvert.synthesis.job import synthesise
+from arcinvert.synthesis.job import synthesize
 from arcinvert.synthesis.reconstruct import Objective, Say, SynthConfig, unheard
 from arcinvert.synthesis.sheets import read_png
 
@@ -54,7 +54,7 @@ class Attempts:
         images: (N, k, 112, 112, 3) uint8.
         own: (N, k, D) the attacked network's embeddings of them, unit norm; minus infinity where an attempt failed.
         score: (N, k) what the attacker himself can see of his success: cosine to the template, or, under a
-            defence, the score of the protected templates; minus infinity where an attempt failed.
+            defense, the score of the protected templates; minus infinity where an attempt failed.
         steps: of an attempt.
         seconds: of all of them.
     """
@@ -103,14 +103,14 @@ def attack(attacker: Attacker, targets: Tensor, out: Path) -> Attempts:
     return _attempts(attacker, found, out, lambda own: (own * targets[:, None]).sum(2))
 
 
-def attack_defended(attacker: Attacker, believed: Defence, templates: Tensor, own: Tensor, out: Path) -> Attempts:
-    """Invert protected templates, through the defence as the attacker believes it to be.
+def attack_defended(attacker: Attacker, believed: Defense, templates: Tensor, own: Tensor, out: Path) -> Attempts:
+    """Invert protected templates, through the defense as the attacker believes it to be.
 
     He starts at his estimate of the embedding, and follows the protected score down to the pixels.
 
     Args:
         attacker: who.
-        believed: fitted; the store's own defence, or one with another key.
+        believed: fitted; the store's own defense, or one with another key.
         templates: (N, K) as stored.
         own: (M, D), unit norm, of faces that are in no store.
         out: see :func:`attack`.
@@ -144,7 +144,7 @@ def clear(out: Path) -> None:
 def _made(attacker: Attacker, targets: Tensor, out: Path, objective: Objective | None, about: str) -> dict[str, Any]:
     """The manifest; also of a run in which nothing stayed finite."""
     try:
-        return synthesise(
+        return synthesize(
             attacker.recognizer,
             targets,
             attacker.prior,

@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from arcinvert.audit.defences import parse_defence
-from arcinvert.audit.defences.sweep import specs_for
+from arcinvert.audit.defenses import parse_defense
+from arcinvert.audit.defenses.sweep import specs_for
 from arcinvert.errors import UsageError
 from arcinvert.inversion.presets import CONTROLLED
 from arcinvert.synthesis.reconstruct import SynthConfig
@@ -25,10 +25,10 @@ class AuditConfig:
         seed: of the sample, the attack, the random faces.
         restarts: attempts a template; the best by the attacker's own score, and the mean, are reported.
         preset, steps, batch_size: see :class:`~arcinvert.synthesis.reconstruct.SynthConfig`.
-        defences: see :func:`~arcinvert.audit.defences.parse_defence`; each is applied to the sample and attacked.
-        sweep: all defences that fit the store, unless some are named.
+        defenses: see :func:`~arcinvert.audit.defenses.parse_defense`; each is applied to the sample and attacked.
+        sweep: all defenses that fit the store, unless some are named.
         photos: folder of the enrolled photos, see :func:`~arcinvert.audit.references.match_photos`.
-        calibration_faces: folder of aligned crops that fix the thresholds, and that an attacker on a defence learns
+        calibration_faces: folder of aligned crops that fix the thresholds, and that an attacker on a defense learns
             from if they are enough; None takes the face prior's own faces.
         authorization: text for the report: who allowed this.
         show_faces: whether the reconstructions are kept.
@@ -40,7 +40,7 @@ class AuditConfig:
     preset: str = "fast"
     steps: int | None = None
     batch_size: int = 8
-    defences: tuple[str, ...] = ()
+    defenses: tuple[str, ...] = ()
     sweep: bool = False
     photos: Path | None = None
     calibration_faces: Path | None = None
@@ -51,10 +51,10 @@ class AuditConfig:
         if self.sample < 1 or self.restarts < 1:
             raise UsageError(f"expected a sample and restarts of at least 1, got {min(self.sample, self.restarts)}")
         self.synthesis()
-        for spec in self.defences:
-            parse_defence(spec)
-        if (self.defences or self.sweep) and self.preset not in CONTROLLED:
-            raise UsageError(f"only {' and '.join(CONTROLLED)} attack through a defence, not {self.preset!r}")
+        for spec in self.defenses:
+            parse_defense(spec)
+        if (self.defenses or self.sweep) and self.preset not in CONTROLLED:
+            raise UsageError(f"only {' and '.join(CONTROLLED)} attack through a defense, not {self.preset!r}")
 
     def synthesis(self) -> SynthConfig:
         """How each template is inverted."""
@@ -68,13 +68,13 @@ class AuditConfig:
         )
 
     def specs(self, size: int) -> list[str]:
-        """The defences to attack, for a store of embeddings of ``size`` elements; each once."""
-        return list(dict.fromkeys(self.defences)) or (specs_for(size) if self.sweep else [])
+        """The defenses to attack, for a store of embeddings of ``size`` elements; each once."""
+        return list(dict.fromkeys(self.defenses)) or (specs_for(size) if self.sweep else [])
 
     def to_json(self) -> dict[str, Any]:
         """As ``report.json`` has it: paths as text."""
         plain = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(self).items()}
-        return plain | {"defences": list(self.defences)}
+        return plain | {"defenses": list(self.defenses)}
 
     def digest(self, **known: object) -> str:
         """What makes two audits the same: all but the batch size, what is ``known``, and the files in the folders."""

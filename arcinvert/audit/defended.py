@@ -1,4 +1,4 @@
-"""Defences applied to the sample: the accuracy each keeps, and what an attacker who adapts to it still reaches."""
+"""Defenses applied to the sample: the accuracy each keeps, and what an attacker who adapts to it still reaches."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from arcinvert.audit.attack import Attacker, attack_defended
-from arcinvert.audit.defences import Defence
-from arcinvert.audit.defences.accuracy import accuracy
-from arcinvert.audit.defences.sweep import linkability
+from arcinvert.audit.defenses import Defense
+from arcinvert.audit.defenses.accuracy import accuracy
+from arcinvert.audit.defenses.sweep import linkability
 from arcinvert.audit.judges import Faces, Judge
 from arcinvert.audit.rates import Held, attack_rows, judged
 from arcinvert.audit.sample import Sample
@@ -27,9 +27,9 @@ EACH = 2
 """So many faces for every number of an embedding are enough to learn from."""
 
 
-def attack_defences(
+def attack_defenses(
     attacker: Attacker,
-    defences: Sequence[Defence],
+    defenses: Sequence[Defense],
     sample: Sample,
     judges: Sequence[Judge],
     held: Mapping[str, Held],
@@ -37,11 +37,11 @@ def attack_defences(
     own: Tensor,
     out: Path,
 ) -> list[dict[str, Any]]:
-    """Entries of ``report.json``: one for each defence, with a key two, against an attacker with it and without.
+    """Entries of ``report.json``: one for each defense, with a key two, against an attacker with it and without.
 
     Args:
         attacker: who attacks.
-        defences: fitted.
+        defenses: fitted.
         sample: what is protected.
         judges, held: judge the reconstructions, see :class:`~arcinvert.audit.rates.Held`.
         known: embeddings, labels and where they come from, see :func:`measured_on`.
@@ -50,20 +50,20 @@ def attack_defences(
     """
     embeddings, labels, source = known
     entries: list[dict[str, Any]] = []
-    for defence in defences:
-        kept, linked = accuracy(defence, embeddings, labels).to_json(), linkability(defence, embeddings, labels)
-        templates = defence.protect(sample.targets, sample.positions.tolist())
-        for with_key in (True, False) if defence.keyed else (True,):
-            attacker.say(f"attacking {defence.spec}{'' if with_key else ', the key not known'}")
-            believed = defence if with_key else defence.guessed(templates, own, attacker.config.seed)
-            tried = attack_defended(attacker, believed, templates, own, out / f"defence-{len(entries):02d}")
+    for defense in defenses:
+        kept, linked = accuracy(defense, embeddings, labels).to_json(), linkability(defense, embeddings, labels)
+        templates = defense.protect(sample.targets, sample.positions.tolist())
+        for with_key in (True, False) if defense.keyed else (True,):
+            attacker.say(f"attacking {defense.spec}{'' if with_key else ', the key not known'}")
+            believed = defense if with_key else defense.guessed(templates, own, attacker.config.seed)
+            tried = attack_defended(attacker, believed, templates, own, out / f"defense-{len(entries):02d}")
             rows = [
                 {"judge": judge.name, **row.to_json()}
                 for judge in judges
                 if judge.name in held
                 for row in attack_rows(judge, held[judge.name], judged(judge, *tried.chosen()))
             ]
-            entry = {"spec": defence.spec, "key_known": with_key, **kept, "accuracy_on": source, "own_faces": len(own)}
+            entry = {"spec": defense.spec, "key_known": with_key, **kept, "accuracy_on": source, "own_faces": len(own)}
             entry |= {"d_sys": linked.to_json()["d_sys"], "linkability": linked.to_json()}
             entries.append(entry | {"rows": rows, "score": tried.mean_score(), "failed": int(tried.failed.sum())})
     return entries

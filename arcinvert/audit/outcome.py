@@ -46,13 +46,13 @@ class Case:
     config: AuditConfig
 
 
-def report_of(case: Case, tried: Attempts, defences: list[dict[str, Any]], run: str, started: float) -> LeakageReport:
+def report_of(case: Case, tried: Attempts, defenses: list[dict[str, Any]], run: str, started: float) -> LeakageReport:
     """Judge the attempts.
 
     Args:
         case: what was attacked.
         tried: the attempts.
-        defences: entries of the report.
+        defenses: entries of the report.
         run: what makes two audits the same.
         started: by ``time.perf_counter``.
     """
@@ -68,7 +68,7 @@ def report_of(case: Case, tried: Attempts, defences: list[dict[str, Any]], run: 
         photos=case.photos is not None,
         restarts=config.restarts,
         preset=config.preset,
-        defended=bool(defences),
+        defended=bool(defenses),
         searched=searched["rank1"] is not None,
     )
     return LeakageReport(
@@ -88,7 +88,7 @@ def report_of(case: Case, tried: Attempts, defences: list[dict[str, Any]], run: 
         restarts=_restarts(case, tried, seen),
         hygiene=[asdict(finding) for finding in sample.scan.findings],
         mismatch=suspicion,
-        defences=defences,
+        defenses=defenses,
         settings=_settings(case),
         authorization=config.authorization,
         photos=None if case.photos is None else case.photos.about,

@@ -34,7 +34,7 @@ class LeakageReport:
         restarts: best of k by the attacker's own score, and mean.
         hygiene: findings that need no attack.
         mismatch: whether the store belongs to the attacked network.
-        defences: accuracy kept and rates left, with and without the key.
+        defenses: accuracy kept and rates left, with and without the key.
         settings, authorization, photos: of this audit.
         not_shown: what must not be read into it.
         run: what makes two audits the same.
@@ -51,7 +51,7 @@ class LeakageReport:
     restarts: dict[str, Any]
     hygiene: list[dict[str, Any]]
     mismatch: dict[str, Any]
-    defences: list[dict[str, Any]]
+    defenses: list[dict[str, Any]]
     settings: dict[str, Any]
     authorization: str | None
     photos: dict[str, Any] | None
@@ -189,7 +189,7 @@ def not_shown(*, others: bool, photos: bool, restarts: int, preset: str, defende
         said.append("Reconstructions were not searched for in the store.")
     if defended:
         said.append(
-            "The attacker on a defence knows its scheme; a key he does not know he guesses, he does not search for it."
+            "The attacker on a defense knows its scheme; a key he does not know he guesses, he does not search for it."
         )
     return said
 
@@ -204,9 +204,9 @@ def summary(report: LeakageReport) -> list[str]:
     again = report.reidentification
     if again.get("rank1") is not None:
         lines += ["", f"rank 1 in the whole store of {again['gallery']}: {again['accepted']} of {again['tried']}"]
-    if report.defences:
-        lines += ["", "| defence | key | judge | FMR | accepted | EER kept | D_sys |", "|---|---|---|---|---|---|---|"]
-    for entry in report.defences:
+    if report.defenses:
+        lines += ["", "| defense | key | judge | FMR | accepted | EER kept | D_sys |", "|---|---|---|---|---|---|---|"]
+    for entry in report.defenses:
         key = "known" if entry["key_known"] else "unknown"
         for row in entry["rows"]:
             if row["what"] == TYPE_I:

@@ -11,8 +11,8 @@ import numpy as np
 from arcinvert.audit import output
 from arcinvert.audit.attack import Attacker, attack
 from arcinvert.audit.config import AuditConfig
-from arcinvert.audit.defences import Defence, parse_defence
-from arcinvert.audit.defended import attack_defences, measured_on, own_faces
+from arcinvert.audit.defended import attack_defenses, measured_on, own_faces
+from arcinvert.audit.defenses import Defense, parse_defense
 from arcinvert.audit.judges import appoint, folder_faces, prior_faces
 from arcinvert.audit.outcome import Case, report_of
 from arcinvert.audit.references import match_photos
@@ -64,7 +64,7 @@ def audit(
 
     Raises:
         InputError: the store is damaged, or of another dimension; or see the folders of the config.
-        UsageError: ``out`` holds another audit, a judge is the attacked network, or a defence does not fit.
+        UsageError: ``out`` holds another audit, a judge is the attacked network, or a defense does not fit.
         EnvironmentProblem: ``out`` cannot be written, or another process writes to it.
     """
     started = time.perf_counter()
@@ -96,16 +96,16 @@ def audit(
         ranks.wait()  # nothing foreign is left
         attacker = Attacker(recognizer, prior, calibration, config.synthesis(), ranks, say, progress)
         case = _case(store, sample, attacker, name, judges, config)
-        defences: list[Defence] = []
+        defenses: list[Defense] = []
         if specs := config.specs(store.size):
             own, labels = own_faces(case.attacked, case.faces, prior, progress)
             known = measured_on(sample, case.attacked, case.faces, own, labels)
-            defences = [parse_defence(spec).fitted(own) for spec in specs]  # refused before the work, not after it
+            defenses = [parse_defense(spec).fitted(own) for spec in specs]  # refused before the work, not after it
         inner = folder / output.ATTACK
         tried = attack(attacker, sample.targets, inner / "bare")
         entries = []
-        if defences:
-            entries = attack_defences(attacker, defences, sample, case.judges, case.held, known, own, inner)
+        if defenses:
+            entries = attack_defenses(attacker, defenses, sample, case.judges, case.held, known, own, inner)
         if ranks.rank == 0:
             report = report_of(case, tried, entries, run, started)
             faces = tried.chosen()[0] if config.show_faces else None

@@ -1,7 +1,7 @@
-"""Networks only: a normalised image goes in, features come out.
+"""Networks only: a normalized image goes in, features come out.
 
 Every builder but ``graph`` takes ``width`` (a factor on the channels) and ``embedding_size``; all return a
-module that maps (B, 3, 112, 112), already normalised, to (B, embedding_size) features.
+module that maps (B, 3, 112, 112), already normalized, to (B, embedding_size) features.
 """
 
 from collections.abc import Callable

@@ -52,7 +52,7 @@ class _FrozenPReLU(torch.autograd.Function):
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[no-untyped-def]
         x, slope = ctx.saved_tensors
         slope = slope.view(1, -1, *[1] * (x.ndim - 2))
-        # slope * grad, and the rest of grad where x is positive: three passes that vectorise.
+        # slope * grad, and the rest of grad where x is positive: three passes that vectorize.
         positive = torch.ops.aten.threshold_backward(grad, x, 0)
         return positive.mul_(1 - slope).addcmul_(grad, slope), None
 

@@ -60,7 +60,7 @@ class Block(nn.Module):
 
 
 class IResNet(nn.Module):
-    """The network. 112x112 RGB, normalised, in; features (not unit norm) out.
+    """The network. 112x112 RGB, normalized, in; features (not unit norm) out.
 
     Args:
         blocks: how many blocks each of the four stages has.
@@ -110,7 +110,7 @@ class IResNet(nn.Module):
                 nn.init.normal_(module.weight, 0.0, 0.1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, 3, 112, 112), normalised -> (B, embedding_size)."""
+        """(B, 3, 112, 112), normalized -> (B, embedding_size)."""
         x = self.prelu(self.bn1(self.conv1(x)))
         for number in range(1, 5):
             x = self.get_submodule(f"layer{number}")(x)

@@ -60,7 +60,7 @@ def _stack(channels: int, depth: int, hidden: int) -> _Named:
 
 
 class MobileFaceNet(nn.Module):
-    """112x112 RGB, normalised, in; (B, embedding_size) features out.
+    """112x112 RGB, normalized, in; (B, embedding_size) features out.
 
     Args:
         width: factor on the channels; 2 gives the size that InsightFace publishes as ``mbf``.
@@ -102,7 +102,7 @@ class MobileFaceNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, 3, 112, 112), normalised -> (B, embedding_size)."""
+        """(B, 3, 112, 112), normalized -> (B, embedding_size)."""
         for layer in self.layers:
             x = layer(x)
         x = self.features(self.conv_sep(x))

@@ -82,7 +82,7 @@ class DlibResNet(nn.Module):
         return self.of_chips(chips)
 
     def of_chips(self, chips: Tensor) -> Tensor:
-        """(B, 3, 150, 150), normalised -> (B, 128)."""
+        """(B, 3, 150, 150), normalized -> (B, 128)."""
         x = max_pool2d(relu(self.layers[0](chips)), 3, 2)
         for first, second, block in zip(self.layers[1::2], self.layers[2::2], self.blocks, strict=True):
             moved = second(relu(first(x)))

@@ -269,7 +269,7 @@ def calibrate(
     auxiliary, seen_besides = default_auxiliary(recognizer.device), torch.empty(count, SIZE)
     moments = Moments(recognizer.layers, recognizer.layers[:location_layers])
     features, inside = FeatureRegression(medium_layers(recognizer)), FeatureRegression(BLOCKS)
-    cut = count - count // 5  # neighbouring rows may show one person, as in fit_regression
+    cut = count - count // 5  # neighboring rows may show one person, as in fit_regression
     every = max(1, count // statistics_faces)
     with torch.no_grad():
         for rows, faces, codes in _batches(prior, images, range(count), batch_size):

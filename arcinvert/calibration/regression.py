@@ -16,7 +16,7 @@ def fit_regression(
     """Each coefficient with its own best ridge, and what that leaves over on unseen faces.
 
     Args:
-        embeddings: (N, D), unit norm. Neighbouring rows may show one person: the fifth of the rows
+        embeddings: (N, D), unit norm. Neighboring rows may show one person: the fifth of the rows
             that ridges are chosen and residuals measured on is one contiguous block.
         coefficients: (N, K).
         ridges: weights of the squared norm to choose from.

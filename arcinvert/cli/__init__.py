@@ -12,7 +12,7 @@ from arcinvert import __version__
 from arcinvert.cli import align, audit, calibrate, checkpoint, data, embed, plot, presets, purify, synth, train
 from arcinvert.cli import app as page
 from arcinvert.cli import eval as evaluation
-from arcinvert.cli.common import printable, state
+from arcinvert.cli.common import log_to_stderr, printable, state
 from arcinvert.errors import ArcInvertError
 
 # Typer's parser is click or a copy of it, depending on its version; this is the parser's own error.
@@ -48,6 +48,7 @@ def options(
 ) -> None:
     """Options of every command; they stand before its name."""
     state.quiet, state.debug = quiet, debug
+    log_to_stderr(quiet=quiet)
 
 
 def run(arguments: list[str] | None = None) -> int:

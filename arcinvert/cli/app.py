@@ -29,7 +29,7 @@ def main(
 
     studio = Studio(checkpoint, judge or [], device=device(device_name))
     try:
-        say("loading the recogniser")
+        say("loading the recognizer")
         warm(studio)
         page = launch(studio, port=port)
         answer(f"the page is at {page.local_url}")

@@ -1,4 +1,4 @@
-"""``arcinvert audit``: what a store of embeddings gives away, and what defences change."""
+"""``arcinvert audit``: what a store of embeddings gives away, and what defenses change."""
 
 import json
 from pathlib import Path
@@ -23,7 +23,7 @@ def main(
         typer.Argument(
             metavar="[sweep] STORE",
             help="A file (.npy, .npz, parquet, CSV, FAISS index, SQLite), a folder (LanceDB, Qdrant) or postgresql://...;"
-            " after the word sweep it is attacked behind every defence, or those of --defence.",
+            " after the word sweep it is attacked behind every defense, or those of --defense.",
         ),
     ],
     judge: Annotated[
@@ -41,14 +41,14 @@ def main(
     table: Annotated[str | None, typer.Option("--table", help="Of the store, if it has several.")] = None,
     column: Annotated[str | None, typer.Option("--column", help="With the embeddings; of an .npz the array.")] = None,
     identity: Annotated[str | None, typer.Option("--identity", help="Column with the names of the people.")] = None,
-    defence: Annotated[
+    defense: Annotated[
         list[str] | None,
-        typer.Option("--defence", help="Also attack the sample behind it, noise:0.1; may be repeated."),
+        typer.Option("--defense", "--defence", help="Also attack the sample behind it, noise:0.1; may be repeated."),
     ] = None,
     restarts: Annotated[int, typer.Option("--restarts", help="Attempts a template: their best, and their mean.")] = 1,
     preset: Annotated[str, typer.Option("--preset", help="See `arcinvert presets`.")] = "fast",
     steps: Annotated[int | None, typer.Option("--steps", help="Default: the preset's own.")] = None,
-    batch_size: Annotated[int, typer.Option("--batch-size", help="Pictures optimised together.")] = 8,
+    batch_size: Annotated[int, typer.Option("--batch-size", help="Pictures optimized together.")] = 8,
     calibration_faces: Annotated[
         Path | None,
         typer.Option("--calibration-faces", help="Crops DIR/<identity>/<picture> that fix the judges' thresholds."),
@@ -85,7 +85,7 @@ def main(
         preset=preset,
         steps=steps,
         batch_size=batch_size,
-        defences=tuple(defence or ()),
+        defenses=tuple(defense or ()),
         sweep=words == [SWEEP],
         photos=photos,
         calibration_faces=calibration_faces,

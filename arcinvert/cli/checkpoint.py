@@ -26,7 +26,7 @@ File = Annotated[
 def import_(
     file: File,
     out: Annotated[Path, typer.Option("--out", "-o", help="The .safetensors to write.")],
-    colour: Annotated[str | None, typer.Option(help="RGB or BGR, if the file's own contract is wrong.")] = None,
+    color: Annotated[str | None, typer.Option(help="RGB or BGR, if the file's own contract is wrong.")] = None,
     mean: Annotated[float | None, typer.Option(help="Of the input, in 0..255.")] = None,
     std: Annotated[float | None, typer.Option(help="Of the input, in 0..255.")] = None,
     json_out: Json = False,
@@ -39,7 +39,7 @@ def import_(
 
     stored = open_checkpoint(file)
     changed = {
-        "colour": colour,
+        "color": color,
         "mean": None if mean is None else [mean / 255] * 3,
         "std": None if std is None else [std / 255] * 3,
     }
@@ -58,7 +58,7 @@ def import_(
     answer(f"{out}: {stored.header['backbone']}, {recognizer.embedding_size}-d, {_norms(recognizer)}")
     if stored.header.get("source", {}).get("contract") == "assumed":
         say(
-            f"the file does not say how images are put before it; {contract['colour']}, "
+            f"the file does not say how images are put before it; {contract['color']}, "
             f"(x - {contract['mean'][0]:g}) / {contract['std'][0]:g} is assumed; `arcinvert checkpoint verify` tests it"
         )
 
@@ -80,7 +80,7 @@ def info(file: File, json_out: Json = False) -> None:
         "format": found["format"],
         "backbone": f"{found['backbone']}, {found['parameters'] / 1e6:.2f} M parameters",
         "embedding": f"{found['embedding_size']}-d",
-        "image": f"{contract['size'][0]}x{contract['size'][1]} {contract['colour']}, "
+        "image": f"{contract['size'][0]}x{contract['size'][1]} {contract['color']}, "
         f"(x - {_numbers(contract['mean'])}) / {_numbers(contract['std'])} ({contract['from']})",
         "BatchNorm": _norms(recognizer),
         "calibrated": f"on {calibration['faces']} faces, in {calibration['in']}" if calibration else "no",
@@ -90,7 +90,7 @@ def info(file: File, json_out: Json = False) -> None:
             if t["threshold"] is not None
         )
         or "none known",
-        "licence": found["licence"] or "the file does not say",
+        "license": found["license"] or "the file does not say",
         "digest": found["digest"],
     }
     for key, value in lines.items():
@@ -129,7 +129,7 @@ def verify(
         answer(f"mirror image: cosine {found.mirror:.3f}")
         answer(f"{'contract':<26}{'BatchNorm':>12}{'d-prime':>9}{'AUC':>9}" + (f"{'parity':>11}" if against else ""))
         for number, score in enumerate(found.scores):
-            name = f"{score.colour} {score.scaling}" + (" *" if number == 0 else "")
+            name = f"{score.color} {score.scaling}" + (" *" if number == 0 else "")
             parity = "" if score.parity is None else f"{score.parity:>11.5f}"
             distance = f"{'-':>12}" if score.mismatch is None else f"{score.mismatch:>12.3f}"
             answer(f"{name:<26}{distance}{score.separation:>9.2f}{score.auc:>9.4f}{parity}")

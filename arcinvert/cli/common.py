@@ -1,5 +1,6 @@
 """What the commands share: the quiet and debug flags, the device, the progress line."""
 
+import logging
 import sys
 import time
 from dataclasses import dataclass
@@ -56,10 +57,24 @@ def device(name: str) -> "torch.device":
     return chosen
 
 
+class _Stderr(logging.Handler):
+    """Prints each message as a line on stderr."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(printable(record.getMessage()), file=sys.stderr)
+
+
+def log_to_stderr(*, quiet: bool) -> None:
+    """Send the package's messages to stderr; with ``quiet`` errors alone."""
+    package = logging.getLogger("arcinvert")
+    if not any(isinstance(handler, _Stderr) for handler in package.handlers):
+        package.addHandler(_Stderr())
+    package.setLevel(logging.ERROR if quiet else logging.INFO)
+
+
 def say(line: str) -> None:
-    """A remark on stderr, unless ``--quiet``."""
-    if not state.quiet:
-        print(line, file=sys.stderr)
+    """Log a message of the command line."""
+    logging.getLogger("arcinvert.cli").info("%s", line)
 
 
 def printable(line: str) -> str:

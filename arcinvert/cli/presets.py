@@ -13,7 +13,7 @@ MEASURED = 3  # steps
 
 def main(
     measure: Annotated[bool, typer.Option("--measure", help="Time a few steps of each on this machine.")] = False,
-    batch_size: Annotated[int, typer.Option(min=1, help="Pictures optimised together while measuring.")] = 4,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures optimized together while measuring.")] = 4,
     checkpoint: Checkpoint = None,
     device_name: Device = "auto",
     json_out: Json = False,

@@ -1,4 +1,4 @@
-"""``arcinvert purify``: a training with sub-centres says which labels it does not believe."""
+"""``arcinvert purify``: a training with sub-centers says which labels it does not believe."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ NAME = "purify"
 
 
 def main(
-    training: Annotated[Path, typer.Argument(help="The .state of a training with subcentres = 3.")],
+    training: Annotated[Path, typer.Argument(help="The .state of a training with subcenters = 3.")],
     data: Annotated[Path, typer.Option("--data", help="The pictures it was trained on.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The clean list: the pictures to keep, one a line.")],
     angle: Annotated[
@@ -25,19 +25,19 @@ def main(
     ] = None,
     report_out: Annotated[Path | None, typer.Option("--report", help="Counts and histograms, JSON.")] = None,
     dominant: Annotated[
-        Path | None, typer.Option("--dominant", help="Write a checkpoint with the dominant sub-centres only.")
+        Path | None, typer.Option("--dominant", help="Write a checkpoint with the dominant sub-centers only.")
     ] = None,
     device_name: Device = "auto",
     json_out: Json = False,
 ) -> None:
-    """Find pictures with wrong labels by sub-centres, and write a clean list to train on."""
+    """Find pictures with wrong labels by sub-centers, and write a clean list to train on."""
     import torch
 
     from arcinvert.checkpoint import atomic_write, save_checkpoint
     from arcinvert.training.data.clean_list import read_clean_list, write_clean_list
     from arcinvert.training.data.sources import open_pictures
     from arcinvert.training.purify import purify, read_true_labels, report
-    from arcinvert.training.subcentres import keep_dominant, look_at, open_training, training_pictures
+    from arcinvert.training.subcenters import keep_dominant, look_at, open_training, training_pictures
 
     try:
         threshold = None if angle == "auto" else float(angle)

@@ -22,16 +22,16 @@ def main(
         str | None, typer.Option("--embedding", "-e", help="An .npy or .npz of (D,) or (N, D); - is stdin.")
     ] = None,
     identity: Annotated[
-        str | None, typer.Option(help="Or classes of a checkpoint that keeps its centres, such as 17,42.")
+        str | None, typer.Option(help="Or classes of a checkpoint that keeps its centers, such as 17,42.")
     ] = None,
     match: Annotated[
-        str, typer.Option(help="With --identity: cosine to the centre, or the margin loss over all classes.")
+        str, typer.Option(help="With --identity: cosine to the center, or the margin loss over all classes.")
     ] = "cosine",
     variations: Annotated[int, typer.Option(help="Pictures per target.")] = 1,
-    steps: Annotated[int | None, typer.Option(help="Optimisation steps; default: the preset's own.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Optimization steps; default: the preset's own.")] = None,
     preset: Annotated[str, typer.Option(help="See `arcinvert presets`.")] = "fast",
     seed: Annotated[int, typer.Option(help="Same seed, same machine: same bytes.")] = 0,
-    batch_size: Annotated[int, typer.Option(help="Pictures optimised together.")] = 8,
+    batch_size: Annotated[int, typer.Option(help="Pictures optimized together.")] = 8,
     pose: Annotated[str | None, typer.Option(help="frontal, left, right, up, down, or YAW,PITCH in degrees.")] = None,
     expression: Annotated[str | None, typer.Option(help="neutral or smile.")] = None,
     key: Annotated[str | None, typer.Option(help="Which array of an .npz.")] = None,
@@ -104,10 +104,10 @@ def _run(
     import torch
 
     from arcinvert.calibration.calibration import calibration_for
-    from arcinvert.embeddings import class_centres, read_embeddings
+    from arcinvert.embeddings import class_centers, read_embeddings
     from arcinvert.faceprior.prior import default_face_prior
     from arcinvert.recognizer import Recognizer, default_checkpoint
-    from arcinvert.synthesis.job import synthesise
+    from arcinvert.synthesis.job import synthesize
     from arcinvert.synthesis.reconstruct import Objective, margin_objective, targets_tensor
 
     chosen = device(device_name)
@@ -117,9 +117,9 @@ def _run(
     objective: Objective | None = None
     if embedding is None:
         classes, path = _classes(identity or ""), checkpoint or default_checkpoint()
-        found = class_centres(path, classes)
+        found = class_centers(path, classes)
         if match == "margin":
-            objective = margin_objective(targets_tensor(class_centres(path).rows).to(chosen), classes)
+            objective = margin_objective(targets_tensor(class_centers(path).rows).to(chosen), classes)
     else:
         found = read_embeddings(embedding, size=recognizer.embedding_size, key=key)
     if note := found.note():
@@ -132,7 +132,7 @@ def _run(
     calibration = calibration_for(recognizer, prior, say=say, progress=ProgressLine("face"))
     if not ranks.rank:
         ranks.wait()
-    return synthesise(
+    return synthesize(
         recognizer,
         targets_tensor(found.rows),
         prior,

@@ -45,7 +45,7 @@ def main(
 ) -> None:
     """Train a recognizer with a margin loss; a run that was killed goes on where it was.
 
-    Under torchrun, the processes share the pictures and the class centres.
+    Under torchrun, the processes share the pictures and the class centers.
     """
     import torch
 

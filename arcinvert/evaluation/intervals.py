@@ -11,10 +11,10 @@ def wilson_interval(accepted: int, trials: int, z: float = 1.96) -> tuple[float,
     if not 0 <= accepted <= trials or trials == 0:
         raise InputError(f"expected 0 <= accepted <= trials and at least one trial, got {accepted} of {trials}")
     rate = accepted / trials
-    centre = rate + z * z / (2 * trials)
+    center = rate + z * z / (2 * trials)
     spread = z * np.sqrt(rate * (1 - rate) / trials + z * z / (4 * trials * trials))
     scale = 1 + z * z / trials
-    return float(max(0.0, (centre - spread) / scale)), float(min(1.0, (centre + spread) / scale))
+    return float(max(0.0, (center - spread) / scale)), float(min(1.0, (center + spread) / scale))
 
 
 def bootstrap_interval(

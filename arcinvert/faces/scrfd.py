@@ -130,7 +130,7 @@ def _tensors(message: Any) -> Iterator[Any]:
 
 
 def _checked(session: Any, name: str) -> tuple[int, int]:
-    """Width and height of the view, if what a grey picture gives has the layout of an SCRFD of five points.
+    """Width and height of the view, if what a gray picture gives has the layout of an SCRFD of five points.
 
     That is, of each level: scores (N, 1), then of each boxes (N, 4), then points (N, 10); all of
     them (1, N, ...) where the network has a batch axis.
@@ -145,11 +145,11 @@ def _checked(session: Any, name: str) -> tuple[int, int]:
         height = width = SIDE
     if not (0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE):
         raise InputError(f"expected an input of at most {MAX_SIDE}x{MAX_SIDE}, got {width}x{height} in {name}")
-    grey = np.zeros((1, 3, height, width), np.float32)
+    gray = np.zeros((1, 3, height, width), np.float32)
     batch = (1,) if len(outputs[0].shape) == 3 else ()
     places = [2 * (height // stride) * (width // stride) for stride in STRIDES]
     expected = [(*batch, count, size) for size in (1, 4, 10) for count in places]
-    got = [output.shape for output in session.run(None, {inputs[0].name: grey})]
+    got = [output.shape for output in session.run(None, {inputs[0].name: gray})]
     for number, (want, shape) in enumerate(zip(expected, got, strict=True), start=1):
         if want != shape:
             raise InputError(f"expected output {number} of an SCRFD to be {want}, got {shape} in {name}")

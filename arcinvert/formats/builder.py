@@ -18,7 +18,7 @@ from arcinvert.backbones.graph import FUNCTIONS, IMAGE, LARGEST, LAYERS, MISFITS
 from arcinvert.errors import CheckpointError
 
 BATCH = 3
-"""Pictures in the example: a size that no layer has, so that a batch is recognised in a shape."""
+"""Pictures in the example: a size that no layer has, so that a batch is recognized in a shape."""
 DTYPES = {torch.float32: "float32", torch.int64: "int64", torch.bool: "bool"}
 LARGEST_TOTAL = 1 << 29
 """Numbers in all values that are computed on the way; an IResNet-200 has about 200 million."""

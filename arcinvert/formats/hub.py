@@ -26,20 +26,20 @@ class Known:
     Attributes:
         repository: ``owner/name``.
         file: inside the repository.
-        licence: of the weights, as published.
+        license: of the weights, as published.
         revision: commit, or None if none could be established.
         sha256: of the file, or None if none could be established.
     """
 
     repository: str
     file: str
-    licence: str
+    license: str
     revision: str | None = None
     sha256: str | None = None
 
 
 _RESEARCH = "non-commercial research only (InsightFace)"
-_DATASET = "none stated; the card asks to follow the licence of the training data"
+_DATASET = "none stated; the card asks to follow the license of the training data"
 _R100 = "4ab1d6435d639628a6f3e5008dd4f929edf4c4124b1a7169e1048f9fef534cdf"
 _R50 = "4c06341c33c2ca1f86781dab0e829f88ad5b64be9fba56e56bc9ebdefc619e43"
 _MBF = "9cc6e4a75f0e2bf0b1aed94578f144d15175f357bdc05e815e5c4a02b319eb4f"
@@ -138,7 +138,7 @@ def pull(
         file: inside the repository; by default the known one, the one fetched before, or the only one that may be it.
         revision: commit, branch or tag; by default the pinned one, that of the first fetch, or the present one.
         sha256: that the file must have; by default the pinned one, or that of the first fetch.
-        say: told the revision, the digest and the licence.
+        say: told the revision, the digest and the license.
 
     Raises:
         UsageError: not a name, file, revision or digest, or several files that may be meant.
@@ -190,9 +190,9 @@ def pull(
     except CheckpointError:
         shutil.rmtree(store, ignore_errors=True)
         raise
-    licence = known.licence if known else next((t[8:] for t in info.tags or () if t.startswith("license:")), None)
+    license = known.license if known else next((t[8:] for t in info.tags or () if t.startswith("license:")), None)
     lock = {"repository": repository, "file": file, "revision": commit, "sha256": digests[file]}
-    lock |= {"licence": licence, "files": digests}
+    lock |= {"license": license, "files": digests}
     for part in digests:
         with atomic_write(_folder(repository) / part) as temporary:
             os.replace(store / part, temporary)
@@ -200,7 +200,7 @@ def pull(
         temporary.write_text(json.dumps(lock, indent=1) + "\n", encoding="utf-8")
     shutil.rmtree(store, ignore_errors=True)
     held = "" if file in expected else "; nothing pinned it: pass these two next time to be sure of the same file"
-    say(f"{repository} {file}: revision {commit}, sha256 {digests[file]}, licence: {licence or 'not stated'}{held}")
+    say(f"{repository} {file}: revision {commit}, sha256 {digests[file]}, license: {license or 'not stated'}{held}")
     return _folder(repository) / file
 
 
@@ -254,7 +254,7 @@ def _verified(repository: str, file: str, lock: dict[str, Any]) -> Path:
 
 
 def _describing(file: str) -> list[str]:
-    """Where the importers look for the order of colours."""
+    """Where the importers look for the order of colors."""
     path = PurePosixPath(file)
     near = (path.with_suffix(".yaml"), path.parent / "pretrained_model" / "model.yaml", path.parent / "config.json")
     return [place.as_posix() for place in near]

@@ -34,7 +34,7 @@ _DAMAGED = (
 )
 _NUMBERS = {torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int32, torch.int64}
 _PREFIX = re.compile(r"(?:(?:module|_orig_mod|model|net)\.)*")
-_COLOUR = re.compile(r"""(?:^|[{,])[ \t]*["']?color_space["']?[ \t]*:[ \t]*["']?(\w*)""", re.MULTILINE)
+_COLOR = re.compile(r"""(?:^|[{,])[ \t]*["']?color_space["']?[ \t]*:[ \t]*["']?(\w*)""", re.MULTILINE)
 _IR = {"input_layer.0": "conv1", "input_layer.1": "bn1", "input_layer.2": "prelu"}
 _IR |= {"output_layer.0": "bn2", "output_layer.3": "fc", "output_layer.4": "features"}
 _IR_BLOCK = {f"res_layer.{i}": part for i, part in enumerate(("bn1", "conv1", "bn2", "prelu", "conv2", "bn3"))}
@@ -55,7 +55,7 @@ def read(path: Path) -> Checkpoint:
         if isinstance(stored, Mapping) and isinstance(stored.get(key), Mapping):
             stored, source = stored[key], " training state" if key == "state_dict_backbone" else ""
     state, prefix = _without_prefix(_checked(stored, path), path)
-    made_by, colour = "arcface_torch", "RGB"
+    made_by, color = "arcface_torch", "RGB"
     if any(key.startswith(("input_layer.", "body.")) for key in state):
         backbone, settings, state = _ir(state, path)
         made_by = "AdaFace" if re.sub(r"(module|_orig_mod)\.", "", prefix) == "model." else "CVLFace"
@@ -65,14 +65,14 @@ def read(path: Path) -> Checkpoint:
         backbone, settings = _iresnet(state, path)
         made_by = "CVLFace" if prefix.endswith("net.") else made_by
     if made_by != "arcface_torch":
-        colour = "BGR" if made_by == "AdaFace" else _colour(path)
+        color = "BGR" if made_by == "AdaFace" else _color(path)
     for key in [key for key in state if key.endswith(".running_mean")]:
         state.setdefault(key.removesuffix("running_mean") + "num_batches_tracked", torch.tensor(0))
     header = {
         "backbone": backbone,
         "backbone_settings": settings,
         "embedding_size": settings["embedding_size"],
-        "preprocessing": {"size": [112, 112], "colour": colour, "mean": [0.5] * 3, "std": [0.5] * 3},
+        "preprocessing": {"size": [112, 112], "color": color, "mean": [0.5] * 3, "std": [0.5] * 3},
         "source": {"format": made_by + source, "file": path.name},
     }
     return Checkpoint(header, {f"network.{key}": tensor for key, tensor in state.items()}, file_digest(path))
@@ -135,9 +135,9 @@ def _check_archive(path: Path) -> None:
 
 
 def _checked(stored: object, path: Path) -> State:
-    """The tensors by name, without class centres, if that is what it is and the file is large enough."""
+    """The tensors by name, without class centers, if that is what it is and the file is large enough."""
     if isinstance(stored, Mapping) and set(stored) == {"state", "param_groups"}:
-        raise CheckpointError(f"{str(path)!r} holds the state of an optimiser, and no network")
+        raise CheckpointError(f"{str(path)!r} holds the state of an optimizer, and no network")
     if not isinstance(stored, Mapping):
         raise CheckpointError(f"expected a state dict in {str(path)!r}, got a {_kind(stored)}; {WAY_OUT}")
     for key, value in stored.items():
@@ -264,13 +264,13 @@ def _size(state: State, names: str, what: str, path: Path) -> int:
     raise CheckpointError(f"expected a whole network in {str(path)!r}, but no tensor gives the {what}")
 
 
-def _colour(path: Path) -> str:
-    """What CVLFace's description beside a weight file says of the order of colours; RGB if there is none."""
+def _color(path: Path) -> str:
+    """What CVLFace's description beside a weight file says of the order of colors; RGB if there is none."""
     beside = (path.with_suffix(".yaml"), path.parent / "pretrained_model" / "model.yaml", path.parent / "config.json")
     for place in beside:
         try:
             with open(place, encoding="utf-8", errors="replace") as file:
-                found = sorted(set(_COLOUR.findall(file.read(1 << 16))))
+                found = sorted(set(_COLOR.findall(file.read(1 << 16))))
         except OSError:
             continue
         if found not in ([], ["RGB"], ["BGR"]):

@@ -1,4 +1,4 @@
-"""The only optimisation loop: image -> view -> trace -> terms -> step.
+"""The only optimization loop: image -> view -> trace -> terms -> step.
 
 Where a recipe names an auxiliary network, every so many steps go through that one in place of the inverted one.
 
@@ -113,7 +113,7 @@ def invert(
 
     A step that makes an image's cost or gradient NaN or infinite is taken back, and its rate halved;
     after four such steps (or if there is no other) the image stays where it was and counts as
-    diverged. Its neighbours go on.
+    diverged. Its neighbors go on.
 
     Args:
         recognizer: the network that is inverted.
@@ -127,7 +127,7 @@ def invert(
         watch: shown (step, image (B, 3, 112, 112), not clamped) before each step.
     """
     parameters = list(recipe.parameterization.parameters())
-    optimiser = torch.optim.Adam(parameters, lr=recipe.lr, betas=recipe.betas, foreach=False)
+    optimizer = torch.optim.Adam(parameters, lr=recipe.lr, betas=recipe.betas, foreach=False)
     terms, taps = _active(recipe.terms), all_taps(recipe.terms)
     second, besides = recipe.auxiliary, {} if recipe.auxiliary is None else _active(recipe.auxiliary.terms)
     tracer = None if compiled is None else compiled.tracer(taps, precision)
@@ -162,7 +162,7 @@ def invert(
             costs["cosine"] = (trace.embedding.detach() * target).sum(1)
         for name, value in costs.items():
             history.setdefault(name, []).append(value)
-        optimiser.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=True)
         (total.sum() * scale).backward()
         if scale != 1:
             for parameter in parameters:
@@ -171,13 +171,13 @@ def invert(
         if bool(bad.any()):
             failures += bad
             rate[bad] /= 2
-            _roll_back(bad, parameters, before, optimiser)
+            _roll_back(bad, parameters, before, optimizer)
         for saved, parameter in zip(before, parameters, strict=True):
             saved.copy_(parameter.detach())
         decay = 0.5 * (1 + math.cos(math.pi * step / recipe.steps)) if recipe.decay else 1.0
-        for group in optimiser.param_groups:
+        for group in optimizer.param_groups:
             group["lr"] = recipe.lr * decay
-        optimiser.step()
+        optimizer.step()
         if bool((failures > 0).any()):
             _slow_down(torch.where(failures >= PATIENCE, 0.0, rate), parameters, before)
         progress(step + 1, recipe.steps, f"cosine {float(history['cosine'][-1].mean()):.3f}")
@@ -211,14 +211,14 @@ def _not_finite(total: Tensor, parameters: Sequence[Tensor]) -> Tensor:
 
 @torch.no_grad()
 def _roll_back(
-    bad: Tensor, parameters: Sequence[Tensor], before: list[Tensor], optimiser: torch.optim.Optimizer
+    bad: Tensor, parameters: Sequence[Tensor], before: list[Tensor], optimizer: torch.optim.Optimizer
 ) -> None:
     """Put the rows ``bad`` back where they were, with no gradient and no momentum."""
     for parameter, saved in zip(parameters, before, strict=True):
         parameter[bad] = saved[bad]
         if parameter.grad is not None:
             parameter.grad[bad] = 0
-        for value in optimiser.state[parameter].values():
+        for value in optimizer.state[parameter].values():
             if isinstance(value, Tensor) and value.shape == parameter.shape:
                 value[bad] = 0
 

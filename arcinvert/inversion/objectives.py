@@ -53,22 +53,22 @@ class MarginMatch:
     by a constant takes its place.
 
     Attributes:
-        centres: (C, D), unit norm, of all classes.
+        centers: (C, D), unit norm, of all classes.
         labels: (B,) int64, the class of each image.
         margin: m, radians.
         scale: s.
     """
 
-    centres: Tensor
+    centers: Tensor
     labels: Tensor
     margin: float = 0.5
     scale: float = 64.0
     taps: tuple[str, ...] = ()
 
     def __call__(self, trace: Trace) -> Tensor:
-        if trace.embedding.shape != (len(self.labels), self.centres.shape[1]):
+        if trace.embedding.shape != (len(self.labels), self.centers.shape[1]):
             raise InputError(f"expected {len(self.labels)} embeddings, got {tuple(trace.embedding.shape)}")
-        cosine = (trace.embedding @ self.centres.T).clamp(-1, 1)
+        cosine = (trace.embedding @ self.centers.T).clamp(-1, 1)
         right = cosine.gather(1, self.labels[:, None])
         sine = (1 - right.square()).clamp_min(1e-9).sqrt()
         turned = right * math.cos(self.margin) - sine * math.sin(self.margin)

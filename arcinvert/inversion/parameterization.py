@@ -21,7 +21,7 @@ class Parameterization(nn.Module):
         raise NotImplementedError
 
     def result(self) -> Tensor:
-        """The image to keep in the end; where it is not the one that is optimised, a better one."""
+        """The image to keep in the end; where it is not the one that is optimized, a better one."""
         return self()  # type: ignore[no-any-return]
 
     def latent(self) -> Tensor | None:
@@ -38,10 +38,10 @@ class Pixels(Parameterization):
 
     def __init__(self, start: Tensor) -> None:
         super().__init__()
-        self.normalised = nn.Parameter(_checked(start) * 2 - 1)
+        self.normalized = nn.Parameter(_checked(start) * 2 - 1)
 
     def forward(self) -> Tensor:
-        image = (self.normalised + 1) / 2
+        image = (self.normalized + 1) / 2
         return image + (image.clamp(0, 1) - image).detach()
 
 
@@ -75,41 +75,41 @@ class Fourier(Parameterization):
 
 
 class FaceBasis(Parameterization):
-    """A face of the face prior: ``render(centre + spread * latent)``.
+    """A face of the face prior: ``render(center + spread * latent)``.
 
     Args:
         prior: the face prior.
-        centre: (B, K) coefficients to start from; zeros give the mean face.
-        spread: (K,) standard deviation of each coefficient around the centre; ones for the basis
+        center: (B, K) coefficients to start from; zeros give the mean face.
+        spread: (K,) standard deviation of each coefficient around the center; ones for the basis
             alone, the residual deviations for p(face | embedding).
         redraw: draw the detail anew at every so many looks, and hold it in between, so that it costs
-            next to nothing and is not itself optimised; 0 lets the gradient through it at every look.
+            next to nothing and is not itself optimized; 0 lets the gradient through it at every look.
         attributes: (B, 3) yaw, pitch and smile that an image keeps, as
             :meth:`~arcinvert.faceprior.prior.FacePrior.attributes` measures them. Where some are NaN it keeps
-            those of its centre, where all are, or with None, it is free.
+            those of its center, where all are, or with None, it is free.
 
     Raises:
-        InputError: centres that do not fit the prior.
+        InputError: centers that do not fit the prior.
         UsageError: attributes, with a face prior that cannot measure them.
     """
 
     def __init__(
         self,
         prior: FacePrior,
-        centre: Tensor,
+        center: Tensor,
         spread: Tensor | None = None,
         *,
         redraw: int = 0,
         attributes: Tensor | None = None,
     ) -> None:
         super().__init__()
-        if centre.ndim != 2 or centre.shape[1] != prior.size:
-            raise InputError(f"expected centres (B, {prior.size}), got {tuple(centre.shape)}")
+        if center.ndim != 2 or center.shape[1] != prior.size:
+            raise InputError(f"expected centers (B, {prior.size}), got {tuple(center.shape)}")
         self.prior, self.redraw, self.looks = prior, redraw, 0
         self.detail: Tensor | None = None
         self.spread: Tensor
-        self.centre: Tensor
-        self.register_buffer("spread", torch.ones_like(centre[0]) if spread is None else spread)
+        self.center: Tensor
+        self.register_buffer("spread", torch.ones_like(center[0]) if spread is None else spread)
         self.held: Tensor | None = None
         if attributes is not None and not bool(attributes.isnan().all()):
             # The likeliest way to move each attribute by one, S W' (W S W')^-1, transposed.
@@ -117,18 +117,18 @@ class FaceBasis(Parameterization):
             scaled = self.weight * self.spread.square()
             self.back = torch.linalg.solve(self.weight @ scaled.T, scaled)
             self.held = ~attributes.isnan().all(1, keepdim=True)
-            wanted = torch.where(attributes.isnan(), prior.attributes(centre), attributes)
-            centre = torch.where(self.held, prior.moved(centre, wanted), centre)
-            centre = centre + (wanted - prior.attributes(centre)) @ self.back
-        self.register_buffer("centre", centre)
-        self.coordinates = nn.Parameter(torch.zeros_like(centre))
+            wanted = torch.where(attributes.isnan(), prior.attributes(center), attributes)
+            center = torch.where(self.held, prior.moved(center, wanted), center)
+            center = center + (wanted - prior.attributes(center)) @ self.back
+        self.register_buffer("center", center)
+        self.coordinates = nn.Parameter(torch.zeros_like(center))
 
     def coefficients(self) -> Tensor:
         """(B, K) whitened coefficients of the face prior."""
         moved = self.spread * self.coordinates
         if self.held is not None:  # only along what leaves the attributes as they are
             moved = moved - self.held * (moved @ self.weight.T) @ self.back
-        return self.centre + moved
+        return self.center + moved
 
     def forward(self) -> Tensor:
         coefficients = self.coefficients()
@@ -149,7 +149,7 @@ class FaceBasis(Parameterization):
 
 
 def noise_start(generators: Sequence[torch.Generator], device: torch.device | str = "cpu") -> Tensor:
-    """(B, 3, 112, 112): Gaussian noise of mean 0 and deviation 1 in normalised pixels, one generator each."""
+    """(B, 3, 112, 112): Gaussian noise of mean 0 and deviation 1 in normalized pixels, one generator each."""
     noise = torch.stack([torch.randn(3, SIZE, SIZE, generator=generator) for generator in generators])
     return ((noise + 1) / 2).to(device)
 

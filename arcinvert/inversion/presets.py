@@ -75,8 +75,8 @@ def best(attack: Attack, steps: int | None = None) -> Recipe:
 
 
 def _face(attack: Attack, *, redraw: int, share: float, steps: int) -> Recipe:
-    centre, spread = conditional(attack)
-    attributes = varied(attack.controls, attack.variation.tolist(), attack.generators).to(centre.device)
+    center, spread = conditional(attack)
+    attributes = varied(attack.controls, attack.variation.tolist(), attack.generators).to(center.device)
     features = attack.calibration.features
     # What is expected looks ahead: a face that is to turn heeds a fifth of it.
     heeded = torch.where(attributes.isnan().all(1), 1.0, 0.2)
@@ -89,7 +89,7 @@ def _face(attack: Attack, *, redraw: int, share: float, steps: int) -> Recipe:
         "face": face,
     }
     return Recipe(
-        FaceBasis(attack.prior, centre, spread, redraw=redraw, attributes=attributes),
+        FaceBasis(attack.prior, center, spread, redraw=redraw, attributes=attributes),
         {
             "match": (1.0, attack.objective or CosineMatch(halfway(attack, share))),
             "expected": (0.25, expected),
@@ -100,7 +100,7 @@ def _face(attack: Attack, *, redraw: int, share: float, steps: int) -> Recipe:
         lr=0.13,
         # Small: the expected maps are those of a face in its place.
         transform=Jitter(shift=0.5, scale=0.01, rotate=0.01),
-        auxiliary=Auxiliary(default_auxiliary(centre.device), besides, every=5),
+        auxiliary=Auxiliary(default_auxiliary(center.device), besides, every=5),
     )
 
 
@@ -154,15 +154,15 @@ def preset(name: str) -> Preset:
 
 
 def conditional(attack: Attack, temperature: float = 0.6) -> tuple[Tensor, Tensor]:
-    """Centre (B, K) and spread (K,) of p(face | embedding) for every image.
+    """Center (B, K) and spread (K,) of p(face | embedding) for every image.
 
-    Variations above 0 get a centre drawn from it, at ``temperature`` of its standard deviation.
+    Variations above 0 get a center drawn from it, at ``temperature`` of its standard deviation.
     """
     spread = attack.calibration.residual
-    centre = attack.calibration.predict(attack.target)
-    drawn = torch.stack([torch.randn(len(spread), generator=g) for g in attack.generators]).to(centre.device)
-    moved = (attack.variation > 0)[:, None].to(centre.dtype)
-    return centre + moved * temperature * spread * drawn, spread
+    center = attack.calibration.predict(attack.target)
+    drawn = torch.stack([torch.randn(len(spread), generator=g) for g in attack.generators]).to(center.device)
+    moved = (attack.variation > 0)[:, None].to(center.dtype)
+    return center + moved * temperature * spread * drawn, spread
 
 
 def halfway(attack: Attack, share: float) -> Tensor:

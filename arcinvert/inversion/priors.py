@@ -145,7 +145,7 @@ class LocationMatch:
 
 @dataclass(frozen=True)
 class TotalVariation:
-    """Mean absolute difference of neighbouring pixels, horizontally plus vertically."""
+    """Mean absolute difference of neighboring pixels, horizontally plus vertically."""
 
     taps: tuple[str, ...] = ()
 
@@ -158,7 +158,7 @@ class TotalVariation:
 
 @dataclass(frozen=True)
 class ImageL2:
-    """Euclidean norm of the image in normalised pixels, ``2 * image - 1``."""
+    """Euclidean norm of the image in normalized pixels, ``2 * image - 1``."""
 
     taps: tuple[str, ...] = ()
 

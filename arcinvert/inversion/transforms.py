@@ -1,7 +1,7 @@
 """Random views of an image: the same face, flipped, moved, resized and turned a little.
 
-An optimisation that must succeed under every view cannot rest on single pixels. Each image has
-its own generator, so what it is shown does not depend on its neighbours.
+An optimization that must succeed under every view cannot rest on single pixels. Each image has
+its own generator, so what it is shown does not depend on its neighbors.
 """
 
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ class Jitter:
         cosine = size * torch.cos(self.rotate * drawn[:, 2])
         sine = size * torch.sin(self.rotate * drawn[:, 2])
         linear = torch.stack([mirror * cosine, -sine, mirror * sine, cosine], 1).view(-1, 2, 2)
-        centre = torch.tensor([(width - 1) / 2, (height - 1) / 2])
-        offset = centre + self.shift * drawn[:, 3:5] - linear @ centre
+        center = torch.tensor([(width - 1) / 2, (height - 1) / 2])
+        offset = center + self.shift * drawn[:, 3:5] - linear @ center
         matrix = torch.cat([linear, offset[..., None]], 2).to(images.device, images.dtype)
         return warp_affine(images, matrix, (height, width), padding_mode="border", align_corners=True)

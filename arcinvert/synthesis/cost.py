@@ -18,7 +18,7 @@ class Cost:
     """For one face.
 
     Attributes:
-        steps: of the optimisation.
+        steps: of the optimization.
         passes: through the network, forward and backward counted one each, and one forward for the result.
         seconds: extrapolated from a few steps; None if not measured.
     """
@@ -42,7 +42,7 @@ def cost_of(
     Args:
         recognizer, prior, calibration: of the attack.
         preset: see :data:`arcinvert.inversion.presets.PRESETS`.
-        batch_size: how many faces are optimised together while measuring, at most those of the prior.
+        batch_size: how many faces are optimized together while measuring, at most those of the prior.
         steps: how many are run to measure, beside one; None measures nothing.
     """
     faces = prior.decode(prior.coefficients(slice(0, batch_size)))

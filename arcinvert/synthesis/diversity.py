@@ -56,7 +56,7 @@ def open_distance(recognizer: Recognizer, calibration: Calibration) -> Distance:
     return Distance(
         "feature_distance",
         f"LPIPS was not measured: AlexNet's weights ({BACKBONE}) are not in torch's cache and {VARIABLE} names none. "
-        "feature_distance is 1 - cosine of the attacked network's standardised early activations, position by position",
+        "feature_distance is 1 - cosine of the attacked network's standardized early activations, position by position",
         lambda images: feature_distance(recognizer, calibration, images),
     )
 

@@ -1,4 +1,4 @@
-"""The path of an optimisation to look at: an animation, a plot of every term, and the figures themselves."""
+"""The path of an optimization to look at: an animation, a plot of every term, and the figures themselves."""
 
 import math
 from collections.abc import Mapping, Sequence

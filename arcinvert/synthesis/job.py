@@ -40,7 +40,7 @@ from arcinvert.synthesis.robustness import crop_detector
 from arcinvert.synthesis.sheets import SYNTHETIC, read_png, sheet_of_files, write_png
 
 
-def synthesise(
+def synthesize(
     recognizer: Recognizer,
     targets: Tensor,
     prior: FacePrior,

@@ -52,7 +52,7 @@ class SynthConfig:
         preset: a name of :data:`~arcinvert.inversion.presets.PRESETS`.
         steps: None takes the preset's own.
         seed: of every draw; each image has a generator of its own, from (seed, target, variation).
-        batch_size: images optimised together.
+        batch_size: images optimized together.
         min_cosine: a picture less like its target is made again; None makes each once.
         retries: how often at most; the best is kept.
         report: whether each picture is tested (see :mod:`~arcinvert.synthesis.robustness`) and the
@@ -145,17 +145,17 @@ def targets_tensor(rows: NDArray[np.float32]) -> Tensor:
     return torch.from_numpy(np.array(rows, dtype=np.float32))
 
 
-def margin_objective(centres: Tensor, classes: Sequence[int]) -> Objective:
+def margin_objective(centers: Tensor, classes: Sequence[int]) -> Objective:
     """The margin loss over all classes (C, D), for targets that are ``classes`` in turn."""
 
     def objective(rows: Sequence[int]) -> Term:
-        return MarginMatch(centres, torch.tensor([classes[row] for row in rows], device=centres.device))
+        return MarginMatch(centers, torch.tensor([classes[row] for row in rows], device=centers.device))
 
     return objective
 
 
 def generator_for(seed: int, target: int, variation: int, attempt: int = 0) -> torch.Generator:
-    """The generator of one attempt at one image, whoever its neighbours are."""
+    """The generator of one attempt at one image, whoever its neighbors are."""
     key = [seed, target, variation, *([attempt] if attempt else [])]
     mixed = np.random.SeedSequence(key).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(mixed) & (2**63 - 1))

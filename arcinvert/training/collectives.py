@@ -1,6 +1,6 @@
 """Collectives with exact gradients: what several processes compute together is differentiated together.
 
-One convention holds for all of them: what is minimised is the *sum* of the ranks' objectives. A tensor that
+One convention holds for all of them: what is minimized is the *sum* of the ranks' objectives. A tensor that
 every rank has alike therefore receives from each rank the part of the gradient that this rank knows of, and
 the backward passes add these up. With one rank nothing is sent, and every function returns its argument.
 All ranks call the same functions in the same order, forward and (through autograd) backward.

@@ -8,7 +8,7 @@ from arcinvert.errors import UsageError
 from arcinvert.training.data.faces import Augmentation
 from arcinvert.training.margins import ALL_MARGINS, AdaFace, Margin, check_beyond
 
-PREPROCESSING = {"size": [112, 112], "colour": "RGB", "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}
+PREPROCESSING = {"size": [112, 112], "color": "RGB", "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}
 PRECISIONS = ("none", "bf16", "fp16")
 
 
@@ -22,10 +22,10 @@ class TrainConfig:
             (:func:`~arcinvert.training.teacher.begin_from`); empty: random ones.
         margin: a name of :data:`~arcinvert.training.margins.ALL_MARGINS`, or (m1, m2, m3).
         scale: s of the margin loss.
-        subcentres, beyond, exact, sampling: see :class:`~arcinvert.training.heads.MarginHead`.
-        intra, inter, triplet, centre: weights of further losses (:mod:`arcinvert.training.losses`).
+        subcenters, beyond, exact, sampling: see :class:`~arcinvert.training.heads.MarginHead`.
+        intra, inter, triplet, center: weights of further losses (:mod:`arcinvert.training.losses`).
         epochs: how often each picture is seen.
-        batch_size: pictures of one step of the optimiser, over all ranks and passes.
+        batch_size: pictures of one step of the optimizer, over all ranks and passes.
         keep_last: an epoch's last batch may be smaller; otherwise it is left to the next epoch's shuffle.
         accumulate: in how many passes one after the other each rank takes its share of a batch. BatchNorm's statistics
             are those of a pass.
@@ -36,17 +36,17 @@ class TrainConfig:
         validate_every: epochs between two validations.
         bits: of a weight in the checkpoint: 16 (float16), or 2 to 8 with a unit for each output channel
             (:func:`~arcinvert.checkpoint.rounded`); training knows nothing of it.
-        keep_head: store the class centres in the checkpoint.
+        keep_head: store the class centers in the checkpoint.
         amp: ``bf16`` or ``fp16`` (on a GPU) for the backbone's forward pass; the head is float32 always.
         compile: use torch.compile; slow to start, about twice as fast after.
-        sync_batchnorm: BatchNorm over the shares of all ranks, slower. Without it each rank normalises by its own
+        sync_batchnorm: BatchNorm over the shares of all ranks, slower. Without it each rank normalizes by its own
             share, and the first one's running statistics are kept: as good, but not what other ranks would do.
         label_noise: this share of the labels is made wrong on purpose, see
             :func:`~arcinvert.training.data.clean_list.permute_labels`.
-        teacher: a recogniser whose embeddings are followed as well, any file that ``Recognizer.load`` takes, or
+        teacher: a recognizer whose embeddings are followed as well, any file that ``Recognizer.load`` takes, or
             ``auxiliary`` for the shipped one (:mod:`arcinvert.calibration.auxiliary`); with ``distill_l2`` and
             ``distill_kl``, see :func:`~arcinvert.training.distillation.distillation_loss`. Embeddings of another
-            size than the student's are compared with a linear function of the student's, which is learnt along.
+            size than the student's are compared with a linear function of the student's, which is learned along.
         adversarial: every training picture is moved by this much (of a range of 1) in the direction that raises its
             margin loss the most (fast gradient sign, Goodfellow et al. 2015); a step takes about twice as long.
         augmentation: see :class:`~arcinvert.training.data.faces.Augmentation`.
@@ -61,14 +61,14 @@ class TrainConfig:
     start: str = ""
     margin: str | tuple[float, float, float] = "arcface"
     scale: float = 64.0
-    subcentres: int = 1
+    subcenters: int = 1
     beyond: str = "monotone"
     exact: bool = True
     sampling: float = 1.0
     intra: float = 0.0
     inter: float = 0.0
     triplet: float = 0.0
-    centre: float = 0.0
+    center: float = 0.0
     epochs: int = 16
     batch_size: int = 64
     keep_last: bool = False
@@ -121,8 +121,8 @@ class TrainConfig:
         if min(config.epochs, config.batch_size, config.validate_every) < 1 or config.batch_size < 2:
             raise UsageError("expected epochs and validate_every of at least 1, and batch_size of at least 2")
         check_beyond(config.beyond)
-        if config.subcentres < 1:
-            raise UsageError("expected subcentres of at least 1")
+        if config.subcenters < 1:
+            raise UsageError("expected subcenters of at least 1")
         if not 1 <= config.accumulate <= config.batch_size // 2:
             raise UsageError("expected accumulate of at least 1, and batch_size of at least twice as much")
         if not 0 < config.sampling <= 1 or config.label_noise > 1:

@@ -48,7 +48,7 @@ class Teacher:
         """(B, 3, 112, 112) RGB in [-1, 1], as the trainer has them -> (B, D), unit norm, without gradient."""
         return self.recognizer.trace((images.to(self.recognizer.device).float() + 1) / 2).embedding
 
-    def class_centres(self, batches: Iterable[tuple[Tensor, Tensor]], classes: int) -> Tensor:
+    def class_centers(self, batches: Iterable[tuple[Tensor, Tensor]], classes: int) -> Tensor:
         """Where the classes lie for the teacher: the mean of the embeddings of each, one batch in memory at a time.
 
         Args:
@@ -65,7 +65,7 @@ class Teacher:
         for images, labels in batches:
             sums.index_add_(0, labels.to(sums.device), self.embed(images))
         if without := int((sums.norm(dim=1) < 1e-6).sum()):
-            raise InputError(f"expected pictures of every class for the teacher, {without} of {classes} have no centre")
+            raise InputError(f"expected pictures of every class for the teacher, {without} of {classes} have no center")
         return normalize(sums)
 
 
@@ -103,9 +103,9 @@ def distillation_loss(
 
     Args:
         student, teacher: (B, D), unit norm.
-        student_similarities: (B, N) cosines of the student to its class centres, without margin
+        student_similarities: (B, N) cosines of the student to its class centers, without margin
             (:func:`~arcinvert.training.losses.class_products`).
-        teacher_similarities: (B, N) cosines of the teacher to the same classes (:meth:`Teacher.class_centres`).
+        teacher_similarities: (B, N) cosines of the teacher to the same classes (:meth:`Teacher.class_centers`).
         scale: see :func:`similarity_divergence`.
         l2, kl: the weights; the paper's by default.
 

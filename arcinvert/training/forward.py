@@ -13,7 +13,7 @@ from arcinvert.training.collectives import all_sum
 
 
 class RanksBatchNorm(_BatchNorm):
-    """A BatchNorm layer that normalises by the statistics of the batches of all ranks, of whatever sizes.
+    """A BatchNorm layer that normalizes by the statistics of the batches of all ranks, of whatever sizes.
 
     It takes the place of ``layer`` and shares its weights, so the state has the same names.
     """

@@ -1,6 +1,6 @@
-"""The margin head: class centres and the loss per image, on one process or shared by several.
+"""The margin head: class centers and the loss per image, on one process or shared by several.
 
-cosine -> margin on the target -> scale -> cross-entropy. The centres are templates of the
+cosine -> margin on the target -> scale -> cross-entropy. The centers are templates of the
 training identities, so a released checkpoint leaves the head out unless it is asked for.
 
 Where several processes train (:mod:`arcinvert.distributed`), each holds a contiguous range of the classes and gives the
@@ -20,12 +20,12 @@ from torch.nn.functional import normalize
 from arcinvert.distributed import ALONE, Ranks
 from arcinvert.errors import UsageError
 from arcinvert.training.collectives import all_max, all_sum, gather_rows, own_part, sizes
-from arcinvert.training.losses import LOSSES, class_products, moved_centres, own_centre
+from arcinvert.training.losses import LOSSES, class_products, moved_centers, own_center
 from arcinvert.training.margins import AdaFace, Margin, angle, check_beyond, combined_margin
 from arcinvert.training.rows import products, rows_of
 
 BLOCK = 4096
-"""Centres that are drawn at once when a head is made."""
+"""Centers that are drawn at once when a head is made."""
 
 
 class Judged(NamedTuple):
@@ -33,7 +33,7 @@ class Judged(NamedTuple):
 
     Attributes:
         loss: (B,), natural logarithm.
-        cosine: (B,), to the own class centre (of several the nearest), without margin and gradient.
+        cosine: (B,), to the own class center (of several the nearest), without margin and gradient.
     """
 
     loss: Tensor
@@ -41,39 +41,39 @@ class Judged(NamedTuple):
 
 
 class MarginHead(nn.Module):
-    """Class centres on the unit sphere, and the margin loss of an embedding to them.
+    """Class centers on the unit sphere, and the margin loss of an embedding to them.
 
-    The state holds this rank's rows of ``centres``, (classes, D) or (classes, K, D), and where they are needed of
-    ``bias`` (classes,), ``moving_centres`` (classes, D) of the centre loss and ``hits`` (classes, K), how many images
-    were nearest to each sub-centre; and ``norm_mean`` and ``norm_deviation`` of AdaFace. Moving centres, hits and
+    The state holds this rank's rows of ``centers``, (classes, D) or (classes, K, D), and where they are needed of
+    ``bias`` (classes,), ``moving_centers`` (classes, D) of the center loss and ``hits`` (classes, K), how many images
+    were nearest to each sub-center; and ``norm_mean`` and ``norm_deviation`` of AdaFace. Moving centers, hits and
     the statistics of AdaFace change in training mode only.
 
     Args:
         embedding_size: D.
         classes: how many identities.
         margin: what happens to the target cosine. None is plain softmax: inner products of
-            features and centres as they are, plus a bias (Deng et al. 2019, Eq. 1); ``scale``,
+            features and centers as they are, plus a bias (Deng et al. 2019, Eq. 1); ``scale``,
             ``beyond`` and ``exact`` then have no meaning.
         scale: s, the factor on every cosine (64 in the paper).
-        subcentres: K centres per class, the nearest counts (Deng et al. 2020; K = 3 there).
+        subcenters: K centers per class, the nearest counts (Deng et al. 2020; K = 3 there).
         beyond, exact: see :func:`~arcinvert.training.margins.combined_margin`.
         extras: weights of further losses, by their names in :data:`~arcinvert.training.losses.LOSSES`;
             those of weight 0 are left out.
         sampling: in training, the share of the classes that a batch is compared with: its own classes, and
             others drawn at random (An et al. 2021, *Partial FC*). The gradients of the rest are not zero but absent
-            (a sparse tensor), so that an optimiser can leave their momentum and weights alone.
+            (a sparse tensor), so that an optimizer can leave their momentum and weights alone.
         ranks: who shares the classes; the range is :meth:`~arcinvert.distributed.Ranks.share`.
 
     Raises:
         UsageError: a setting that does not fit.
     """
 
-    SHARDED = ("centres", "bias", "moving_centres", "hits")
+    SHARDED = ("centers", "bias", "moving_centers", "hits")
     """The tensors of the state that have a row for each class."""
 
     norm_mean: Tensor
     norm_deviation: Tensor
-    moving_centres: Tensor
+    moving_centers: Tensor
     hits: Tensor
 
     def __init__(
@@ -83,7 +83,7 @@ class MarginHead(nn.Module):
         *,
         margin: Margin | AdaFace | None,
         scale: float = 64.0,
-        subcentres: int = 1,
+        subcenters: int = 1,
         beyond: str = "monotone",
         exact: bool = True,
         extras: Mapping[str, float] | None = None,
@@ -92,8 +92,8 @@ class MarginHead(nn.Module):
     ) -> None:
         super().__init__()
         check_beyond(beyond)
-        if subcentres < 1:
-            raise UsageError(f"expected at least 1 sub-centre per class, got {subcentres}")
+        if subcenters < 1:
+            raise UsageError(f"expected at least 1 sub-center per class, got {subcenters}")
         if not 0 < sampling <= 1:
             raise UsageError(f"expected a sampling rate above 0 and up to 1, got {sampling}")
         for name, weight in (extras or {}).items():
@@ -103,23 +103,23 @@ class MarginHead(nn.Module):
         self.extras = {name: weight for name, weight in (extras or {}).items() if weight}
         self.classes, self.sampling, self.ranks, self.part = classes, sampling, ranks, ranks.share(classes)
         own = len(self.part)
-        shape = (embedding_size,) if subcentres == 1 else (subcentres, embedding_size)
-        self.centres = nn.Parameter(torch.empty(own, *shape))
+        shape = (embedding_size,) if subcenters == 1 else (subcenters, embedding_size)
+        self.centers = nn.Parameter(torch.empty(own, *shape))
         with torch.no_grad():
             for start in range(0, classes, BLOCK):  # every rank draws all, so that each has what one alone would have
                 drawn = torch.empty(min(BLOCK, classes - start), *shape).normal_(0.0, 0.01)
                 low, high = max(start, self.part.start), min(start + BLOCK, self.part.stop)
                 if low < high:
-                    self.centres[low - self.part.start : high - self.part.start] = drawn[low - start : high - start]
+                    self.centers[low - self.part.start : high - self.part.start] = drawn[low - start : high - start]
         if margin is None:
             self.bias = nn.Parameter(torch.zeros(own))
         if isinstance(margin, AdaFace):  # the values that its authors start from
             self.register_buffer("norm_mean", torch.tensor(20.0))
             self.register_buffer("norm_deviation", torch.tensor(100.0))
-        if "centre" in self.extras:
-            self.register_buffer("moving_centres", torch.zeros(own, embedding_size))
-        if subcentres > 1:
-            self.register_buffer("hits", torch.zeros(own, subcentres, dtype=torch.int64))
+        if "center" in self.extras:
+            self.register_buffer("moving_centers", torch.zeros(own, embedding_size))
+        if subcenters > 1:
+            self.register_buffer("hits", torch.zeros(own, subcenters, dtype=torch.int64))
 
     def forward(self, features: Tensor, labels: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """The loss of :meth:`judge`, (B,)."""
@@ -159,13 +159,13 @@ class MarginHead(nn.Module):
             place = torch.searchsorted(drawn, here)
         batch = _Batch(features, normalize(features), labels, rows, place)
         unit = self.margin is not None
-        every = products(batch.embeddings if unit else features, self.centres, drawn, unit=unit)
+        every = products(batch.embeddings if unit else features, self.centers, drawn, unit=unit)
         if self.training and every.ndim == 3:
             self._count(here, every.detach()[rows, place])
         logits = every if every.ndim == 2 else every.amax(2)
         if self.margin is None:
             logits = logits + (self.bias if drawn is None else rows_of(self.bias, drawn)).to(features.dtype)
-            own = own_centre(features[rows], here, self.centres.detach().to(features.dtype))
+            own = own_center(features[rows], here, self.centers.detach().to(features.dtype))
             target, cosine = logits[rows, place], (normalize(own) * batch.embeddings[rows]).sum(1)
         else:
             cosine = logits[rows, place]
@@ -180,14 +180,14 @@ class MarginHead(nn.Module):
         total, (reached, found) = all_sum(shares, self.ranks), all_sum(known, self.ranks)
         loss = total.log() - reached
         if self.extras:
-            centres = self.centres if drawn is None else rows_of(self.centres, drawn)
-            centres = normalize(centres.to(features.dtype), dim=-1)
+            centers = self.centers if drawn is None else rows_of(self.centers, drawn)
+            centers = normalize(centers.to(features.dtype), dim=-1)
             for name, weight in self.extras.items():
-                loss = loss + weight * self._extra(name, batch, centres, compared)
+                loss = loss + weight * self._extra(name, batch, centers, compared)
         return Judged(loss, found.detach())
 
     def _draw(self, labels: Tensor, generator: torch.Generator | None) -> tuple[Tensor, int]:
-        """Rows of this rank's centres to compare with, ascending, and how many classes that makes on all ranks."""
+        """Rows of this rank's centers to compare with, ascending, and how many classes that makes on all ranks."""
         order = torch.randperm(self.classes, generator=generator)
         chosen = torch.zeros(self.classes, dtype=torch.bool)
         chosen[labels.cpu()] = True
@@ -208,30 +208,30 @@ class MarginHead(nn.Module):
         m2, m3 = margin.margins(norms[batch.rows], self.norm_mean, self.norm_deviation)
         return combined_margin(cosine, 1.0, m2, m3, beyond=self.beyond, exact=self.exact)
 
-    def _extra(self, name: str, batch: "_Batch", centres: Tensor, compared: int) -> Tensor:
+    def _extra(self, name: str, batch: "_Batch", centers: Tensor, compared: int) -> Tensor:
         """One further loss of the images of all ranks, (B,)."""
         if name == "triplet":
-            return LOSSES[name](batch.embeddings, batch.labels, centres)
-        if name == "centre":
+            return LOSSES[name](batch.embeddings, batch.labels, centers)
+        if name == "center":
             here = batch.labels[batch.rows] - self.part.start
-            own = self.moving_centres[here].to(centres.dtype)
+            own = self.moving_centers[here].to(centers.dtype)
             if self.training:
-                moved, where = moved_centres(batch.features[batch.rows], here, self.moving_centres)
-                self.moving_centres[moved] = where.to(self.moving_centres.dtype)
+                moved, where = moved_centers(batch.features[batch.rows], here, self.moving_centers)
+                self.moving_centers[moved] = where.to(self.moving_centers.dtype)
         else:
-            own = own_centre(batch.embeddings[batch.rows], batch.place, centres)
+            own = own_center(batch.embeddings[batch.rows], batch.place, centers)
         own = all_sum(own.new_zeros(len(batch.labels), own.shape[1]).index_put((batch.rows,), own), self.ranks)
         if name != "inter":
-            of = batch.features if name == "centre" else batch.embeddings
+            of = batch.features if name == "center" else batch.embeddings
             return LOSSES[name](of, torch.arange(len(of), device=of.device), own)
         # also of no class at all, where sampling drew none of this rank's: the gradient's way must stay open
-        cosines = class_products(own, centres) if len(centres) else own @ centres.flatten(0, -2).T
+        cosines = class_products(own, centers) if len(centers) else own @ centers.flatten(0, -2).T
         between = angle(cosines).index_put((batch.rows, batch.place), own.new_zeros(()))
         return -all_sum(between.sum(1), self.ranks) / (math.pi * max(compared - 1, 1))
 
     def forget_hits(self) -> None:
-        """From now on, count anew which sub-centres are the nearest."""
-        if self.centres.ndim == 3:
+        """From now on, count anew which sub-centers are the nearest."""
+        if self.centers.ndim == 3:
             self.hits.zero_()
 
     @torch.no_grad()
@@ -240,7 +240,7 @@ class MarginHead(nn.Module):
 
 
 class _Batch(NamedTuple):
-    """The images of all ranks; which of them are of a class that is here, and which row of the centres is theirs."""
+    """The images of all ranks; which of them are of a class that is here, and which row of the centers is theirs."""
 
     features: Tensor
     embeddings: Tensor

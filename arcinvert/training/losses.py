@@ -1,8 +1,8 @@
-"""Losses beside the margin: pure functions ``(embeddings, labels, centres) -> (B,)``.
+"""Losses beside the margin: pure functions ``(embeddings, labels, centers) -> (B,)``.
 
-Embeddings are (B, D) and labels (B,) integers below N. Centres are (N, D), or (N, K, D) with K
-sub-centres per class (Deng et al. 2020, *Sub-center ArcFace*), of which the one nearest to the
-embedding counts. All are of unit norm but for :func:`centre_loss`. Everything is computed in the
+Embeddings are (B, D) and labels (B,) integers below N. Centers are (N, D), or (N, K, D) with K
+sub-centers per class (Deng et al. 2020, *Sub-center ArcFace*), of which the one nearest to the
+embedding counts. All are of unit norm but for :func:`center_loss`. Everything is computed in the
 dtype given. The mean over the batch is the papers' loss, to be added with a weight.
 """
 
@@ -17,40 +17,40 @@ from arcinvert.training.margins import angle
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
-def class_products(embeddings: Tensor, centres: Tensor) -> Tensor:
-    """Inner product with every class, (B, N): the cosine if both are of unit norm; the largest over sub-centres."""
-    if centres.ndim == 2:
-        return embeddings @ centres.T
-    classes, subcentres, size = centres.shape
-    return (embeddings @ centres.reshape(-1, size).T).view(-1, classes, subcentres).amax(2)
+def class_products(embeddings: Tensor, centers: Tensor) -> Tensor:
+    """Inner product with every class, (B, N): the cosine if both are of unit norm; the largest over sub-centers."""
+    if centers.ndim == 2:
+        return embeddings @ centers.T
+    classes, subcenters, size = centers.shape
+    return (embeddings @ centers.reshape(-1, size).T).view(-1, classes, subcenters).amax(2)
 
 
-def own_centre(embeddings: Tensor, labels: Tensor, centres: Tensor) -> Tensor:
-    """(B, D): the centre of each one's class; of several, the one with the largest inner product."""
-    own = centres[labels]
+def own_center(embeddings: Tensor, labels: Tensor, centers: Tensor) -> Tensor:
+    """(B, D): the center of each one's class; of several, the one with the largest inner product."""
+    own = centers[labels]
     if own.ndim == 2:
         return own
     nearest = torch.einsum("bd,bkd->bk", embeddings, own).argmax(1)
     return own[torch.arange(len(own), device=own.device), nearest]
 
 
-def intra_loss(embeddings: Tensor, labels: Tensor, centres: Tensor) -> Tensor:
-    """``theta_y / pi``: the angle to the own centre in half turns, in [0, 1] (Deng et al. 2019, Eq. 5)."""
-    return angle((embeddings * own_centre(embeddings, labels, centres)).sum(1)) / math.pi
+def intra_loss(embeddings: Tensor, labels: Tensor, centers: Tensor) -> Tensor:
+    """``theta_y / pi``: the angle to the own center in half turns, in [0, 1] (Deng et al. 2019, Eq. 5)."""
+    return angle((embeddings * own_center(embeddings, labels, centers)).sum(1)) / math.pi
 
 
-def inter_loss(embeddings: Tensor, labels: Tensor, centres: Tensor) -> Tensor:
+def inter_loss(embeddings: Tensor, labels: Tensor, centers: Tensor) -> Tensor:
     """``-1 / (pi (N - 1)) * sum over j != y of arccos(W_y . W_j)`` (Deng et al. 2019, Eq. 6).
 
-    The negative mean angle, in half turns, of the own centre to all others: in [-1, 0]. It has no
+    The negative mean angle, in half turns, of the own center to all others: in [-1, 0]. It has no
     gradient on the embeddings. A single class gives 0.
     """
-    between = angle(class_products(own_centre(embeddings, labels, centres), centres))
+    between = angle(class_products(own_center(embeddings, labels, centers), centers))
     others = between.scatter(1, labels[:, None], 0.0)  # the angle to itself is no angle between classes
     return -others.sum(1) / (math.pi * max(between.shape[1] - 1, 1))
 
 
-def triplet_loss(embeddings: Tensor, labels: Tensor, centres: Tensor | None = None, *, margin: float = 0.35) -> Tensor:
+def triplet_loss(embeddings: Tensor, labels: Tensor, centers: Tensor | None = None, *, margin: float = 0.35) -> Tensor:
     """``max(0, arccos(x . x_pos) + margin - arccos(x . x_neg))``, radians, with semi-hard mining.
 
     The angular triplet of Deng et al. 2019, section 4.2; the mining is that of Schroff et al. 2015,
@@ -61,7 +61,7 @@ def triplet_loss(embeddings: Tensor, labels: Tensor, centres: Tensor | None = No
     Args:
         embeddings: (B, D), unit norm.
         labels: (B,).
-        centres: not looked at.
+        centers: not looked at.
         margin: radians.
 
     Returns:
@@ -79,28 +79,28 @@ def triplet_loss(embeddings: Tensor, labels: Tensor, centres: Tensor | None = No
     return hinge.sum(1) / positive.sum(1).clamp_min(1)
 
 
-def centre_loss(embeddings: Tensor, labels: Tensor, centres: Tensor) -> Tensor:
+def center_loss(embeddings: Tensor, labels: Tensor, centers: Tensor) -> Tensor:
     """``|x - c_y|^2 / 2`` of features as they are, in their unit squared (Wen et al. 2016, Eq. 2).
 
-    The centres are those that :func:`moved_centres` moves. The paper adds it to plain softmax with
+    The centers are those that :func:`moved_centers` moves. The paper adds it to plain softmax with
     a weight of 0.003.
     """
-    return (embeddings - own_centre(embeddings, labels, centres)).square().sum(1) / 2
+    return (embeddings - own_center(embeddings, labels, centers)).square().sum(1) / 2
 
 
-def moved_centres(features: Tensor, labels: Tensor, centres: Tensor, *, rate: float = 0.5) -> tuple[Tensor, Tensor]:
-    """The centres (N, D) that a batch moves, and where to (Wen et al. 2016, Eq. 4 and Algorithm 1).
+def moved_centers(features: Tensor, labels: Tensor, centers: Tensor, *, rate: float = 0.5) -> tuple[Tensor, Tensor]:
+    """The centers (N, D) that a batch moves, and where to (Wen et al. 2016, Eq. 4 and Algorithm 1).
 
     ``c_j - rate * sum of (c_j - x_i) / (1 + n_j)`` over the n_j features of class j in the batch.
 
     Returns:
-        rows (R,), each once, and their new centres (R, D), without gradient.
+        rows (R,), each once, and their new centers (R, D), without gradient.
     """
     rows, place, count = torch.unique(labels, return_inverse=True, return_counts=True)
-    old = centres[rows].detach()
+    old = centers[rows].detach()
     away = torch.zeros_like(old).index_add_(0, place, old[place] - features.detach())
     return rows, old - rate * away / (1 + count[:, None])
 
 
-LOSSES: dict[str, Loss] = {"intra": intra_loss, "inter": inter_loss, "triplet": triplet_loss, "centre": centre_loss}
+LOSSES: dict[str, Loss] = {"intra": intra_loss, "inter": inter_loss, "triplet": triplet_loss, "center": center_loss}
 """The losses a :class:`~arcinvert.training.heads.MarginHead` can add, by name."""

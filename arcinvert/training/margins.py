@@ -99,7 +99,7 @@ MARGINS: dict[str, Margin] = {
 }
 
 ALL_MARGINS: dict[str, Margin | AdaFace | None] = {**MARGINS, "adaface": AdaFace(), "softmax-bias": None}
-"""What a training run may name. None: softmax with a bias, nothing normalised (Deng et al. 2019, Eq. 1)."""
+"""What a training run may name. None: softmax with a bias, nothing normalized (Deng et al. 2019, Eq. 1)."""
 
 
 def check_beyond(beyond: str) -> None:

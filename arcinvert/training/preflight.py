@@ -22,8 +22,8 @@ def memory_estimate(config: TrainConfig, classes: int, pictures: int, *, ranks: 
     """Bytes that one rank will need, by what for.
 
     ``backbone`` is weights, statistics and gradients, ``activations`` what the forward pass of one of its passes keeps
-    for the backward pass (measured on a few images), ``head`` this rank's centres, their gradient and the logits of
-    the whole pass, ``optimiser`` the momentum of both, ``data`` the pictures, held as bytes by every rank.
+    for the backward pass (measured on a few images), ``head`` this rank's centers, their gradient and the logits of
+    the whole pass, ``optimizer`` the momentum of both, ``data`` the pictures, held as bytes by every rank.
     What the libraries need for themselves comes on top.
     """
     network = build_backbone(config.backbone, **config.backbone_settings()).train()
@@ -31,15 +31,15 @@ def memory_estimate(config: TrainConfig, classes: int, pictures: int, *, ranks: 
     buffers = sum(value.numel() * value.element_size() for value in network.buffers())
     a_pass = -(-config.batch_size // config.accumulate)
     share = -(-a_pass // ranks.world)
-    row = 4 * config.subcentres * config.embedding_size
+    row = 4 * config.subcenters * config.embedding_size
     own = len(ranks.share(classes))
     drawn = own if config.sampling == 1 else min(own, round(own * config.sampling) + min(own, a_pass))
-    logits = 4 * a_pass * drawn * config.subcentres
+    logits = 4 * a_pass * drawn * config.subcenters
     return {
         "backbone": 2 * weights + buffers,
         "activations": _kept(network, config.amp) * share // TRIED,
-        "head": row * (own + drawn) + (3 if config.subcentres == 1 else 4) * logits,
-        "optimiser": weights + row * own,
+        "head": row * (own + drawn) + (3 if config.subcenters == 1 else 4) * logits,
+        "optimizer": weights + row * own,
         "data": pictures * 112 * 112 * 3,
     }
 

@@ -1,8 +1,8 @@
-"""Purification of noisy labels by sub-centres (Deng et al. 2020, *Sub-center ArcFace*, section 3.4).
+"""Purification of noisy labels by sub-centers (Deng et al. 2020, *Sub-center ArcFace*, section 3.4).
 
-After a training with K sub-centres per class, the dominant one is that which most pictures of the class lie closest to;
+After a training with K sub-centers per class, the dominant one is that which most pictures of the class lie closest to;
 the others have gathered what does not belong there, and are dropped. A picture stays if its angle to
-the dominant sub-centre is small. Angles are in degrees here, as in the paper.
+the dominant sub-center is small. Angles are in degrees here, as in the paper.
 """
 
 from collections.abc import Sequence
@@ -24,20 +24,20 @@ LOST = 0.1
 BIN = 5
 """Degrees of a bar of the histograms."""
 CATEGORIES = ("clean, dominant", "wrong, dominant", "clean, other", "wrong, other")
-"""The paper's four kinds of pictures: label right or wrong, nearest to the dominant or to another sub-centre."""
+"""The paper's four kinds of pictures: label right or wrong, nearest to the dominant or to another sub-center."""
 
 Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
 class Purified:
-    """What the sub-centres say of every picture.
+    """What the sub-centers say of every picture.
 
     Attributes:
         labels: (N,) int64, the class each picture is said to be of.
-        dominant: (C,) int64, the dominant sub-centre of each class.
-        nearest: (N,) int64, the sub-centre of its class that each picture is nearest to.
-        angles: (N,) float64, degrees to the dominant sub-centre of its class.
+        dominant: (C,) int64, the dominant sub-center of each class.
+        nearest: (N,) int64, the sub-center of its class that each picture is nearest to.
+        angles: (N,) float64, degrees to the dominant sub-center of its class.
         threshold: degrees; what lies beyond is dropped.
     """
 
@@ -54,16 +54,16 @@ class Purified:
 
     @property
     def on_dominant(self) -> Bools:
-        """(N,): which pictures are nearest to the dominant sub-centre of their class."""
+        """(N,): which pictures are nearest to the dominant sub-center of their class."""
         own: Bools = self.nearest == self.dominant[self.labels]
         return own
 
 
 def purify(cosines: Tensor, labels: Tensor, classes: int, *, threshold: float | None = ANGLE) -> Purified:
-    """Find the dominant sub-centres and the angles to them.
+    """Find the dominant sub-centers and the angles to them.
 
     Args:
-        cosines: (N, K), of each picture to the sub-centres of its own class.
+        cosines: (N, K), of each picture to the sub-centers of its own class.
         labels: (N,), integers below ``classes``.
         classes: C.
         threshold: degrees in (0, 180]; None: that of :func:`flank`.
@@ -93,7 +93,7 @@ def flank(angles: NDArray[np.float64], lost: float = LOST) -> float:
     all of whose angles are larger than the paper's. It needs more right labels than wrong ones.
 
     Args:
-        angles: (N,) degrees to the dominant sub-centres.
+        angles: (N,) degrees to the dominant sub-centers.
         lost: in (0, 0.5).
 
     Raises:

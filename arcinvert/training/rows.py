@@ -1,4 +1,4 @@
-"""A table of class centres of which a step touches only some rows: products, lookup with a sparse gradient, SGD.
+"""A table of class centers of which a step touches only some rows: products, lookup with a sparse gradient, SGD.
 
 What is done to many rows is done block by block, so that nothing as large as the table is made but its gradient.
 """

@@ -1,4 +1,4 @@
-"""A training run in progress: network, head, optimiser, and where it is."""
+"""A training run in progress: network, head, optimizer, and where it is."""
 
 import contextlib
 import math
@@ -35,10 +35,10 @@ def unheard(line: str) -> None:
 
 
 class Run:
-    """A training run in progress: network, head, optimiser, and where it is.
+    """A training run in progress: network, head, optimizer, and where it is.
 
     Args:
-        faces: what is learnt.
+        faces: what is learned.
         config: all settings.
         device: where this rank trains.
         ranks: who else does.
@@ -67,7 +67,7 @@ class Run:
             len(faces.identities),
             margin=config.resolve_margin(),
             scale=config.scale,
-            subcentres=config.subcentres,
+            subcenters=config.subcenters,
             beyond=config.beyond,
             exact=config.exact,
             extras={name: getattr(config, name) for name in LOSSES},
@@ -93,7 +93,7 @@ class Run:
         self.parameters = [p for p in self.network.parameters() if p.requires_grad]
         self.readout = None if self.lesson is None else self.lesson.readout
         self.parameters += [] if self.readout is None else [*self.readout.parameters()]
-        self.optimiser = torch.optim.SGD(
+        self.optimizer = torch.optim.SGD(
             self.parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
         )
         self.velocities = {name: torch.zeros_like(value) for name, value in self.head.named_parameters()}
@@ -132,7 +132,7 @@ class Run:
         return torch.autocast(self.device.type, kind, enabled=self.config.amp != "none")
 
     def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """From the present step to the end, this rank's (b, 3, 112, 112) normalised images and (b,) labels."""
+        """From the present step to the end, this rank's (b, 3, 112, 112) normalized images and (b,) labels."""
         while self.step < self.total_steps:
             yield self.data.at(self.step)
 
@@ -148,7 +148,7 @@ class Run:
         """
         self.network.train()
         self.head.train()
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=True)
         self.head.zero_grad(set_to_none=True)
         count = sum(sizes(len(images), self.ranks, self.device))
         told = torch.zeros(2, device=self.device)
@@ -164,7 +164,7 @@ class Run:
                 judged = self.head.judge(features, own, draw)
                 each = judged.loss
                 if self.lesson is not None:
-                    each = each + self.lesson.loss(part, features, self.head.centres)
+                    each = each + self.lesson.loss(part, features, self.head.centers)
                 loss = each.sum() / count
                 torch.autograd.backward(loss * self.loss_scale)
             told += torch.stack([loss.detach(), angle(judged.cosine).rad2deg().sum() / count])
@@ -221,9 +221,9 @@ class Run:
 
     def _move(self, scale: float) -> None:
         rate = self.learning_rate()
-        for group in self.optimiser.param_groups:
+        for group in self.optimizer.param_groups:
             group["lr"] = rate
-        self.optimiser.step()
+        self.optimizer.step()
         for name, value in self.head.named_parameters():
             sgd_(
                 value,

@@ -1,7 +1,7 @@
-"""The resumable state of a run: one logical matrix of class centres, whatever the number of ranks.
+"""The resumable state of a run: one logical matrix of class centers, whatever the number of ranks.
 
 A torch file of ``config`` (JSON), ``data`` (digest), ``step``, ``history``, ``average``, ``network``, ``head``,
-``readout`` (of a teacher's lesson), ``optimiser`` (as :class:`torch.optim.SGD` over the parameters of network, readout
+``readout`` (of a teacher's lesson), ``optimizer`` (as :class:`torch.optim.SGD` over the parameters of network, readout
 and head would write it), ``loss_scale``, and ``rng`` with a row for each rank.
 """
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Step(NamedTuple):
-    """What a step tells: the mean loss of the batch, and the mean angle to the own class centre in degrees."""
+    """What a step tells: the mean loss of the batch, and the mean angle to the own class center in degrees."""
 
     loss: float
     angle: float
@@ -58,23 +58,23 @@ def whole_head(run: "Run") -> dict[str, Tensor]:
     return {} if run.ranks.rank else {key: value for key, value in joint.items() if value is not None} | rest
 
 
-def kept_centres(head: dict[str, Tensor], say: Callable[[str], None]) -> Tensor:
-    """One centre for each class, (N, D): of several the dominant one, if it is known; else all of them, (N, K, D).
+def kept_centers(head: dict[str, Tensor], say: Callable[[str], None]) -> Tensor:
+    """One center for each class, (N, D): of several the dominant one, if it is known; else all of them, (N, K, D).
 
-    The dominant sub-centre is that which most pictures of the class were nearest to in the last epoch. It is
+    The dominant sub-center is that which most pictures of the class were nearest to in the last epoch. It is
     not known of a class of which no picture was seen then.
     """
-    centres = head["centres"]
-    if centres.ndim == 2:
-        return centres
+    centers = head["centers"]
+    if centers.ndim == 2:
+        return centers
     unseen = int((head["hits"].sum(1) == 0).sum())
     if unseen:
         say(
-            f"all {centres.shape[1]} sub-centres are kept, not the dominant one: "
+            f"all {centers.shape[1]} sub-centers are kept, not the dominant one: "
             f"no picture of {unseen} identities was seen in the last epoch"
         )
-        return centres
-    return centres[torch.arange(len(centres)), head["hits"].argmax(1)]
+        return centers
+    return centers[torch.arange(len(centers)), head["hits"].argmax(1)]
 
 
 def write_state(run: "Run", path: Path) -> None:
@@ -88,11 +88,11 @@ def write_state(run: "Run", path: Path) -> None:
     gpu = collect(torch.cuda.get_rng_state(run.device)[None], run.ranks) if run.device.type == "cuda" else None
     if run.ranks.rank:
         return
-    optimiser = run.optimiser.state_dict()
+    optimizer = run.optimizer.state_dict()
     first = len(run.parameters)
     for number, momentum in enumerate(momenta):
-        optimiser["state"][first + number] = {"momentum_buffer": momentum}
-    optimiser["param_groups"][0]["params"] = list(range(first + len(momenta)))
+        optimizer["state"][first + number] = {"momentum_buffer": momentum}
+    optimizer["param_groups"][0]["params"] = list(range(first + len(momenta)))
     state = {
         "config": json.dumps(asdict(run.config), sort_keys=True),
         "data": run.faces.digest,
@@ -101,7 +101,7 @@ def write_state(run: "Run", path: Path) -> None:
         "average": None if run.average is None else list(run.average),
         "network": run.network.state_dict(),
         "head": head,
-        "optimiser": optimiser,
+        "optimizer": optimizer,
         "readout": {} if run.readout is None else run.readout.state_dict(),
         "loss_scale": [run.loss_scale, run.good_steps],
         "rng": draws,
@@ -162,10 +162,10 @@ def _fill(run: "Run", state: dict[str, Any]) -> None:
     )
     if run.readout is not None:
         run.readout.load_state_dict(state["readout"])
-    stored, first = state["optimiser"], len(run.parameters)
+    stored, first = state["optimizer"], len(run.parameters)
     groups = [dict(group, params=list(range(first))) for group in stored["param_groups"]]
     network = {number: value for number, value in stored["state"].items() if number < first}
-    run.optimiser.load_state_dict({"state": network, "param_groups": groups})
+    run.optimizer.load_state_dict({"state": network, "param_groups": groups})
     for number, velocity in enumerate(run.velocities.values(), first):
         known = stored["state"].get(number)
         if known is not None:

@@ -31,26 +31,26 @@ class Lesson:
     """A teacher and where the classes lie for it.
 
     Attributes:
-        teacher: the recogniser that is followed.
-        centres: (N, D), unit norm; (0, D) if the similarities are not looked at.
+        teacher: the recognizer that is followed.
+        centers: (N, D), unit norm; (0, D) if the similarities are not looked at.
         readout: what of the student's embedding is compared with the teacher's; None: the embedding itself.
         scale, l2, kl: see :func:`~arcinvert.training.distillation.distillation_loss`.
     """
 
     teacher: Teacher
-    centres: Tensor
+    centers: Tensor
     readout: nn.Linear | None
     scale: float
     l2: float
     kl: float
 
-    def loss(self, images: Tensor, features: Tensor, centres: Tensor) -> Tensor:
+    def loss(self, images: Tensor, features: Tensor, centers: Tensor) -> Tensor:
         """What is added to the margin loss of these images, (B,).
 
         Args:
             images: (B, 3, 112, 112) in [-1, 1], as the student was given them.
             features: (B, D) of the student, of any norm.
-            centres: (N, D) or (N, K, D), the student's class centres, of any norm.
+            centers: (N, D) or (N, K, D), the student's class centers, of any norm.
         """
         with torch.autocast(images.device.type, enabled=False):
             student, teacher = normalize(features.float()), self.teacher.embed(images)
@@ -58,8 +58,8 @@ class Lesson:
             if not self.kl:
                 none = student.new_zeros(len(student), 1)
                 return distillation_loss(told, teacher, none, none, l2=self.l2, kl=0.0)
-            mine = class_products(student, normalize(centres.float(), dim=-1))
-            its = class_products(teacher, self.centres)
+            mine = class_products(student, normalize(centers.float(), dim=-1))
+            its = class_products(teacher, self.centers)
             return distillation_loss(told, teacher, mine, its, scale=self.scale, l2=self.l2, kl=self.kl)
 
 
@@ -71,13 +71,13 @@ def begin_from(
     Args:
         path: of the checkpoint.
         network: gets its weights.
-        head: each class centre is moved to the mean of the class's embeddings.
+        head: each class center is moved to the mean of the class's embeddings.
         lesson: its readout, if it has one, becomes the ridge regression from these embeddings to the teacher's.
         faces: all pictures, seen once.
         device: of the network.
 
     Raises:
-        CheckpointError: a file that is no recogniser, or one of another network.
+        CheckpointError: a file that is no recognizer, or one of another network.
     """
     stored = open_checkpoint(path)
     load_strictly(network, build_network(stored, path).state_dict(), repr(path))
@@ -93,7 +93,7 @@ def begin_from(
             both = part if both is None else both + part
     own = normalize(total)[head.part.start : head.part.stop]
     with torch.no_grad():
-        head.centres.add_(own if head.centres.ndim == 2 else own[:, None])
+        head.centers.add_(own if head.centers.ndim == 2 else own[:, None])
         if readout is not None and both is not None:
             fit = both.solved(READOUT_RIDGE)
             readout.weight.copy_(fit[:-1].T)
@@ -111,7 +111,7 @@ def open_lesson(config: TrainConfig, faces: Faces, device: torch.device, ranks: 
     """The teacher that ``config`` names, which looks at every picture once; None if it names none.
 
     Raises:
-        CheckpointError: a file that is no recogniser.
+        CheckpointError: a file that is no recognizer.
         UsageError: the similarities to all classes are not to be had, or its embeddings are of another size and
             there are several ranks.
     """
@@ -131,7 +131,7 @@ def open_lesson(config: TrainConfig, faces: Faces, device: torch.device, ranks: 
         nn.init.zeros_(readout.weight)
         nn.init.zeros_(readout.bias)
     if config.distill_kl:
-        centres = teacher.class_centres(_shown(faces, device), len(faces.identities))
+        centers = teacher.class_centers(_shown(faces, device), len(faces.identities))
     else:
-        centres = torch.empty(0, teacher.embedding_size, device=device)
-    return Lesson(teacher, centres, readout, config.scale, config.distill_l2, config.distill_kl)
+        centers = torch.empty(0, teacher.embedding_size, device=device)
+    return Lesson(teacher, centers, readout, config.scale, config.distill_l2, config.distill_kl)

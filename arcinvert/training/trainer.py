@@ -1,8 +1,8 @@
 """Training: aligned faces -> backbone -> margin head -> checkpoint, resumable at any step, by any number of ranks.
 
 SGD with linear warm-up, then cosine decay or milestones. Where several ranks train (``torchrun``), the backbone runs
-under DistributedDataParallel, and each rank holds its part of the class centres (:mod:`arcinvert.training.heads`).
-A synchronised BatchNorm is not needed: a rank's share of a batch is enough for its statistics.
+under DistributedDataParallel, and each rank holds its part of the class centers (:mod:`arcinvert.training.heads`).
+A synchronized BatchNorm is not needed: a rank's share of a batch is enough for its statistics.
 """
 
 import json
@@ -30,7 +30,7 @@ from arcinvert.training.data.sources import open_pictures
 from arcinvert.training.data.streaming import stored_faces
 from arcinvert.training.run import Run, Say, unheard
 from arcinvert.training.scalars import Scalars, open_scalars
-from arcinvert.training.state import Step, kept_centres, whole_head
+from arcinvert.training.state import Step, kept_centers, whole_head
 
 FMRS = (1e-2, 1e-3)
 
@@ -204,7 +204,7 @@ def _finish(run: Run, validation: Faces | None, out: Path, held_out: list[str], 
         "validation": figures,
     }
     if config.keep_head:
-        tensors["head.centres"] = nn.functional.normalize(kept_centres(head, say), dim=-1).half()
+        tensors["head.centers"] = nn.functional.normalize(kept_centers(head, say), dim=-1).half()
     save_checkpoint(out, header, tensors)
     return header
 
@@ -240,4 +240,4 @@ def _to_stored(network: nn.Module, bits: int) -> dict[str, Tensor]:
     return tensors
 
 
-__all__ = ["PREPROCESSING", "Run", "Step", "TrainConfig", "kept_centres", "open_data", "train", "validate"]
+__all__ = ["PREPROCESSING", "Run", "Step", "TrainConfig", "kept_centers", "open_data", "train", "validate"]

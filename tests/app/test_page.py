@@ -156,13 +156,13 @@ def test_an_audit(page: Any) -> None:
     report = page.frame_locator("#report iframe").locator("body")
     report.wait_for()
     assert "tiny" in report.inner_text()
-    # The example brings photos: another recogniser can judge, against what was enrolled and against another photo.
+    # The example brings photos: another recognizer can judge, against what was enrolled and against another photo.
     said = report.inner_text()
     assert "type II" in said
     assert "judged by default" in said
-    page.get_by_role("tab", name="Recognisers").click()
-    page.wait_for_selector("#recogniser-card dl")
-    assert "iresnet18" in page.inner_text("#recogniser-card")
+    page.get_by_role("tab", name="Recognizers").click()
+    page.wait_for_selector("#recognizer-card dl")
+    assert "iresnet18" in page.inner_text("#recognizer-card")
 
 
 def test_a_second_visitor_waits_and_who_closes_the_tab_stops(browser: Any, address: str, studio: Studio) -> None:
@@ -185,17 +185,17 @@ def test_a_second_visitor_waits_and_who_closes_the_tab_stops(browser: Any, addre
     second.close()
 
 
-def test_a_recogniser_is_added_and_calibrated_in_the_page(page: Any, tiny_checkpoint: Path, tmp_path: Path) -> None:
+def test_a_recognizer_is_added_and_calibrated_in_the_page(page: Any, tiny_checkpoint: Path, tmp_path: Path) -> None:
     stored, other = load_checkpoint(tiny_checkpoint), tmp_path / "other.safetensors"
     save_checkpoint(other, dict(stored.header) | {"note": "of another digest"}, stored.tensors)
-    page.get_by_role("tab", name="Recognisers").click()
+    page.get_by_role("tab", name="Recognizers").click()
     field = page.get_by_label("Add one")
     field.fill(str(tmp_path / "nothing.safetensors"))
     page.click("#add")
     page.get_by_text("nothing.safetensors", exact=False).last.wait_for()
     field.fill(str(other))
     page.click("#add")
-    page.wait_for_function("() => document.querySelector('#recogniser-card').innerText.includes('other')")
+    page.wait_for_function("() => document.querySelector('#recognizer-card').innerText.includes('other')")
     page.get_by_role("button", name="Calibrate it").click()
     page.wait_for_function(
         "() => document.querySelector('#calibration').innerText.includes('calibrated')", timeout=SOON

@@ -15,7 +15,7 @@ from arcinvert.calibration.calibration import Calibration
 from arcinvert.errors import CheckpointError, InputError, UsageError
 from arcinvert.faceprior.prior import FacePrior
 from arcinvert.recognizer import Recognizer
-from arcinvert.synthesis.job import synthesise
+from arcinvert.synthesis.job import synthesize
 from arcinvert.synthesis.sheets import read_png
 
 SOON = 60.0
@@ -41,7 +41,7 @@ def test_the_page_makes_what_the_command_makes(studio: Studio, tiny_faces: Path,
     assert making.task is not None
     made = making.task.result.result(SOON)
     known = studio.recognizer("tiny"), making.target.embedding[None], studio.prior, studio.calibration("tiny")
-    manifest = synthesise(*known, tmp_path / "out", config=making.config)
+    manifest = synthesize(*known, tmp_path / "out", config=making.config)
     for row, image in zip(manifest["results"], made.images, strict=True):
         assert torch.equal(read_png(tmp_path / "out" / row["file"]), image)
     assert [row["cosine"] for row in manifest["results"]] == [row["cosine"] for row in made.manifest["results"]]
@@ -97,7 +97,7 @@ def test_the_list_of_recognizers(studio: Studio, tiny_checkpoint: Path) -> None:
     assert studio.add(tiny_checkpoint, "again") == "tiny"
     with pytest.raises(CheckpointError):
         studio.add("nowhere.onnx", "typed")
-    with pytest.raises(InputError, match="no recogniser"):
+    with pytest.raises(InputError, match="no recognizer"):
         studio.recognizer("nobody")
     assert studio.described("tiny")["embedding_size"] == 16
     assert not studio.calibrated("judge")

@@ -53,7 +53,7 @@ def test_bad_input_is_one_line(tmp_path: Path, tiny_recognizer: Recognizer, monk
     np.save(tmp_path / "wide.npy", np.ones((2, 128), np.float32))
     np.save(tmp_path / "good.npy", np.ones((2, SIZE), np.float32))
     (tmp_path / "broken.png").write_bytes(b"no picture")
-    Image.new("RGB", (300, 200), "grey").save(tmp_path / "empty.png")
+    Image.new("RGB", (300, 200), "gray").save(tmp_path / "empty.png")
     (tmp_path / "what.bin").write_bytes(b"\x80\x04hello")
     for name, row, said in (
         ("wide.npy", 0, "128-d"),

@@ -70,11 +70,11 @@ def run_audit(
 def whole_audit(
     run_audit: Any, audit_config: AuditConfig, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[LeakageReport, Path]:
-    """An audit with faces and two defences, and its folder. Do not write into it."""
+    """An audit with faces and two defenses, and its folder. Do not write into it."""
     out = tmp_path_factory.mktemp("whole") / "out"
     full = replace(
         audit_config,
-        defences=("int8", "rotate:17", "int8"),
+        defenses=("int8", "rotate:17", "int8"),
         authorization="the owner, 2026-11-23",
         show_faces=True,
     )

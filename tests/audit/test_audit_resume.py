@@ -26,13 +26,13 @@ def test_one_that_was_interrupted_ends_with_the_same_report(
 ) -> None:
     report, _ = whole_audit
     same = {name: report.settings[name] for name in ("authorization", "show_faces")}
-    again = replace(audit_config, defences=tuple(report.settings["defences"]), **same)
+    again = replace(audit_config, defenses=tuple(report.settings["defenses"]), **same)
     real, calls = journal.append, []
 
     def append(*args: Any) -> None:
         real(*args)
         calls.append(args)
-        if len(calls) == 7:  # in the middle of the first defence
+        if len(calls) == 7:  # in the middle of the first defense
             raise KeyboardInterrupt
 
     monkeypatch.setattr(journal, "append", append)
@@ -57,9 +57,9 @@ def test_a_report_that_is_there_is_taken_and_another_one_is_refused(
     report, made = whole_audit
     out = Path(shutil.copytree(made, tmp_path / "out"))
     same = {name: report.settings[name] for name in ("authorization", "show_faces")}
-    full = replace(audit_config, defences=tuple(report.settings["defences"]), **same)
+    full = replace(audit_config, defenses=tuple(report.settings["defenses"]), **same)
     with monkeypatch.context() as patched:
-        patched.setattr(attack, "synthesise", lambda *a, **s: pytest.fail("attacked again"))
+        patched.setattr(attack, "synthesize", lambda *a, **s: pytest.fail("attacked again"))
         assert run_audit(replace(full, batch_size=3), out=out).to_json() == report.to_json()
         with pytest.raises(UsageError, match="another audit"):
             run_audit(replace(full, seed=1), out=out)

@@ -138,11 +138,11 @@ def test_a_store_of_another_size_is_refused(run_audit: Any, audit_config: AuditC
         run_audit(audit_config, source=tmp_path / "other.npy")
 
 
-def test_a_defence_that_does_not_fit_is_refused_before_the_attack(
+def test_a_defense_that_does_not_fit_is_refused_before_the_attack(
     run_audit: Any, audit_config: AuditConfig, tmp_path: Path
 ) -> None:
     with pytest.raises(UsageError, match="truncate:17"):
-        run_audit(replace(audit_config, defences=("truncate:17",)), out=tmp_path, judges={})
+        run_audit(replace(audit_config, defenses=("truncate:17",)), out=tmp_path, judges={})
     assert list(tmp_path.iterdir()) == []
 
 
@@ -155,15 +155,15 @@ def test_the_attacked_network_is_no_judge(
 
 @pytest.mark.parametrize(
     "settings",
-    [{"sample": 0}, {"restarts": 0}, {"seed": -1}, {"preset": "none"}, {"defences": ("nonsense",)},
-     {"defences": ("int8",), "preset": "fourier"}],
+    [{"sample": 0}, {"restarts": 0}, {"seed": -1}, {"preset": "none"}, {"defenses": ("nonsense",)},
+     {"defenses": ("int8",), "preset": "fourier"}],
 )  # fmt: skip
 def test_settings_that_do_not_fit(settings: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         AuditConfig(**settings)
 
 
-# --- stores of other models, rows that cannot be used, and defences
+# --- stores of other models, rows that cannot be used, and defenses
 
 
 def test_the_store_of_another_model_is_called_a_mismatch(
@@ -194,12 +194,12 @@ def test_rows_that_cannot_be_used_are_counted_and_passed_over(
     assert report.sample["second_templates"] == 4
 
 
-def test_defences_are_attacked_with_and_without_the_key(whole_audit: tuple[LeakageReport, Path]) -> None:
+def test_defenses_are_attacked_with_and_without_the_key(whole_audit: tuple[LeakageReport, Path]) -> None:
     report, _ = whole_audit
-    assert [(entry["spec"], entry["key_known"]) for entry in report.defences] == [
+    assert [(entry["spec"], entry["key_known"]) for entry in report.defenses] == [
         ("int8", True), ("rotate:17", True), ("rotate:17", False),
     ]  # fmt: skip
-    plain, known, blind = report.defences
+    plain, known, blind = report.defenses
     assert {row["judge"] for row in plain["rows"]} == {"other", "tiny"}
     assert known["eer"] == pytest.approx(plain["eer"], abs=0.02)  # a rotation changes no cosine
     own = [next(row["cosine"] for row in e["rows"] if row["judge"] == "tiny") for e in (plain, known, blind)]
@@ -212,5 +212,5 @@ def test_a_sweep_takes_what_fits_the_store() -> None:
     specs = AuditConfig(sweep=True).specs(16)
     assert "sign" in specs
     assert "truncate:32" not in specs
-    assert AuditConfig(sweep=True, defences=("int8", "int8")).specs(16) == ["int8"]
+    assert AuditConfig(sweep=True, defenses=("int8", "int8")).specs(16) == ["int8"]
     assert AuditConfig().specs(16) == []

@@ -96,7 +96,7 @@ def test_output_shape() -> None:
     assert network(torch.empty(2, 3, 112, 112, device="meta")).shape == (2, 128)
 
 
-def test_an_image_does_not_feel_its_neighbours_in_eval_mode() -> None:
+def test_an_image_does_not_feel_its_neighbors_in_eval_mode() -> None:
     torch.manual_seed(0)
     network = build_backbone("iresnet18", width=0.05, embedding_size=16).eval()
     images = torch.rand(3, 3, 112, 112)

@@ -42,7 +42,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
 
 
 def faces_of(script: ModuleType, rows: np.ndarray, labels: list[int]) -> Any:
-    """Grey pictures of brightness 100, 101, ... and embeddings (N, D)."""
+    """Gray pictures of brightness 100, 101, ... and embeddings (N, D)."""
     count = len(labels)
     images = np.repeat(np.arange(100, 100 + count, dtype=np.uint8), 112 * 112 * 3).reshape(count, 112, 112, 3)
     pose = np.column_stack([np.arange(count), np.ones(count)]).astype(float)

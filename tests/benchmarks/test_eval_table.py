@@ -38,7 +38,7 @@ def test_a_network_that_tells_all_people_apart(script: ModuleType) -> None:
     # 24 x 1000 impostor pairs: 24 false matches at 1e-3, 2.4 at 1e-4
     name = "MegaFace TPR at FPR 1e-3, 1e-4, 1e-5, 1e-6 (36 genuine, 24,000 impostor pairs)"
     assert cells[name] == ["-", "1.000, null, null, null"]
-    assert cells["intra-class angle; nearest other centre, mean and least (degrees)"] == ["0.0, 90.0, 90.0"] * 2
+    assert cells["intra-class angle; nearest other center, mean and least (degrees)"] == ["0.0, 90.0, 90.0"] * 2
     last = text.splitlines()[-1]
     assert last.startswith("24 pictures of 6 identities; flip test: none.")
 

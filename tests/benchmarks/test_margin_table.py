@@ -62,7 +62,7 @@ def script(monkeypatch: pytest.MonkeyPatch, small_prior: FacePrior) -> Iterator[
 
 @pytest.fixture(scope="module")
 def people(tiny_faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The six made-up identities, and two of them once more with the colours exchanged."""
+    """The six made-up identities, and two of them once more with the colors exchanged."""
     folder = shutil.copytree(tiny_faces, tmp_path_factory.mktemp("people") / "faces")
     for number in (0, 1):
         (folder / f"id{6 + number}").mkdir()

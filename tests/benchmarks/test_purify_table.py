@@ -56,7 +56,7 @@ def test_the_whole_table(
     script: ModuleType, tiny_faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     command = ["purify_table.py", "--data", str(tiny_faces), "-o", str(tmp_path), "--epochs", "2"]
-    monkeypatch.setattr(sys, "argv", [*command, "--retrain-epochs", "1", "--only", "sub-centres"])
+    monkeypatch.setattr(sys, "argv", [*command, "--retrain-epochs", "1", "--only", "sub-centers"])
     script.main()
     assert not (tmp_path / "table.md").exists()
     monkeypatch.setattr(sys, "argv", [*command, "--retrain-epochs", "1"])

@@ -19,7 +19,7 @@ def photos(faces_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         canvas = np.pad(crop, ((64, 64), (64, 64), (0, 0)), mode="edge")
         Image.fromarray(canvas).resize((480, 480)).save(folder / person / "photo.jpg", quality=95)
     (folder / "nobody").mkdir()
-    Image.new("RGB", (200, 200), "grey").save(folder / "nobody" / "empty.png")
+    Image.new("RGB", (200, 200), "gray").save(folder / "nobody" / "empty.png")
     (folder / "nobody" / "torn.jpg").write_bytes(b"\xff\xd8\xff\xe0 torn")
     return folder
 
@@ -38,7 +38,7 @@ def test_crops_lie_like_the_photos_and_show_aligned_faces(
         crop = np.array(Image.open(file)).astype(float)
         assert crop.shape == (112, 112, 3)
         original = np.array(Image.open(faces_dir / person / "00.jpg")).astype(float)
-        assert abs(crop - original)[20:100, 20:92].mean() < 12  # grey values; it was aligned before
+        assert abs(crop - original)[20:100, 20:92].mean() < 12  # gray values; it was aligned before
     assert not (tmp_path / "out" / "nobody").exists()
 
 

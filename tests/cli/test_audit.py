@@ -44,9 +44,9 @@ def settings(checkpoint: Path, tiny_faces: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def whole(store: Path, settings: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An uninterrupted audit by one process, with a defence. Do not write to it."""
+    """An uninterrupted audit by one process, with a defense. Do not write to it."""
     out = tmp_path_factory.mktemp("whole") / "out"
-    assert run(["-q", "audit", str(store), *settings, "-o", str(out), "--defence", "int8"]) == 0
+    assert run(["-q", "audit", str(store), *settings, "-o", str(out), "--defense", "int8"]) == 0
     return out
 
 
@@ -59,7 +59,7 @@ def report(out: Path) -> dict[str, Any]:
 def test_the_answer_names_verdict_and_report(
     store: Path, settings: list[str], whole: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    again = ["audit", str(store), *settings, "-o", str(whole), "--defence", "int8"]
+    again = ["audit", str(store), *settings, "-o", str(whole), "--defense", "int8"]
     assert run(again) == 0
     answered, remarks = capsys.readouterr()
     assert report(whole)["verdict"]["text"] in answered
@@ -75,7 +75,7 @@ def test_the_answer_names_verdict_and_report(
 def test_the_gate_has_an_exit_code_of_its_own(
     store: Path, settings: list[str], whole: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    again = ["audit", str(store), *settings, "-o", str(whole), "--defence", "int8"]
+    again = ["audit", str(store), *settings, "-o", str(whole), "--defense", "int8"]
     assert run([*again, "--fail-over", "sar@1e-2=1"]) == 0
     assert "holds" in capsys.readouterr().err
     assert run([*again, "--fail-over", "sar@1e-3=1"]) == 10  # so few impostor pairs fix no threshold there
@@ -110,11 +110,11 @@ def test_a_sweep_writes_the_curve(
     store: Path, settings: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
-    sample = ["--sample", "2", "--defence", "sign", "--defence", "biohash:k"]
+    sample = ["--sample", "2", "--defense", "sign", "--defense", "biohash:k"]
     assert run(["-q", "audit", "sweep", str(store), *settings, *sample, "-o", str(out)]) == 0
     assert sorted(path.name for path in out.iterdir()) == ["report.html", "report.json", "sweep.html"]
     assert "biohash" in (out / "sweep.html").read_text()
-    specs = [(entry["spec"], entry["key_known"]) for entry in report(out)["defences"]]
+    specs = [(entry["spec"], entry["key_known"]) for entry in report(out)["defenses"]]
     assert specs == [("sign", True), ("biohash:k", True), ("biohash:k", False)]
 
 
@@ -123,7 +123,7 @@ def test_a_sweep_writes_the_curve(
     [
         (["STORE", "STORE"], 2, "expected one store"),
         (["STORE", "--fail-over", "much"], 2, "sar@1e-3=0.05"),
-        (["STORE", "--defence", "magic"], 2, "magic"),
+        (["STORE", "--defense", "magic"], 2, "magic"),
         (["STORE", "--sample", "0"], 2, "at least 1"),
         (["STORE", "--kind", "diary"], 2, "diary"),
         (["nowhere.npy"], 3, "nowhere.npy"),
@@ -172,7 +172,7 @@ def test_one_that_was_killed_ends_with_the_same_report(
     store: Path, settings: list[str], whole: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    command = ["audit", str(store), *settings, "-o", str(out), "--defence", "int8"]
+    command = ["audit", str(store), *settings, "-o", str(out), "--defense", "int8"]
     running = process("-m", "arcinvert", *command)
     deadline = time.monotonic() + 240
     while time.monotonic() < deadline and running.poll() is None:
@@ -191,7 +191,7 @@ def test_one_that_was_killed_ends_with_the_same_report(
 @pytest.mark.slow
 def test_two_processes_share_the_targets(store: Path, settings: list[str], whole: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    command = ["audit", str(store), *settings, "-o", str(out), "--defence", "int8", "--json"]
+    command = ["audit", str(store), *settings, "-o", str(out), "--defense", "int8", "--json"]
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "arcinvert"]
     running = process(*launch, *command)
     answered, remarks = running.communicate(timeout=240)

@@ -45,10 +45,10 @@ def test_import_with_a_contract_that_the_user_knows(
     backbone: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "net.safetensors"
-    given = ["--colour", "BGR", "--mean", "0", "--std", "255"]
+    given = ["--color", "BGR", "--mean", "0", "--std", "255"]
     assert run(["checkpoint", "import", str(backbone), "-o", str(out), *given, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["contract"] == {"mean": [0.0] * 3, "std": [255.0] * 3, "colour": "BGR", "size": [112, 112]}
+    assert found["contract"] == {"mean": [0.0] * 3, "std": [255.0] * 3, "color": "BGR", "size": [112, 112]}
     assert found["digest"] == load_checkpoint(out).digest
     images = torch.rand(2, 3, 112, 112)
     expected = build_backbone("iresnet18", width=0.25, embedding_size=16).eval()
@@ -62,7 +62,7 @@ def test_import_of_a_contract_that_cannot_be(
     backbone: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "net.safetensors"
-    assert run(["checkpoint", "import", str(backbone), "-o", str(out), "--colour", "GBR"]) == 3
+    assert run(["checkpoint", "import", str(backbone), "-o", str(out), "--color", "GBR"]) == 3
     assert "preprocessing" in capsys.readouterr().err
     assert not out.exists()
 
@@ -102,7 +102,7 @@ def test_info(backbone: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "calibrate" in shown.err
 
 
-def test_info_names_the_licence_that_a_file_states(
+def test_info_names_the_license_that_a_file_states(
     backbone: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     import onnx
@@ -112,9 +112,9 @@ def test_info_names_the_licence_that_a_file_states(
     onnx.helper.set_model_props(model, {"License": "CC-BY-NC-4.0"})
     onnx.save(model, str(tmp_path / "licensed.onnx"))
     capsys.readouterr()
-    for name, licence in (("net.onnx", None), ("licensed.onnx", "CC-BY-NC-4.0")):
+    for name, license in (("net.onnx", None), ("licensed.onnx", "CC-BY-NC-4.0")):
         assert run(["checkpoint", "info", str(tmp_path / name), "--json"]) == 0
-        assert json.loads(capsys.readouterr().out)["licence"] == licence
+        assert json.loads(capsys.readouterr().out)["license"] == license
 
 
 def test_info_of_the_shipped_checkpoint(capsys: pytest.CaptureFixture[str]) -> None:

@@ -455,7 +455,7 @@ def test_plain_and_quiet(capsys: pytest.CaptureFixture[str], calibrated: Path, t
     assert synth(calibrated, tmp_path / "long.npy", tmp_path / "a") == 0
     said = capsys.readouterr()
     assert said.out.startswith(f"1 faces in {tmp_path / 'a'}, mean cosine ")
-    assert "1 embeddings had norms 12 to 12; they were normalised" in said.err
+    assert "1 embeddings had norms 12 to 12; they were normalized" in said.err
     assert synth(calibrated, tmp_path / "long.npy", tmp_path / "b", before=("-q",)) == 0
     assert capsys.readouterr().err == ""
 

@@ -83,7 +83,7 @@ def test_norms_are_said(stored: tuple, tmp_path: Path, capsys: pytest.CaptureFix
     options, rows, _ = stored
     np.save(tmp_path / "e.npy", 20 * rows)
     assert run(["eval", "verification", *options]) == 0
-    assert "they were normalised" in capsys.readouterr().err
+    assert "they were normalized" in capsys.readouterr().err
 
 
 def test_a_folder_with_each_flip(tiny_faces: Path, tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -35,8 +35,8 @@ def save(folder: Path, name: str, rows: np.ndarray, labels: list[str]) -> tuple[
 
 
 def people(seed: int, labels: np.ndarray) -> np.ndarray:
-    centres = np.random.default_rng(9).normal(size=(50, 12))
-    rows = centres[labels] + 0.8 * np.random.default_rng(seed).normal(size=(len(labels), 12))
+    centers = np.random.default_rng(9).normal(size=(50, 12))
+    rows = centers[labels] + 0.8 * np.random.default_rng(seed).normal(size=(len(labels), 12))
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
@@ -154,10 +154,10 @@ def test_queries_and_videos(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert found["retrieval"]["map"] == pytest.approx((1 + 1 / 3) / 2)  # c ties with a, and comes after it and b
 
 
-def test_class_centres(tmp_path: Path, stored: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    centres, _ = save(tmp_path, "w", people(5, np.arange(12)), [])
-    found = ask(capsys, "angles", *stored, "--centres", centres)
-    assert found["angles"] == as_json(angle_statistics(ROWS, LABELS, centres=people(5, np.arange(12))))
+def test_class_centers(tmp_path: Path, stored: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    centers, _ = save(tmp_path, "w", people(5, np.arange(12)), [])
+    found = ask(capsys, "angles", *stored, "--centers", centers)
+    assert found["angles"] == as_json(angle_statistics(ROWS, LABELS, centers=people(5, np.arange(12))))
     assert len(found["sources"]) == 3
 
 
@@ -234,7 +234,7 @@ def test_sets_of_different_size_end_with_3(
 ) -> None:
     other, _ = save(tmp_path, "other", np.eye(5), [])
     assert "12-d" in refused(capsys, 3, "identification", *stored, "--distractors", other)
-    assert "(12, 12)" in refused(capsys, 3, "angles", *stored, "--centres", other)
+    assert "(12, 12)" in refused(capsys, 3, "angles", *stored, "--centers", other)
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ def test_the_toy(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch
     assert (softmax["name"], arcface["name"], softmax["rows"]) == ("softmax", "arcface", 1600)
     assert min(softmax["right"], arcface["right"]) > 0.95
     # What the figure is drawn for: a margin draws identities together and apart from each other.
-    assert arcface["to_centre"] < 0.7 * softmax["to_centre"]
+    assert arcface["to_center"] < 0.7 * softmax["to_center"]
     assert arcface["least_gap"] > softmax["least_gap"] + 2
 
 
@@ -105,10 +105,10 @@ def test_the_toy_on_faces(tmp_path: Path, capsys: pytest.CaptureFixture[str], ti
 
 def test_spread_of_a_circle_made_by_hand() -> None:
     turn = np.radians(np.arange(8) * 45)
-    centres = np.stack([np.cos(turn), np.sin(turn)], 1)
+    centers = np.stack([np.cos(turn), np.sin(turn)], 1)
     angles = np.radians(np.arange(8)[:, None] * 45 + np.linspace(-3, 5, 101))
     points = np.stack([np.cos(angles), np.sin(angles)], -1).reshape(-1, 2)
-    within, gap = toy.spread(points, np.repeat(np.arange(8), 101), centres)
+    within, gap = toy.spread(points, np.repeat(np.arange(8), 101), centers)
     assert within == pytest.approx(np.abs(np.linspace(-3, 5, 101)).mean())
     assert gap == pytest.approx(45 - 8 * 0.96)
 

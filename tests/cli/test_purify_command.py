@@ -15,9 +15,9 @@ Output = pytest.CaptureFixture[str]
 
 @pytest.fixture(scope="module")
 def state(tiny_faces: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The state of a training with sub-centres on four of the six identities. Do not write to it."""
+    """The state of a training with sub-centers on four of the six identities. Do not write to it."""
     out = tmp_path_factory.mktemp("purify") / "net.safetensors"
-    size = {"width": 0.05, "embedding_size": 16, "subcentres": 3}
+    size = {"width": 0.05, "embedding_size": 16, "subcenters": 3}
     train(tiny_faces, out, config=TrainConfig(**size, scale=16.0, epochs=1, batch_size=8, lr=0.05, held_out=2))
     return f"{out}.state"
 
@@ -86,4 +86,4 @@ def test_refusals_are_one_line_and_write_nothing(
 
 def test_another_checkpoint_is_refused(tiny_checkpoint: Path, tiny_faces: Path, tmp_path: Path, capsys: Output) -> None:
     assert run(["purify", str(tiny_checkpoint), "--data", str(tiny_faces), "-o", str(tmp_path / "clean.txt")]) == 3
-    assert "expected sub-centres (classes, K, 16)" in capsys.readouterr().err
+    assert "expected sub-centers (classes, K, 16)" in capsys.readouterr().err

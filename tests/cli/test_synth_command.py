@@ -168,18 +168,18 @@ def test_out_of_memory_goes_on_and_ends_with_6_where_even_one_is_too_many(
     assert list((tmp_path / "none").iterdir()) == []
 
 
-def test_classes_of_a_checkpoint_that_keeps_its_centres(
+def test_classes_of_a_checkpoint_that_keeps_its_centers(
     checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from arcinvert.checkpoint import load_checkpoint, save_checkpoint
 
     stored = load_checkpoint(checkpoint)
-    centres = torch.nn.functional.normalize(torch.randn(6, SIZE, generator=torch.Generator().manual_seed(3)))
+    centers = torch.nn.functional.normalize(torch.randn(6, SIZE, generator=torch.Generator().manual_seed(3)))
     kept = tmp_path / "kept.safetensors"
-    save_checkpoint(kept, stored.header, {**stored.tensors, "head.centres": centres.half()})
+    save_checkpoint(kept, stored.header, {**stored.tensors, "head.centers": centers.half()})
     by_number = ["-q", "synth", "--checkpoint", str(kept), *SETTINGS, "--identity", "4,1"]
     assert run([*by_number, "-o", str(tmp_path / "a")]) == 0
-    np.save(tmp_path / "rows.npy", centres[[4, 1]].half().float().numpy())
+    np.save(tmp_path / "rows.npy", centers[[4, 1]].half().float().numpy())
     assert run(["-q", *command(kept, tmp_path / "rows.npy", tmp_path / "b")]) == 0
     for name in ("0000_00.png", "0001_01.png"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
@@ -192,7 +192,7 @@ def test_classes_of_a_checkpoint_that_keeps_its_centres(
     assert (tmp_path / "m" / "0000_00.png").read_bytes() != (tmp_path / "a" / "0000_00.png").read_bytes()
     without = ["-q", "synth", "--checkpoint", str(checkpoint), "--identity", "1", "-o", str(tmp_path / "c")]
     assert run(without) == 3
-    assert "does not keep its class centres" in capsys.readouterr().err
+    assert "does not keep its class centers" in capsys.readouterr().err
 
 
 def test_a_pose_that_is_asked_for_reaches_the_pictures(checkpoint: Path, target: Path, tmp_path: Path) -> None:

@@ -143,5 +143,5 @@ def test_two_processes_of_torchrun_train_one_network(tiny_faces: Path, config: P
     (line,) = [line for line in said.splitlines() if line.startswith("{")]
     stored = load_checkpoint(out)
     assert stored.header == {"format": 1, **json.loads(line)}
-    assert stored.tensors["head.centres"].shape == (4, 16)
+    assert stored.tensors["head.centers"].shape == (4, 16)
     assert len(stored.header["history"]) == 4

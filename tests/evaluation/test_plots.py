@@ -180,9 +180,9 @@ def test_the_lines_go_through_the_points(monkeypatch: pytest.MonkeyPatch, tmp_pa
         np.testing.assert_array_equal(np.isnan(sure.get_ydata()), np.isnan(expected) | (curve.fmr < 0.015))
 
 
-def test_colours_are_told_apart_also_without_red_or_green() -> None:
+def test_colors_are_told_apart_also_without_red_or_green() -> None:
     """Brettel-like projections: for a protanope and a deuteranope (Viénot et al. 1999), in linear RGB."""
-    rgb = np.array([[int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)] for colour in plots.COLOURS]) ** 2.2
+    rgb = np.array([[int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)] for color in plots.COLORS]) ** 2.2
     protan = np.array([[0.11238, 0.88762, 0], [0.11238, 0.88762, 0], [0.00401, -0.00401, 1]])
     deutan = np.array([[0.29275, 0.70725, 0], [0.29275, 0.70725, 0], [-0.02234, 0.02234, 1]])
     for seen in (rgb, rgb @ protan.T, rgb @ deutan.T):

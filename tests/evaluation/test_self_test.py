@@ -17,7 +17,7 @@ from arcinvert.recognizer import Recognizer
 Y1 = "insightface-mobilefacenet-y1.onnx"
 
 
-class Colours(nn.Module):
+class Colors(nn.Module):
     """Tells faces apart by their red in one way and their blue in another, and by brightness hardly."""
 
     def __init__(self) -> None:
@@ -33,15 +33,15 @@ class Colours(nn.Module):
 
 @pytest.fixture
 def recognizer() -> Recognizer:
-    return Recognizer(Colours(), Preprocessing(), embedding_size=8)
+    return Recognizer(Colors(), Preprocessing(), embedding_size=8)
 
 
 def test_every_contract_is_tried_and_the_stored_one_is_first(recognizer: Recognizer, small_prior: FacePrior) -> None:
     told: list[int] = []
     found = verify(recognizer, small_prior, faces=40, progress=lambda done, total, text: told.append(total))
-    assert (found.scores[0].colour, found.scores[0].scaling) == ("RGB", "(x - 127.5) / 127.5")
+    assert (found.scores[0].color, found.scores[0].scaling) == ("RGB", "(x - 127.5) / 127.5")
     assert len(found.scores) == 2 * len(SCALINGS) == told[-1]
-    assert len({(score.colour, score.scaling) for score in found.scores}) == len(found.scores)
+    assert len({(score.color, score.scaling) for score in found.scores}) == len(found.scores)
     assert found.parity_mean is None
     assert all(score.parity is None for score in found.scores)
     assert recognizer.preprocessing == Preprocessing()
@@ -65,7 +65,7 @@ def test_the_mismatch_is_that_of_all_faces_together(tiny_recognizer: Recognizer,
 
 def test_a_contract_of_its_own_is_tried_too(small_prior: FacePrior) -> None:
     odd = Preprocessing(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
-    found = verify(Recognizer(Colours(), odd, embedding_size=8), small_prior, faces=40)
+    found = verify(Recognizer(Colors(), odd, embedding_size=8), small_prior, faces=40)
     assert len(found.scores) == 2 * len(SCALINGS) + 1
     assert found.scores[0].scaling.startswith("(x - [123.675")
 
@@ -103,7 +103,7 @@ def test_a_right_contract_has_no_problem(test_data: Path) -> None:
     assert found.mirror > 0.9
 
 
-WRONG = [({"colour": "BGR"}, "RGB"), ({"mean": (0.0,) * 3, "std": (1 / 255,) * 3}, "(x - 127.5) / 12")]
+WRONG = [({"color": "BGR"}, "RGB"), ({"mean": (0.0,) * 3, "std": (1 / 255,) * 3}, "(x - 127.5) / 12")]
 
 
 @pytest.mark.parametrize(("wrong", "says"), WRONG)

@@ -104,7 +104,7 @@ def test_points_that_fix_nothing_are_refused(points: np.ndarray, template: np.nd
 
 
 def scene() -> Image.Image:
-    """64 wide, 32 high: four colours, so that every rotation shows; edges where JPEG has blocks."""
+    """64 wide, 32 high: four colors, so that every rotation shows; edges where JPEG has blocks."""
     quarters = np.array([[[200, 40, 40], [40, 200, 40]], [[40, 40, 200], [220, 220, 220]]], np.uint8)
     return Image.fromarray(quarters.repeat(16, axis=0).repeat(32, axis=1))
 
@@ -139,11 +139,11 @@ def test_reads_any_kind_as_rgb(tmp_path: Path, name: str, mode: str, tolerance: 
 
 
 @pytest.mark.parametrize("mode", ["L", "1", "LA"])
-def test_reads_grey(tmp_path: Path, mode: str) -> None:
-    grey = scene().convert("L").convert(mode)
-    grey.save(tmp_path / "grey.png")
-    image = read_photo(str(tmp_path / "grey.png"))
-    expected = np.asarray(grey.convert("L"))
+def test_reads_gray(tmp_path: Path, mode: str) -> None:
+    gray = scene().convert("L").convert(mode)
+    gray.save(tmp_path / "gray.png")
+    image = read_photo(str(tmp_path / "gray.png"))
+    expected = np.asarray(gray.convert("L"))
     np.testing.assert_array_equal(image, np.stack([expected] * 3, axis=-1))
 
 
@@ -169,21 +169,21 @@ def test_applies_exif_rotation(tmp_path: Path, orientation: int) -> None:
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])
 def test_scales_16_bits_to_8(tmp_path: Path, suffix: str) -> None:
-    grey = np.arange(256, dtype=np.uint16).reshape(16, 16) * 257
-    Image.fromarray(grey).save(tmp_path / f"deep.{suffix}")
+    gray = np.arange(256, dtype=np.uint16).reshape(16, 16) * 257
+    Image.fromarray(gray).save(tmp_path / f"deep.{suffix}")
     image = read_photo(tmp_path / f"deep.{suffix}")
     np.testing.assert_array_equal(image[..., 1], np.arange(256).reshape(16, 16))
     np.testing.assert_array_equal(image[..., 0], image[..., 2])
 
 
-def test_32_bit_grey_is_read_as_16_or_refused(tmp_path: Path) -> None:
-    grey = (np.arange(256, dtype=np.int32) * 257).reshape(16, 16)
-    Image.fromarray(grey).save(tmp_path / "deep.tif")
+def test_32_bit_gray_is_read_as_16_or_refused(tmp_path: Path) -> None:
+    gray = (np.arange(256, dtype=np.int32) * 257).reshape(16, 16)
+    Image.fromarray(gray).save(tmp_path / "deep.tif")
     np.testing.assert_array_equal(read_photo(tmp_path / "deep.tif")[..., 0], np.arange(256).reshape(16, 16))
-    Image.fromarray(grey + 1).save(tmp_path / "deeper.tif")
+    Image.fromarray(gray + 1).save(tmp_path / "deeper.tif")
     with pytest.raises(InputError, match="16 bits"):
         read_photo(tmp_path / "deeper.tif")
-    Image.fromarray(grey.astype(np.float32)).save(tmp_path / "float.tif")
+    Image.fromarray(gray.astype(np.float32)).save(tmp_path / "float.tif")
     with pytest.raises(InputError, match="floating point"):
         read_photo(tmp_path / "float.tif")
 
@@ -199,7 +199,7 @@ def test_lays_transparency_on_white(tmp_path: Path) -> None:
     assert image[7, 7].tolist() == [127, 127, 127]
 
 
-def test_a_transparent_palette_colour_is_white(tmp_path: Path) -> None:
+def test_a_transparent_palette_color_is_white(tmp_path: Path) -> None:
     picture = Image.new("P", (4, 4), 0)
     picture.putpalette([9, 9, 9, 200, 0, 0])
     picture.putpixel((0, 0), 1)
@@ -411,7 +411,7 @@ def faces_of(faces_dir: Path, count: int) -> list[np.ndarray]:
 
 
 def placed(face: np.ndarray, scale: float, degrees: float, size: tuple[int, int]) -> tuple[Image.Image, np.ndarray]:
-    """The crop enlarged and turned in the middle of a grey picture by Pillow alone; and where its pixels went."""
+    """The crop enlarged and turned in the middle of a gray picture by Pillow alone; and where its pixels went."""
     side = int(112 * scale)
     sprite = Image.fromarray(face).convert("RGBA").resize((side, side), Image.Resampling.BICUBIC)
     sprite = sprite.rotate(-degrees, Image.Resampling.BICUBIC, expand=True)

@@ -50,11 +50,11 @@ def built(
         heads["points"] = (10, POINTS.ravel())
     for head, (size, constant) in heads.items():
         size = (wrong or {}).get(head, size)
-        for colour, stride in enumerate(STRIDES):
+        for color, stride in enumerate(STRIDES):
             here = f"{head}{stride}"
             kernel = np.zeros((2 * size, 3, 1, 1), np.float32)
             if head == "score":
-                kernel[:, colour, 0, 0] = np.resize([0.5, 0.5 * SECOND], 2 * size)
+                kernel[:, color, 0, 0] = np.resize([0.5, 0.5 * SECOND], 2 * size)
             bias = np.resize(constant, 2 * size).astype(np.float32)
             nodes += [
                 helper.make_node(
@@ -93,10 +93,10 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def squares(width: int, height: int, *marks: tuple[int, int, int, tuple[int, int, int]]) -> np.ndarray:
-    """A black (height, width, 3) picture with squares (x, y, side, colour)."""
+    """A black (height, width, 3) picture with squares (x, y, side, color)."""
     image = np.zeros((height, width, 3), np.uint8)
-    for x, y, side, colour in marks:
-        image[y : y + side, x : x + side] = colour
+    for x, y, side, color in marks:
+        image[y : y + side, x : x + side] = color
     return image
 
 
@@ -134,7 +134,7 @@ def test_finds_the_known_box_and_points(
 
 
 @pytest.mark.parametrize("kind", ["det", "batched"])
-def test_every_level_and_colour_has_its_place_and_the_largest_comes_first(files: dict[str, Path], kind: str) -> None:
+def test_every_level_and_color_has_its_place_and_the_largest_comes_first(files: dict[str, Path], kind: str) -> None:
     side = 640 if kind == "det" else 320
     image = squares(side, side, (8, 8, 8, RED), (160, 160, 32, BLUE), (288, 48, 16, GREEN))
     faces = SCRFD(files[kind]).detect(image)
@@ -157,7 +157,7 @@ def test_scores_are_the_networks_and_the_threshold_counts(files: dict[str, Path]
     assert found[0].landmarks[2, 0] < 200
 
 
-def test_overlapping_faces_are_one_and_neighbours_are_two(files: dict[str, Path]) -> None:
+def test_overlapping_faces_are_one_and_neighbors_are_two(files: dict[str, Path]) -> None:
     near = squares(640, 640, (80, 80, 8, RED), (88, 80, 8, (230, 0, 0)))  # boxes overlap by 7 / 9
     faces = SCRFD(files["det"]).detect(near)
     assert len(faces) == 1

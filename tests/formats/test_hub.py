@@ -132,7 +132,7 @@ def test_table_is_well_formed() -> None:
         assert KNOWN[known.repository] is known
         assert names._HUB_NAME.fullmatch(known.repository)
         assert names._INSIDE.fullmatch(known.file)
-        assert known.licence
+        assert known.license
         assert known.revision is None or names._COMMIT.fullmatch(known.revision)
         assert known.sha256 is None or names._SHA256.fullmatch(known.sha256)
 
@@ -221,7 +221,7 @@ def test_pull_of_an_unknown_repository_is_locked_at_first_use(hub: Hub, nobody: 
         "file": "model.onnx",
         "revision": COMMIT,
         "sha256": DIGEST,
-        "licence": "mit",
+        "license": "mit",
         "files": {"model.onnx": DIGEST},
     }
     assert len(said) == 1
@@ -337,7 +337,7 @@ def test_a_pinned_model(hub: Hub, monkeypatch: pytest.MonkeyPatch, name: str) ->
     assert [file for _, file, _ in hub.fetched] == ["sub/model.safetensors", "sub/config.json"]
     assert {revision for _, _, revision in hub.fetched} == {COMMIT}
     lock = json.loads((place.parent / "model.safetensors.lock.json").read_text())
-    assert lock["licence"] == "MIT"
+    assert lock["license"] == "MIT"
     assert lock["files"] == {"sub/model.safetensors": DIGEST, "sub/config.json": sha256(b"{}")}
     assert locate("made/net") == locate("made_pack") == place
     with pytest.raises(CheckpointError, match="the first fetch says"):

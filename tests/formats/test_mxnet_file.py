@@ -202,7 +202,7 @@ class TestIResNet:
         assert header["embedding_size"] == 12
         assert header["source"] == {"format": "MXNet", "file": "model-symbol.json", "contract": "in the graph"}
         contract = header["preprocessing"]
-        assert (contract["size"], contract["colour"]) == ([112, 112], "RGB")
+        assert (contract["size"], contract["color"]) == ([112, 112], "RGB")
         assert contract["mean"] == pytest.approx([0.5] * 3, abs=1e-7)
         assert contract["std"] == pytest.approx([128 / 255] * 3, abs=1e-7)
         both = [hashlib.sha256((tmp_path / f"model-{end}").read_bytes()) for end in ("symbol.json", "0000.params")]

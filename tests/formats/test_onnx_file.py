@@ -527,7 +527,7 @@ class TestContract:
         made = model([*nodes, first, *pooled("x")], {**STEM_WEIGHTS, **weights}, **settings)
         stored = onnx_file.read(write(tmp_path / "a.onnx", made))
         contract = stored.header["preprocessing"]
-        assert contract["colour"] == "RGB"
+        assert contract["color"] == "RGB"
         assert contract["size"] == [112, 112]
         assert len({*contract["mean"]}) == len({*contract["std"]}) == 1
         mean, std = contract["mean"][0], contract["std"][0]
@@ -577,12 +577,12 @@ class TestContract:
         found = self.of(tmp_path, nodes, {"m": np.float32(0.5), "s": np.float32(0.5)})
         assert found == (pytest.approx(0.5), pytest.approx(0.5), "in the graph")
 
-    def test_a_mean_of_each_colour(self, tmp_path: Path) -> None:
+    def test_a_mean_of_each_color(self, tmp_path: Path) -> None:
         nodes = [node("Sub", ["data", "m"], "a"), node("Mul", ["a", "s"], "scaled")]
         weights = {"m": np.array([123, 117, 104], "f").reshape(1, 3, 1, 1), "s": np.float32(1 / 128)}
         assert self.of(tmp_path, nodes, weights) == (0, pytest.approx(1 / 255), "in the graph")
 
-    def test_a_mean_of_each_colour_in_0_1(self, tmp_path: Path) -> None:
+    def test_a_mean_of_each_color_in_0_1(self, tmp_path: Path) -> None:
         (tmp_path / "unit").touch()
         nodes = [node("Sub", ["data", "m"], "a"), node("Div", ["a", "s"], "scaled")]
         weights = {key: np.array([0.4, 0.5, 0.6], "f").reshape(1, 3, 1, 1) for key in "ms"}
@@ -679,9 +679,9 @@ class TestRefusals:
         refused(tmp_path / "a.onnx", model(nodes, STEM_WEIGHTS, outputs=()), "got 0")
 
     @pytest.mark.parametrize("kind", ["QuantizeLinear", "QLinearConv", "DynamicQuantizeLinear", "ConvInteger"])
-    def test_quantised(self, kind: str, tmp_path: Path) -> None:
+    def test_quantized(self, kind: str, tmp_path: Path) -> None:
         nodes = [node(kind, ["data", "s"], "q"), node("DequantizeLinear", ["q", "s"], "out")]
-        refused(tmp_path / "a.onnx", model(nodes, {"s": np.float32(1)}), rf"quantised to int8 \(.*{kind}")
+        refused(tmp_path / "a.onnx", model(nodes, {"s": np.float32(1)}), rf"quantized to int8 \(.*{kind}")
 
     @pytest.mark.parametrize(
         ("output", "found"),
@@ -827,9 +827,11 @@ class TestRefusals:
 
     def test_rows_that_depend_on_each_other(self, tmp_path: Path) -> None:
         first = [*STEM, *VECTOR]
-        centred = [node("ReduceMean", ["f"], "m", axes=[0]), node("Sub", ["f", "m"], "out")]
+        centered = [node("ReduceMean", ["f"], "m", axes=[0]), node("Sub", ["f", "m"], "out")]
         refused(
-            tmp_path / "a.onnx", model([*first, *centred], STEM_WEIGHTS, opset=13), "depends on the others in its batch"
+            tmp_path / "a.onnx",
+            model([*first, *centered], STEM_WEIGHTS, opset=13),
+            "depends on the others in its batch",
         )
         attention = [
             node("Transpose", ["f"], "t", perm=[1, 0]),

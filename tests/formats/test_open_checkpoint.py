@@ -20,7 +20,7 @@ HEADER = {
     "backbone": "iresnet18",
     "backbone_settings": {"width": 0.05, "embedding_size": 8},
     "embedding_size": 8,
-    "preprocessing": {"size": [112, 112], "colour": "RGB", "mean": [0.5] * 3, "std": [0.5] * 3},
+    "preprocessing": {"size": [112, 112], "color": "RGB", "mean": [0.5] * 3, "std": [0.5] * 3},
 }
 
 

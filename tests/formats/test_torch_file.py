@@ -90,7 +90,7 @@ class TestArcFaceTorch:
             "backbone": "iresnet18",
             "backbone_settings": {"width": 0.125, "embedding_size": 24},
             "embedding_size": 24,
-            "preprocessing": {"size": [112, 112], "colour": "RGB", "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]},
+            "preprocessing": {"size": [112, 112], "color": "RGB", "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]},
             "source": {"format": "arcface_torch", "file": "backbone.pth"},
         }
         json.dumps(checkpoint.header)
@@ -122,11 +122,11 @@ class TestArcFaceTorch:
         assert checkpoint.header["source"]["format"] == "arcface_torch"
 
     def test_a_training_checkpoint(self, tmp_path: Path, arc: nn.Module, arc_state: State) -> None:
-        optimiser = torch.optim.SGD(arc.parameters(), lr=0.1, momentum=0.9)
-        schedule = torch.optim.lr_scheduler.StepLR(optimiser, 1)
+        optimizer = torch.optim.SGD(arc.parameters(), lr=0.1, momentum=0.9)
+        schedule = torch.optim.lr_scheduler.StepLR(optimizer, 1)
         whole = {"epoch": 3, "global_step": 1200, "state_dict_backbone": arc_state}
         whole |= {"state_dict_softmax_fc": {"weight": torch.ones(1000, 24)}}
-        whole |= {"state_optimizer": optimiser.state_dict(), "state_lr_scheduler": schedule.state_dict()}
+        whole |= {"state_optimizer": optimizer.state_dict(), "state_lr_scheduler": schedule.state_dict()}
         torch.save(whole, tmp_path / "checkpoint_gpu_0.pt")
         checkpoint = read(tmp_path / "checkpoint_gpu_0.pt")
         assert checkpoint.header["source"]["format"] == "arcface_torch training state"
@@ -188,7 +188,7 @@ class TestArcFaceTorch:
 
 class TestIR:
     @pytest.mark.parametrize(
-        ("prefix", "source", "colour"),
+        ("prefix", "source", "color"),
         [
             ("", "CVLFace", "RGB"),
             ("net.", "CVLFace", "RGB"),
@@ -199,14 +199,14 @@ class TestIR:
         ],
     )
     def test_the_same_function_under_every_prefix(
-        self, tmp_path: Path, ir: nn.Module, ir_state: State, prefix: str, source: str, colour: str
+        self, tmp_path: Path, ir: nn.Module, ir_state: State, prefix: str, source: str, color: str
     ) -> None:
         torch.save(prefixed(ir_state, prefix), tmp_path / "model.pt")
         checkpoint = read(tmp_path / "model.pt")
         assert checkpoint.header["backbone"] == "iresnet18"
         assert checkpoint.header["backbone_settings"] == {"width": 0.125, "embedding_size": 24, "shortcut": "pool"}
         assert checkpoint.header["source"] == {"format": source, "file": "model.pt"}
-        assert checkpoint.header["preprocessing"]["colour"] == colour
+        assert checkpoint.header["preprocessing"]["color"] == color
         torch.testing.assert_close(output(loaded(checkpoint)), output(ir), rtol=0, atol=1e-6)
 
     def test_the_reference_tells_the_shortcuts_apart(self, tmp_path: Path, ir: nn.Module, ir_state: State) -> None:
@@ -243,7 +243,7 @@ class TestIR:
         assert checkpoint.header["backbone"] == name
         torch.testing.assert_close(output(loaded(checkpoint)), output(network), rtol=1e-5, atol=1e-5)
 
-    def test_a_lightning_checkpoint_loses_its_class_centres(self, tmp_path: Path, ir_state: State) -> None:
+    def test_a_lightning_checkpoint_loses_its_class_centers(self, tmp_path: Path, ir_state: State) -> None:
         head = {"head.kernel": torch.ones(24, 500), "head.t": torch.zeros(1), "head.batch_mean": torch.ones(1)}
         torch.save({"state_dict": prefixed(ir_state, "model.") | head, "epoch": 3}, tmp_path / "adaface_ir18.ckpt")
         checkpoint = read(tmp_path / "adaface_ir18.ckpt")
@@ -262,7 +262,7 @@ class TestIR:
         assert not torch.allclose(expected, nn.functional.normalize(output(ir)), atol=1e-2)
 
     @pytest.mark.parametrize(
-        ("name", "text", "colour"),
+        ("name", "text", "color"),
         [
             ("model.yaml", "input_size:\n- 3\n- 112\n- 112\ncolor_space: BGR\nname: ir18\noutput_dim: 512\n", "BGR"),
             ("model.yaml", "color_space: 'RGB'\nname: 'ir101'", "RGB"),
@@ -275,14 +275,14 @@ class TestIR:
             ("other.yaml", "color_space: BGR", "RGB"),
         ],
     )
-    def test_colour_beside_the_file(self, tmp_path: Path, ir_state: State, name: str, text: str, colour: str) -> None:
+    def test_color_beside_the_file(self, tmp_path: Path, ir_state: State, name: str, text: str, color: str) -> None:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(text.encode())
         save_file(prefixed(ir_state, "model.net."), tmp_path / "model.safetensors", metadata={"format": "pt"})
-        assert read(tmp_path / "model.safetensors").header["preprocessing"]["colour"] == colour
+        assert read(tmp_path / "model.safetensors").header["preprocessing"]["color"] == color
 
     @pytest.mark.parametrize("text", ["color_space: GRAY", "color_space: RGB\ncolor_space: BGR", "color_space: ''"])
-    def test_a_colour_that_is_none(self, tmp_path: Path, ir_state: State, text: str) -> None:
+    def test_a_color_that_is_none(self, tmp_path: Path, ir_state: State, text: str) -> None:
         (tmp_path / "model.yaml").write_text(text)
         torch.save(prefixed(ir_state, "net."), tmp_path / "model.pt")
         with pytest.raises(CheckpointError, match=r"expected color_space RGB or BGR in .*model.yaml', got"):
@@ -293,7 +293,7 @@ class TestIR:
         torch.save(prefixed(arc_state, "net."), tmp_path / "model.pt")
         checkpoint = read(tmp_path / "model.pt")
         assert checkpoint.header["source"]["format"] == "CVLFace"
-        assert checkpoint.header["preprocessing"]["colour"] == "BGR"
+        assert checkpoint.header["preprocessing"]["color"] == "BGR"
         assert equal(checkpoint.section("network"), arc_state)
 
     @pytest.mark.parametrize(
@@ -473,10 +473,10 @@ class TestWrongFiles:
             (tmp_path / "a.pt").write_bytes(content[:place] + bytes([value]) + content[place + 1 :])
             refused(tmp_path / "a.pt")
 
-    def test_an_optimiser(self, tmp_path: Path) -> None:
-        optimiser = torch.optim.SGD([nn.Parameter(torch.ones(2))], lr=0.1)
-        torch.save(optimiser.state_dict(), tmp_path / "a.pth")
-        assert "holds the state of an optimiser, and no network" in refused(tmp_path / "a.pth")
+    def test_an_optimizer(self, tmp_path: Path) -> None:
+        optimizer = torch.optim.SGD([nn.Parameter(torch.ones(2))], lr=0.1)
+        torch.save(optimizer.state_dict(), tmp_path / "a.pth")
+        assert "holds the state of an optimizer, and no network" in refused(tmp_path / "a.pth")
 
     @pytest.mark.parametrize(
         ("stored", "found"),

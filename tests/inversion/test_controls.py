@@ -45,7 +45,7 @@ def test_first_images_are_free_and_variations_differ() -> None:
     assert bool(found[[0, 3]].isnan().all())
     assert not bool(found[[1, 2]].isnan().any())
     assert float((found[1] - found[2]).abs().max()) > 0.01
-    # Each by its own generator, whoever the neighbours are.
+    # Each by its own generator, whoever the neighbors are.
     assert torch.equal(varied(Controls(), [2], generators(3)[2:]), found[2:3])
 
 
@@ -58,26 +58,26 @@ def test_what_is_asked_holds_for_all() -> None:
 
 def test_a_held_face_keeps_its_attributes_wherever_it_goes(small_prior: FacePrior) -> None:
     torch.manual_seed(0)
-    centre, spread = torch.randn(3, small_prior.size), torch.rand(small_prior.size) + 0.2
+    center, spread = torch.randn(3, small_prior.size), torch.rand(small_prior.size) + 0.2
     nan = math.nan
     attributes = torch.tensor([[0.2, 0.6, 0.9], [nan, nan, 0.95], [nan, nan, nan]])
-    basis = FaceBasis(small_prior, centre, spread, attributes=attributes)
+    basis = FaceBasis(small_prior, center, spread, attributes=attributes)
     with torch.no_grad():
         basis.coordinates.add_(torch.randn(3, small_prior.size))
     said = small_prior.attributes(basis.coefficients().detach())
     torch.testing.assert_close(said[0], attributes[0], atol=1e-4, rtol=1e-4)
-    expected = torch.cat([small_prior.attributes(centre)[1, :2], torch.tensor([0.95])])
+    expected = torch.cat([small_prior.attributes(center)[1, :2], torch.tensor([0.95])])
     torch.testing.assert_close(said[1], expected, atol=1e-4, rtol=1e-4)
     # The third is free, as if it were alone.
-    torch.testing.assert_close(basis.coefficients()[2], centre[2] + spread * basis.coordinates[2])
+    torch.testing.assert_close(basis.coefficients()[2], center[2] + spread * basis.coordinates[2])
 
 
 def test_the_start_goes_the_way_of_the_mean_face_and_then_the_likeliest(small_prior: FacePrior) -> None:
-    centre, spread = torch.zeros(1, small_prior.size), torch.rand(small_prior.size) + 0.2
+    center, spread = torch.zeros(1, small_prior.size), torch.rand(small_prior.size) + 0.2
     asked = torch.tensor([[0.3, 0.6, 0.9]])
-    found = FaceBasis(small_prior, centre, spread, attributes=asked).coefficients().detach().double()
-    # Slow reference: least |(a - centre) / spread| under the three equations, by the pseudo-inverse.
+    found = FaceBasis(small_prior, center, spread, attributes=asked).coefficients().detach().double()
+    # Slow reference: least |(a - center) / spread| under the three equations, by the pseudo-inverse.
     weight = (small_prior.attribute_weight * spread).double()
-    first = small_prior.moved(centre, asked)
+    first = small_prior.moved(center, asked)
     rest = torch.linalg.pinv(weight) @ (asked - small_prior.attributes(first))[0].double() * spread.double()
     torch.testing.assert_close(found[0], first[0] + rest, atol=1e-4, rtol=1e-3)

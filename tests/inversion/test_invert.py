@@ -95,7 +95,7 @@ def test_a_step_that_is_not_finite_is_taken_back_for_that_image_only(recognizer)
     assert found.history["match"][-1, 0] < found.history["match"][0, 0]
 
 
-def test_an_image_that_never_recovers_is_diverged_and_its_neighbour_is_not(recognizer):
+def test_an_image_that_never_recovers_is_diverged_and_its_neighbor_is_not(recognizer):
     clean, found = make(recognizer, [0, 1]), make(recognizer, [0, 1], poison=Poison(at=3, forever=True))
     assert found.diverged.tolist() == [True, False]
     assert torch.equal(found.images[1], clean.images[1])
@@ -112,7 +112,7 @@ def test_no_step_at_all_gives_the_start(recognizer):
 
 
 def taking_turns(recognizer, second, *, every=4, steps=10, weight=1.0):
-    """Two grey images, the inverted network asking for one thing and the second for another; and where they were."""
+    """Two gray images, the inverted network asking for one thing and the second for another; and where they were."""
     target = nn.functional.normalize(torch.randn(2, 16, generator=torch.Generator().manual_seed(2)))
     asks = nn.functional.normalize(torch.randn(2, 16, generator=torch.Generator().manual_seed(3)))
     terms = {"match": (weight, CosineMatch(asks)), "again": (0.5, CosineMatch(asks)), "off": (0.0, CosineMatch(-asks))}

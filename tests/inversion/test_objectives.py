@@ -10,17 +10,17 @@ from arcinvert.errors import InputError
 from arcinvert.inversion.objectives import ExpectedMatch, MarginMatch
 from arcinvert.recognizer import Trace
 
-CENTRES = normalize(torch.randn(7, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64))
+CENTERS = normalize(torch.randn(7, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64))
 BLACK = torch.zeros(3, 3, 8, 8)
 
 
 def loss(embedding: torch.Tensor, labels: list[int], *, margin: float = 0.5, scale: float = 16.0) -> torch.Tensor:
-    return MarginMatch(CENTRES, torch.tensor(labels), margin, scale)(Trace(BLACK, embedding))
+    return MarginMatch(CENTERS, torch.tensor(labels), margin, scale)(Trace(BLACK, embedding))
 
 
 def slowly(embedding: torch.Tensor, label: int, margin: float, scale: float) -> float:
     """Deng et al. 2019, Eq. 3, one number at a time."""
-    cosines = [float(embedding @ centre) for centre in CENTRES]
+    cosines = [float(embedding @ center) for center in CENTERS]
     right = scale * math.cos(math.acos(cosines[label]) + margin)
     wrong = sum(math.exp(scale * c) for j, c in enumerate(cosines) if j != label)
     return -math.log(math.exp(right) / (math.exp(right) + wrong)) / scale
@@ -28,7 +28,7 @@ def slowly(embedding: torch.Tensor, label: int, margin: float, scale: float) -> 
 
 def test_margin_match_is_the_arcface_loss_over_the_scale() -> None:
     embedding = normalize(torch.randn(3, 5, generator=torch.Generator().manual_seed(2), dtype=torch.float64))
-    labels = [int((embedding[i] @ CENTRES.T).argmax()) for i in range(3)]
+    labels = [int((embedding[i] @ CENTERS.T).argmax()) for i in range(3)]
     expected = [slowly(embedding[i], labels[i], 0.3, 16.0) for i in range(3)]
     torch.testing.assert_close(
         loss(embedding, labels, margin=0.3), torch.tensor(expected, dtype=torch.float64), rtol=1e-6, atol=1e-8
@@ -36,28 +36,28 @@ def test_margin_match_is_the_arcface_loss_over_the_scale() -> None:
 
 
 def test_margin_match_falls_all_the_way_to_its_class() -> None:
-    """From the opposite of the centre to the centre, across the angle where cos(theta + m) turns."""
+    """From the opposite of the center to the center, across the angle where cos(theta + m) turns."""
     side = normalize(torch.randn(5, generator=torch.Generator().manual_seed(3), dtype=torch.float64), dim=0)
-    side = normalize(side - (side @ CENTRES[0]) * CENTRES[0], dim=0)
+    side = normalize(side - (side @ CENTERS[0]) * CENTERS[0], dim=0)
     angles = torch.linspace(math.pi - 0.01, 0.01, 60, dtype=torch.float64)[:, None]
-    path = torch.cos(angles) * CENTRES[:1] + torch.sin(angles) * side
-    alone = MarginMatch(CENTRES[:1].repeat(2, 1) * torch.tensor([[1.0], [0.0]]), torch.zeros(60, dtype=torch.int64))
+    path = torch.cos(angles) * CENTERS[:1] + torch.sin(angles) * side
+    alone = MarginMatch(CENTERS[:1].repeat(2, 1) * torch.tensor([[1.0], [0.0]]), torch.zeros(60, dtype=torch.int64))
     costs = alone(Trace(torch.zeros(60, 3, 8, 8), path))
     assert bool((costs[1:] <= costs[:-1]).all())
     assert costs[0] > costs[-1] + 1
 
 
-def test_margin_match_has_a_gradient_at_the_centre_and_opposite_to_it() -> None:
-    embedding = torch.stack([CENTRES[0], -CENTRES[0]]).requires_grad_(True)
+def test_margin_match_has_a_gradient_at_the_center_and_opposite_to_it() -> None:
+    embedding = torch.stack([CENTERS[0], -CENTERS[0]]).requires_grad_(True)
     loss(embedding, [0, 0]).sum().backward()
     assert embedding.grad is not None
     assert bool(torch.isfinite(embedding.grad).all())
-    assert float(embedding.grad[1] @ CENTRES[0]) < 0
+    assert float(embedding.grad[1] @ CENTERS[0]) < 0
 
 
 def test_margin_match_wants_as_many_embeddings_as_labels() -> None:
     with pytest.raises(InputError, match="2 embeddings"):
-        loss(CENTRES[:3], [0, 1])
+        loss(CENTERS[:3], [0, 1])
 
 
 def test_expected_match_counts_deviations() -> None:

@@ -30,12 +30,12 @@ def test_starts_where_it_was_told_to(name):
 @pytest.mark.parametrize("name", ["pixels", "fourier", "basis", "rendered", "redrawn"])
 def test_reaches_a_darker_image_in_five_adam_steps(name):
     parameterization, _ = parameterizations()[name]
-    optimiser = torch.optim.Adam(parameterization.parameters(), lr=0.05)
+    optimizer = torch.optim.Adam(parameterization.parameters(), lr=0.05)
     before = float(parameterization().detach().mean())
     for _ in range(5):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         parameterization().square().mean().backward()
-        optimiser.step()
+        optimizer.step()
     assert float(parameterization().detach().mean()) < before - 1e-3
 
 
@@ -51,11 +51,11 @@ def test_rows_do_not_touch_each_other(name):
 def test_pixels_stay_in_range_and_keep_their_gradient_outside():
     pixels = Pixels(torch.ones(1, 3, 112, 112))
     with torch.no_grad():
-        pixels.normalised.add_(1.0)
+        pixels.normalized.add_(1.0)
     image = pixels()
     assert float(image.detach().max()) == 1.0
     image.sum().backward()
-    assert bool((pixels.normalised.grad != 0).all())
+    assert bool((pixels.normalized.grad != 0).all())
 
 
 def test_fourier_stays_inside_and_a_single_coefficient_is_a_wave():
@@ -72,21 +72,21 @@ def test_fourier_stays_inside_and_a_single_coefficient_is_a_wave():
 
 def test_detail_is_redrawn_now_and_then_and_always_in_the_end():
     prior = default_face_prior()
-    centre = prior.coefficients(slice(0, 2))
-    basis = FaceBasis(prior, centre, redraw=3)
-    there, first = prior.coefficients(slice(2, 4)), prior.render(centre) - prior.decode(centre)
-    torch.testing.assert_close(basis().detach(), prior.render(centre))
+    center = prior.coefficients(slice(0, 2))
+    basis = FaceBasis(prior, center, redraw=3)
+    there, first = prior.coefficients(slice(2, 4)), prior.render(center) - prior.decode(center)
+    torch.testing.assert_close(basis().detach(), prior.render(center))
     with torch.no_grad():
-        basis.coordinates.copy_(there - centre)
+        basis.coordinates.copy_(there - center)
     for _ in range(2):  # the soft face has moved on, the detail has not
         torch.testing.assert_close(basis().detach(), prior.decode(there) + first)
     torch.testing.assert_close(basis().detach(), prior.render(there))
     with torch.no_grad():
         basis.coordinates.zero_()
-    torch.testing.assert_close(basis.result().detach(), prior.render(centre))
-    # Held detail is not optimised: the gradient is that of the soft face.
+    torch.testing.assert_close(basis.result().detach(), prior.render(center))
+    # Held detail is not optimized: the gradient is that of the soft face.
     basis().square().sum().backward()
-    soft = FaceBasis(dataclasses.replace(prior, detail=None), centre)
+    soft = FaceBasis(dataclasses.replace(prior, detail=None), center)
     (soft() + (prior.render(there) - prior.decode(there))).square().sum().backward()
     torch.testing.assert_close(basis.coordinates.grad, soft.coordinates.grad)
 
@@ -96,7 +96,7 @@ def test_bad_starts_are_refused():
         Pixels(torch.rand(1, 3, 64, 64))
     with pytest.raises(InputError, match="finite"):
         Fourier(torch.full((1, 3, 112, 112), float("nan")))
-    with pytest.raises(InputError, match="expected centres"):
+    with pytest.raises(InputError, match="expected centers"):
         FaceBasis(default_face_prior(), torch.zeros(1, 7))
 
 
@@ -104,6 +104,6 @@ def test_noise_is_the_generators_own():
     first = noise_start([torch.Generator().manual_seed(1), torch.Generator().manual_seed(2)])
     second = noise_start([torch.Generator().manual_seed(2)])
     assert torch.equal(first[1], second[0])
-    normalised = 2 * first - 1
-    assert abs(float(normalised.mean())) < 0.02
-    assert abs(float(normalised.std()) - 1) < 0.02
+    normalized = 2 * first - 1
+    assert abs(float(normalized.mean())) < 0.02
+    assert abs(float(normalized.std()) - 1) < 0.02

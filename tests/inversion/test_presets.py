@@ -74,11 +74,11 @@ def test_the_reconstruction_comes_nearer_to_the_target(attack: Attack, name: str
 def test_paper_starts_at_noise_with_a_constant_rate(attack: Attack) -> None:
     recipe = PRESETS["paper"](attack, 3)
     assert isinstance(recipe.parameterization, Pixels)
-    image = recipe.parameterization.normalised.detach()
+    image = recipe.parameterization.normalized.detach()
     assert float(image.mean()) == pytest.approx(0, abs=0.02)
     assert float(image.std()) == pytest.approx(1, abs=0.02)
-    neighbours = torch.corrcoef(torch.stack([image[0, :, :, 1:].flatten(), image[0, :, :, :-1].flatten()]))[0, 1]
-    assert abs(float(neighbours)) < 0.03
+    neighbors = torch.corrcoef(torch.stack([image[0, :, :, 1:].flatten(), image[0, :, :, :-1].flatten()]))[0, 1]
+    assert abs(float(neighbors)) < 0.03
     assert not torch.equal(image[0], image[1])
     assert (recipe.lr, recipe.decay, recipe.transform) == (0.25, False, None)
     found = invert(attack.recognizer, recipe, target=attack.target, generators=attack.generators)
@@ -92,11 +92,11 @@ def test_fourier_starts_at_the_frontal_face(attack: Attack) -> None:
 
 
 def test_variation_0_is_the_prediction_itself(attack: Attack) -> None:
-    centre, spread = conditional(attack)
+    center, spread = conditional(attack)
     predicted = attack.calibration.predict(attack.target)
-    assert torch.equal(centre[:2], predicted[:2])
+    assert torch.equal(center[:2], predicted[:2])
     assert torch.equal(spread, attack.calibration.residual)
-    assert not torch.allclose(centre[2], predicted[2], atol=0.05)
+    assert not torch.allclose(center[2], predicted[2], atol=0.05)
 
 
 def test_variations_are_drawn_around_the_prediction_at_their_temperature(attack: Attack) -> None:
@@ -109,8 +109,8 @@ def test_variations_are_drawn_around_the_prediction_at_their_temperature(attack:
         torch.ones(count, dtype=torch.int64),
         [generator_for(3, 0, variation) for variation in range(count)],
     )
-    centre, spread = conditional(many, temperature=0.5)
-    standard = (centre - attack.calibration.predict(attack.target[:1])) / spread
+    center, spread = conditional(many, temperature=0.5)
+    standard = (center - attack.calibration.predict(attack.target[:1])) / spread
     assert float(standard.mean().abs()) < 0.02
     assert float(standard.std()) == pytest.approx(0.5, abs=0.02)
 

@@ -152,8 +152,8 @@ def test_total_variation_and_l2_of_known_images():
     image[1, :, :, 56:] = 1.0
     trace = Trace(image, torch.ones(2, 1))
     assert TotalVariation()(trace).tolist() == pytest.approx([0.0, 1 / 111])
-    grey = Trace(torch.full((1, 3, 112, 112), 0.75), torch.ones(1, 1))
-    assert float(ImageL2()(grey)) == pytest.approx(0.5 * (3 * 112 * 112) ** 0.5)
+    gray = Trace(torch.full((1, 3, 112, 112), 0.75), torch.ones(1, 1))
+    assert float(ImageL2()(gray)) == pytest.approx(0.5 * (3 * 112 * 112) ** 0.5)
 
 
 def test_latent_gaussian_needs_a_latent():

@@ -37,7 +37,7 @@ def test_shift_moves_by_pixels(images):
     assert float((middle - images[0, :, 50:60, 50:60]).abs().mean()) > 0.03
 
 
-def test_view_of_one_image_does_not_depend_on_its_neighbours(images):
+def test_view_of_one_image_does_not_depend_on_its_neighbors(images):
     together = Jitter()(images, generators(1, 2))
     alone = Jitter()(images[1:], generators(2))
     torch.testing.assert_close(together[1:], alone)

@@ -1,4 +1,4 @@
-"""The path of an optimisation to look at."""
+"""The path of an optimization to look at."""
 
 import itertools
 import math
@@ -67,11 +67,11 @@ def test_an_animation_has_every_frame_and_holds_the_last(tmp_path: Path) -> None
     assert [path.name for path in tmp_path.iterdir()] == ["a.webp"]
 
 
-def heights(path: Path, panel: int, colour: tuple[int, int, int]) -> list[float]:
+def heights(path: Path, panel: int, color: tuple[int, int, int]) -> list[float]:
     """The height of the line of a panel at the columns it is drawn in, from the left."""
     with Image.open(path) as picture:
         pixels = np.asarray(picture).astype(int)
-    rows, columns = np.nonzero((pixels == colour).all(-1))
+    rows, columns = np.nonzero((pixels == color).all(-1))
     inside = (rows >= 130 * panel) & (rows < 130 * (panel + 1))
     rows, columns = rows[inside], columns[inside]
     return [float(rows[columns == column].mean()) for column in np.unique(columns)]

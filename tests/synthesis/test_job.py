@@ -22,7 +22,7 @@ from arcinvert.recognizer import Recognizer
 from arcinvert.synthesis import journal
 from arcinvert.synthesis import reconstruct as synthesis
 from arcinvert.synthesis.diversity import feature_distance
-from arcinvert.synthesis.job import synthesise
+from arcinvert.synthesis.job import synthesize
 from arcinvert.synthesis.reconstruct import SynthConfig
 from arcinvert.synthesis.sheets import read_png
 
@@ -31,7 +31,7 @@ QUICK = SynthConfig(steps=4, batch_size=4, report=False)
 
 def run(recognizer: Recognizer, targets: Tensor, known: Any, out: Path, **settings: Any) -> dict[str, Any]:
     force = settings.pop("force", False)
-    return synthesise(recognizer, targets, *known, out, config=replace(QUICK, **settings), force=force)
+    return synthesize(recognizer, targets, *known, out, config=replace(QUICK, **settings), force=force)
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -384,7 +384,7 @@ def test_each_rank_does_its_share_and_the_first_writes_the_manifest(
 
     def work(rank: int) -> None:
         config = replace(QUICK, variations=2, batch_size=2, steps=2, record=True)
-        results[rank] = synthesise(
+        results[rank] = synthesize(
             networks[rank], targets, *known, tmp_path / "out", config=config, ranks=Threads(rank, 2)
         )
 
@@ -407,7 +407,7 @@ def test_pictures_that_another_rank_did_not_write_are_missed(
 
     config = replace(QUICK, steps=1, batch_size=1)
     with pytest.raises(EnvironmentProblem, match="1 pictures are in no journal"):
-        synthesise(tiny_recognizer, targets, *known, tmp_path, config=config, ranks=Alone(0, 2))
+        synthesize(tiny_recognizer, targets, *known, tmp_path, config=config, ranks=Alone(0, 2))
     assert not (tmp_path / "manifest.json").exists()
 
 
@@ -440,7 +440,7 @@ def test_without_a_detector_it_is_said_once(
     monkeypatch.setattr("arcinvert.synthesis.job.crop_detector", missing)
     said: list[str] = []
     config = replace(QUICK, steps=1, batch_size=1, report=True)
-    manifest = synthesise(tiny_recognizer, targets, *known, tmp_path, config=config, say=said.append)
+    manifest = synthesize(tiny_recognizer, targets, *known, tmp_path, config=config, say=said.append)
     (line,) = said
     assert "cannot load the face detector" in line
     for row in (*(row["holds"] for row in manifest["results"]), manifest["holds"]):

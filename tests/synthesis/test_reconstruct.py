@@ -76,12 +76,12 @@ def test_lower_precision_reaches_the_same_likeness() -> None:
             assert 0 < float((low.image.float() - full.image.float()).abs().mean()) < 4
 
 
-# --- seeds and neighbours
+# --- seeds and neighbors
 
 
 @pytest.mark.parametrize("preset", ["fast", "fourier"])
 @pytest.mark.parametrize("batch_size", [1, 2, 8])
-def test_a_target_does_not_depend_on_its_neighbours(
+def test_a_target_does_not_depend_on_its_neighbors(
     tiny_recognizer: Recognizer, targets: Tensor, known: Any, preset: str, batch_size: int
 ) -> None:
     config = replace(QUICK, preset=preset, batch_size=batch_size)

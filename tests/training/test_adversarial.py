@@ -21,7 +21,7 @@ SETTINGS = TrainConfig(
     batch_size=8,
     held_out=2,
     adversarial=REACH,
-    subcentres=2,
+    subcenters=2,
     augmentation=Augmentation(cutout=0.0),
 )
 

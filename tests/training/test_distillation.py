@@ -119,17 +119,17 @@ def test_an_onnx_teacher(tiny_checkpoint: Path, tiny_faces: Path, tmp_path: Path
     assert torch.allclose(foreign, Teacher.load(tiny_checkpoint).embed(images), atol=1e-4)
 
 
-def test_class_centres_are_mean_embeddings(tiny_checkpoint: Path, tiny_faces: Path) -> None:
+def test_class_centers_are_mean_embeddings(tiny_checkpoint: Path, tiny_faces: Path) -> None:
     teacher, faces = Teacher.load(tiny_checkpoint), load_faces(tiny_faces, ["id0", "id1", "id2"])
     images = to_float(faces.images) * 2 - 1
     order = torch.randperm(len(faces), generator=torch.Generator().manual_seed(0))
-    found = teacher.class_centres(((images[rows], faces.labels[rows]) for rows in order.split(5)), 3)
+    found = teacher.class_centers(((images[rows], faces.labels[rows]) for rows in order.split(5)), 3)
     for label in range(3):
         each = torch.stack([teacher.embed(images[row : row + 1])[0] for row in range(len(faces))])
         mean = each[faces.labels == label].mean(0)
         assert torch.allclose(found[label], mean / mean.norm(), atol=1e-5)
-    with pytest.raises(InputError, match="1 of 4 have no centre"):
-        teacher.class_centres([(images, faces.labels)], 4)
+    with pytest.raises(InputError, match="1 of 4 have no center"):
+        teacher.class_centers([(images, faces.labels)], 4)
 
 
 def test_distillation_pulls_a_student_to_its_teacher() -> None:

@@ -22,13 +22,13 @@ def batch() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def drawn_by(head: MarginHead, seed: int) -> torch.Tensor:
-    """The classes whose centres learn from a batch."""
+    """The classes whose centers learn from a batch."""
     head.zero_grad(set_to_none=True)
     features, labels = batch()
     head(features, labels, torch.Generator().manual_seed(seed)).sum().backward()
-    assert head.centres.grad is not None
-    assert head.centres.grad.is_sparse
-    return head.centres.grad.coalesce().indices()[0]
+    assert head.centers.grad is not None
+    assert head.centers.grad.is_sparse
+    return head.centers.grad.coalesce().indices()[0]
 
 
 @pytest.mark.parametrize(("sampling", "count"), [(0.1, 20), (0.5, 100), (0.01, 10), (0.999, 200)])
@@ -53,26 +53,26 @@ def test_over_many_draws_all_others_are_as_likely() -> None:
     assert (others - 300 * share).abs().max() < 5 * (300 * share * (1 - share)) ** 0.5
 
 
-@pytest.mark.parametrize("subcentres", [1, 2])
+@pytest.mark.parametrize("subcenters", [1, 2])
 @pytest.mark.parametrize("name", sorted(ALL_MARGINS))
-def test_it_is_the_full_head_of_the_classes_drawn(name: str, subcentres: int) -> None:
-    head = make(name, sampling=0.2, subcentres=subcentres, extras=dict.fromkeys(LOSSES, 0.5))
+def test_it_is_the_full_head_of_the_classes_drawn(name: str, subcenters: int) -> None:
+    head = make(name, sampling=0.2, subcenters=subcenters, extras=dict.fromkeys(LOSSES, 0.5))
     features, labels = batch()
     own = features.clone().requires_grad_()
     loss = head(own, labels, torch.Generator().manual_seed(0))
     loss.sum().backward()
-    assert head.centres.grad is not None
-    gradient = head.centres.grad.coalesce()
+    assert head.centers.grad is not None
+    gradient = head.centers.grad.coalesce()
     rows = gradient.indices()[0]
-    small = make(name, len(rows), subcentres=subcentres, extras=dict.fromkeys(LOSSES, 0.5))
+    small = make(name, len(rows), subcenters=subcenters, extras=dict.fromkeys(LOSSES, 0.5))
     with torch.no_grad():
-        small.centres.copy_(head.centres[rows])
+        small.centers.copy_(head.centers[rows])
     other = features.clone().requires_grad_()
     expected = small(other, torch.searchsorted(rows, labels))
     expected.sum().backward()
     torch.testing.assert_close(loss, expected)
     torch.testing.assert_close(own.grad, other.grad, atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(gradient.values(), small.centres.grad, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(gradient.values(), small.centers.grad, atol=1e-5, rtol=1e-4)
 
 
 def test_evaluation_looks_at_all_classes() -> None:
@@ -87,12 +87,12 @@ def test_a_rate_out_of_range_is_refused(sampling: float) -> None:
         make(sampling=sampling)
 
 
-def test_ranks_begin_with_the_centres_of_one_process() -> None:
+def test_ranks_begin_with_the_centers_of_one_process() -> None:
     whole = make(classes=9000)
     parts = []
     for rank in range(3):
         torch.manual_seed(1)
         part = MarginHead(SIZE, 9000, margin=ALL_MARGINS["arcface"], ranks=Ranks(rank, 3))
-        parts.append(part.centres)
-    assert torch.equal(torch.cat(parts), whole.centres)
-    assert float(whole.centres.detach().std()) == pytest.approx(0.01, rel=0.02)
+        parts.append(part.centers)
+    assert torch.equal(torch.cat(parts), whole.centers)
+    assert float(whole.centers.detach().std()) == pytest.approx(0.01, rel=0.02)

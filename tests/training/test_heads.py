@@ -30,11 +30,11 @@ def make(
     return head, features, torch.randint(CLASSES, (BATCH,))
 
 
-def slow_loss(features: np.ndarray, centres: np.ndarray, label: int, margin: Margin, scale: float) -> float:
+def slow_loss(features: np.ndarray, centers: np.ndarray, label: int, margin: Margin, scale: float) -> float:
     """One image in float64, by angles: no shared line with the head."""
     angles = []
-    for centre in centres:
-        angles.append(np.arccos(features @ centre / np.sqrt((features @ features) * (centre @ centre))))
+    for center in centers:
+        angles.append(np.arccos(features @ center / np.sqrt((features @ features) * (center @ center))))
     logits = scale * np.cos(angles)
     angle = margin.m1 * angles[label] + margin.m2
     if angle <= np.pi:
@@ -51,22 +51,22 @@ def test_loss_per_image_against_float64_numpy(name: str, scale: float) -> None:
     head, features, labels = make(MARGINS[name], scale=scale)
     loss = head(features, labels)
     assert (loss.shape, loss.dtype) == ((BATCH,), torch.float32)
-    centres = head.centres.detach().numpy().astype(np.float64)
+    centers = head.centers.detach().numpy().astype(np.float64)
     for row, label, value in zip(features.numpy().astype(np.float64), labels.tolist(), loss.tolist(), strict=True):
-        assert value == pytest.approx(slow_loss(row, centres, label, MARGINS[name], scale), rel=1e-4, abs=1e-4)
+        assert value == pytest.approx(slow_loss(row, centers, label, MARGINS[name], scale), rel=1e-4, abs=1e-4)
 
 
 def test_the_angles_of_the_reference_test_reach_beyond_the_turn() -> None:
     """Without such a row the test above would not see the fallback of arcface."""
     head, features, labels = make(MARGINS["arcface"])
-    cosine = (normalize(features) @ normalize(head.centres).T)[torch.arange(BATCH), labels]
+    cosine = (normalize(features) @ normalize(head.centers).T)[torch.arange(BATCH), labels]
     assert cosine.min() < np.cos(np.pi - 0.5)
     assert cosine.max() > 0
 
 
 def test_without_margin_it_is_plain_cross_entropy_of_scaled_cosines() -> None:
     head, features, labels = make(MARGINS["softmax"], scale=20.0)
-    cosine = torch.cosine_similarity(features[:, None], head.centres[None], dim=2)
+    cosine = torch.cosine_similarity(features[:, None], head.centers[None], dim=2)
     torch.testing.assert_close(head(features, labels), cross_entropy(20 * cosine, labels, reduction="none"))
 
 
@@ -74,15 +74,15 @@ def test_without_margin_it_is_plain_cross_entropy_of_scaled_cosines() -> None:
 def test_a_margin_makes_it_harder(name: str) -> None:
     head, features, labels = make(MARGINS[name], scale=8.0)
     plain, _, _ = make(MARGINS["softmax"], scale=8.0)
-    assert torch.equal(plain.centres, head.centres)
+    assert torch.equal(plain.centers, head.centers)
     assert (head(features, labels) > plain(features, labels)).all()
 
 
-def test_only_the_direction_of_features_and_centres_counts() -> None:
+def test_only_the_direction_of_features_and_centers_counts() -> None:
     head, features, labels = make(MARGINS["arcface"])
     before = head(features, labels)
     with torch.no_grad():
-        head.centres.mul_(torch.linspace(1, 50, CLASSES)[:, None])
+        head.centers.mul_(torch.linspace(1, 50, CLASSES)[:, None])
     torch.testing.assert_close(head(3 * features, labels), before, atol=1e-4, rtol=1e-5)
 
 
@@ -95,11 +95,11 @@ def test_images_do_not_feel_each_other() -> None:
 
 def test_the_input_is_left_as_it_was() -> None:
     head, features, labels = make(MARGINS["arcface"])
-    copies = features.clone(), labels.clone(), head.centres.detach().clone()
+    copies = features.clone(), labels.clone(), head.centers.detach().clone()
     head(features, labels).sum().backward()
     assert torch.equal(features, copies[0])
     assert torch.equal(labels, copies[1])
-    assert torch.equal(head.centres, copies[2])
+    assert torch.equal(head.centers, copies[2])
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -122,66 +122,66 @@ def test_autocast_does_not_reach_the_logits() -> None:
 def test_falls_in_a_few_steps_of_sgd(name: str) -> None:
     head, features, labels = make(MARGINS[name], scale=16.0)
     features = normalize(features).requires_grad_()
-    optimiser = torch.optim.SGD([features, head.centres], lr=0.02)
+    optimizer = torch.optim.SGD([features, head.centers], lr=0.02)
     losses = []
     for _ in range(6):
         loss = head(features, labels).mean()
         losses.append(loss.item())
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
     assert losses[-1] < 0.9 * losses[0]
 
 
 @pytest.mark.parametrize("name", sorted(MARGINS))
 def test_gradients_are_finite_for_perfect_and_opposite_images(name: str) -> None:
     head, _, _ = make(MARGINS[name])
-    features = torch.cat([head.centres.detach()[:1], -head.centres.detach()[:1]]).requires_grad_()
+    features = torch.cat([head.centers.detach()[:1], -head.centers.detach()[:1]]).requires_grad_()
     head(features, torch.tensor([0, 0])).sum().backward()
     assert features.grad.isfinite().all()
-    assert head.centres.grad.isfinite().all()
+    assert head.centers.grad.isfinite().all()
 
 
-def slow_cosines(features: np.ndarray, centres: np.ndarray) -> np.ndarray:
-    """One image against (N, K, D) centres in float64: the largest cosine of each class."""
+def slow_cosines(features: np.ndarray, centers: np.ndarray) -> np.ndarray:
+    """One image against (N, K, D) centers in float64: the largest cosine of each class."""
     found = []
-    for own in centres:
-        each = [features @ centre / np.sqrt((features @ features) * (centre @ centre)) for centre in own]
+    for own in centers:
+        each = [features @ center / np.sqrt((features @ features) * (center @ center)) for center in own]
         found.append(max(each))
     return np.array(found)
 
 
 @pytest.mark.parametrize("name", sorted(MARGINS))
-def test_subcentres_against_float64_numpy(name: str) -> None:
-    head, features, labels = make(MARGINS[name], subcentres=3)
-    assert head.centres.shape == (CLASSES, 3, SIZE)
-    centres = head.centres.detach().numpy().astype(np.float64)
+def test_subcenters_against_float64_numpy(name: str) -> None:
+    head, features, labels = make(MARGINS[name], subcenters=3)
+    assert head.centers.shape == (CLASSES, 3, SIZE)
+    centers = head.centers.detach().numpy().astype(np.float64)
     losses = head(features, labels).tolist()
     for row, label, value in zip(features.numpy().astype(np.float64), labels.tolist(), losses, strict=True):
-        # unit vectors at the angles found, so that the reference of one centre per class can judge them
-        cosines = slow_cosines(row, centres)
+        # unit vectors at the angles found, so that the reference of one center per class can judge them
+        cosines = slow_cosines(row, centers)
         stand_ins = np.stack([cosines, np.sqrt(1 - cosines**2)], 1)
         assert value == pytest.approx(slow_loss(np.array([1.0, 0.0]), stand_ins, label, MARGINS[name], 64.0), rel=1e-4)
 
 
-def test_only_the_nearest_subcentre_learns() -> None:
-    head, features, labels = make(MARGINS["arcface"], subcentres=3)
-    (gradient,) = torch.autograd.grad(head(features[:1], labels[:1]).sum(), head.centres)
+def test_only_the_nearest_subcenter_learns() -> None:
+    head, features, labels = make(MARGINS["arcface"], subcenters=3)
+    (gradient,) = torch.autograd.grad(head(features[:1], labels[:1]).sum(), head.centers)
     learning = gradient.abs().sum(2) > 0
-    cosines = normalize(head.centres, dim=2) @ normalize(features[0], dim=0)
+    cosines = normalize(head.centers, dim=2) @ normalize(features[0], dim=0)
     assert torch.equal(learning, torch.nn.functional.one_hot(cosines.argmax(1), 3).bool())
 
 
-@pytest.mark.parametrize("subcentres", [1, 3])
-def test_plain_softmax_is_a_linear_layer_with_bias(subcentres: int) -> None:
-    head, features, labels = make(None, subcentres=subcentres)
+@pytest.mark.parametrize("subcenters", [1, 3])
+def test_plain_softmax_is_a_linear_layer_with_bias(subcenters: int) -> None:
+    head, features, labels = make(None, subcenters=subcenters)
     with torch.no_grad():
         head.bias.normal_()
-        head.centres.mul_(30)
+        head.centers.mul_(30)
     losses = head(features, labels).tolist()
-    centres = head.centres.detach().double().numpy().reshape(CLASSES, subcentres, SIZE)
+    centers = head.centers.detach().double().numpy().reshape(CLASSES, subcenters, SIZE)
     for row, label, value in zip(features.double().numpy(), labels.tolist(), losses, strict=True):
-        logits = np.array([max(centre @ row for centre in own) for own in centres]) + head.bias.detach().numpy()
+        logits = np.array([max(center @ row for center in own) for own in centers]) + head.bias.detach().numpy()
         assert value == pytest.approx(np.logaddexp.reduce(logits) - logits[label], rel=1e-4, abs=1e-4)
 
 
@@ -189,18 +189,18 @@ def test_plain_softmax_is_a_linear_layer_with_bias(subcentres: int) -> None:
 def test_beyond_and_exact_reach_the_margin(beyond: str) -> None:
     head, features, labels = make(MARGINS["arcface"], scale=8.0, beyond=beyond)
     rough, _, _ = make(MARGINS["arcface"], scale=8.0, beyond=beyond, exact=False)
-    cosine = normalize(features) @ normalize(head.centres).T
+    cosine = normalize(features) @ normalize(head.centers).T
     rows = torch.arange(BATCH)
     moved = cosine.index_put((rows, labels), MARGINS["arcface"](cosine[rows, labels], beyond=beyond))
     expected = cross_entropy(8 * moved, labels, reduction="none")
     torch.testing.assert_close(head(features, labels), expected)
     torch.testing.assert_close(rough(features, labels), expected)
-    # straight through, the gradient of the centres is that of a softmax over given probabilities
+    # straight through, the gradient of the centers is that of a softmax over given probabilities
     share = (8 * moved).softmax(1).detach() - torch.nn.functional.one_hot(labels, CLASSES)
-    by_hand = torch.autograd.grad((8 * share * cosine).sum(), head.centres)[0]
-    found = torch.autograd.grad(rough(features, labels).sum(), rough.centres)[0]
+    by_hand = torch.autograd.grad((8 * share * cosine).sum(), head.centers)[0]
+    found = torch.autograd.grad(rough(features, labels).sum(), rough.centers)[0]
     torch.testing.assert_close(found, by_hand, rtol=1e-4, atol=1e-3)
-    exact = torch.autograd.grad(head(features, labels).sum(), head.centres)[0]
+    exact = torch.autograd.grad(head(features, labels).sum(), head.centers)[0]
     assert (exact - by_hand).abs().max() > 1
 
 
@@ -208,13 +208,13 @@ def test_adaface_against_numpy() -> None:
     head, features, labels = make(AdaFace(momentum=0.5))
     norms = np.clip(np.linalg.norm(features.double().numpy(), axis=1), 0.001, 100)
     mean, deviation = 0.5 * 20 + 0.5 * norms.mean(), 0.5 * 100 + 0.5 * norms.std(ddof=1)
-    centres = head.centres.detach().double().numpy()
+    centers = head.centers.detach().double().numpy()
     losses = head(features, labels).tolist()
     assert head.norm_mean.item() == pytest.approx(mean)
     assert head.norm_deviation.item() == pytest.approx(deviation)
     for row, norm, label, value in zip(features.double().numpy(), norms, labels.tolist(), losses, strict=True):
         z = np.clip(0.333 * (norm - mean) / (deviation + 0.001), -1, 1)
-        cosines = slow_cosines(row, centres[:, None])
+        cosines = slow_cosines(row, centers[:, None])
         angle = max(0.0, np.arccos(cosines[label]) - 0.4 * z)
         fallen = np.cos(np.pi + 0.4 * z) - cosines[label]
         cosines[label] = (np.cos(angle) if angle <= np.pi else -1 - fallen) - 0.4 - 0.4 * z
@@ -225,7 +225,7 @@ def test_adafaces_statistics_stand_still_in_evaluation_and_travel_in_the_state()
     head, features, labels = make(AdaFace())
     head(features, labels)
     before = {key: value.clone() for key, value in head.state_dict().items()}
-    assert set(before) == {"centres", "norm_mean", "norm_deviation"}
+    assert set(before) == {"centers", "norm_mean", "norm_deviation"}
     assert before["norm_mean"] != 20
     head.eval()(features, labels)
     assert all(torch.equal(value, before[key]) for key, value in head.state_dict().items())
@@ -235,47 +235,47 @@ def test_adafaces_statistics_stand_still_in_evaluation_and_travel_in_the_state()
 
 
 def test_extras_are_added_with_their_weights() -> None:
-    weights = {"intra": 0.5, "inter": 2.0, "triplet": 0.25, "centre": 0.0}
+    weights = {"intra": 0.5, "inter": 2.0, "triplet": 0.25, "center": 0.0}
     head, features, labels = make(MARGINS["arcface"], extras=weights)
     bare, _, _ = make(MARGINS["arcface"])
-    x, w = normalize(features), normalize(head.centres)
+    x, w = normalize(features), normalize(head.centers)
     added = 0.5 * intra_loss(x, labels, w) + 2 * inter_loss(x, labels, w) + 0.25 * triplet_loss(x, labels)
     torch.testing.assert_close(head(features, labels), bare(features, labels) + added)
-    assert set(head.state_dict()) == {"centres"}  # of weight 0, the centre loss keeps no centres
+    assert set(head.state_dict()) == {"centers"}  # of weight 0, the center loss keeps no centers
 
 
-def test_the_centre_loss_has_moving_centres_in_the_space_of_the_features() -> None:
-    head, features, labels = make(None, extras={"centre": 0.003})
+def test_the_center_loss_has_moving_centers_in_the_space_of_the_features() -> None:
+    head, features, labels = make(None, extras={"center": 0.003})
     bare, _, _ = make(None)
-    squares = features.square().sum(1) / 2  # the centres start at 0
+    squares = features.square().sum(1) / 2  # the centers start at 0
     torch.testing.assert_close(head(features, labels), bare(features, labels) + 0.003 * squares)
     for _ in range(60):
         head(features, labels)
     for label in labels.unique().tolist():
-        torch.testing.assert_close(head.moving_centres[label], features[labels == label].mean(0), rtol=1e-4, atol=1e-4)
-    still = head.moving_centres.clone()
+        torch.testing.assert_close(head.moving_centers[label], features[labels == label].mean(0), rtol=1e-4, atol=1e-4)
+    still = head.moving_centers.clone()
     head.eval()(3 * features, labels)
-    assert torch.equal(head.moving_centres, still)
-    assert "moving_centres" in head.state_dict()
+    assert torch.equal(head.moving_centers, still)
+    assert "moving_centers" in head.state_dict()
 
 
-@pytest.mark.parametrize("subcentres", [1, 3])
+@pytest.mark.parametrize("subcenters", [1, 3])
 @pytest.mark.parametrize("name", sorted(ALL_MARGINS))
 @pytest.mark.parametrize("beyond", BEYOND)
-def test_gradients_of_the_whole_loss(name: str, beyond: str, subcentres: int) -> None:
-    """In float64, all losses at once, also for images next to their centre and next to its opposite."""
+def test_gradients_of_the_whole_loss(name: str, beyond: str, subcenters: int) -> None:
+    """In float64, all losses at once, also for images next to their center and next to its opposite."""
     extras = dict.fromkeys(LOSSES, 0.5)
-    head, features, labels = make(ALL_MARGINS[name], scale=4.0, subcentres=subcentres, beyond=beyond, extras=extras)
+    head, features, labels = make(ALL_MARGINS[name], scale=4.0, subcenters=subcenters, beyond=beyond, extras=extras)
     head = head.double().eval()
     with torch.no_grad():
-        head.centres.normal_()
-        near = head.centres[labels[:2]].reshape(2, -1, SIZE)[:, 0]
+        head.centers.normal_()
+        near = head.centers[labels[:2]].reshape(2, -1, SIZE)[:, 0]
     features, labels = normalize(features.double())[:5], torch.tensor([*labels[:2].tolist(), 1, 1, 2])
     features[:2] = normalize(near) * torch.tensor([[1.0], [-1.0]]) + 1e-3 * features[:2]
     norms = torch.linspace(0.8, 1.2, 5)[:, None]  # fixed: AdaFace sees the norm, but without gradient
     assert torch.autograd.gradcheck(
-        lambda x, w: torch.func.functional_call(head, {"centres": w}, (norms * normalize(x), labels)),
-        (features.requires_grad_(), head.centres.detach().requires_grad_()),
+        lambda x, w: torch.func.functional_call(head, {"centers": w}, (norms * normalize(x), labels)),
+        (features.requires_grad_(), head.centers.detach().requires_grad_()),
         eps=1e-7,
         atol=1e-4,
         rtol=1e-3,
@@ -285,19 +285,19 @@ def test_gradients_of_the_whole_loss(name: str, beyond: str, subcentres: int) ->
 @pytest.mark.parametrize("name", sorted(ALL_MARGINS))
 @pytest.mark.parametrize("make_image", [lambda w: w, lambda w: -w, torch.zeros_like], ids=["same", "opposite", "zero"])
 def test_finite_at_the_ends_with_everything_on(name: str, make_image: Callable[[torch.Tensor], torch.Tensor]) -> None:
-    head, _, _ = make(ALL_MARGINS[name], subcentres=2, extras=dict.fromkeys(LOSSES, 1.0))
-    features = make_image(head.centres.detach()[:3, 0]).requires_grad_()
+    head, _, _ = make(ALL_MARGINS[name], subcenters=2, extras=dict.fromkeys(LOSSES, 1.0))
+    features = make_image(head.centers.detach()[:3, 0]).requires_grad_()
     loss = head(features, torch.tensor([0, 0, 2]))
     loss.sum().backward()
     assert loss.isfinite().all()
     assert features.grad.isfinite().all()
-    assert head.centres.grad.isfinite().all()
+    assert head.centers.grad.isfinite().all()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("name", ["adaface", "softmax-bias"])
 def test_autocast_does_not_reach_the_others_either(name: str, dtype: torch.dtype) -> None:
-    head, features, labels = make(ALL_MARGINS[name], subcentres=2, extras=dict.fromkeys(LOSSES, 1.0))
+    head, features, labels = make(ALL_MARGINS[name], subcenters=2, extras=dict.fromkeys(LOSSES, 1.0))
     features = features.to(dtype)
     expected = head.eval()(features, labels)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -310,8 +310,8 @@ def test_autocast_does_not_reach_the_others_either(name: str, dtype: torch.dtype
     ("settings", "said"),
     [
         ({"beyond": "hard"}, "expected beyond out of"),
-        ({"subcentres": 0}, "at least 1 sub-centre"),
-        ({"extras": {"outer": 1.0}}, "expected losses out of intra, inter, triplet, centre"),
+        ({"subcenters": 0}, "at least 1 sub-center"),
+        ({"extras": {"outer": 1.0}}, "expected losses out of intra, inter, triplet, center"),
         ({"extras": {"intra": -1.0}}, "weight >= 0; got 'intra': -1"),
         ({"extras": {"intra": float("nan")}}, "weight >= 0"),
     ],
@@ -325,7 +325,7 @@ class TestInTheTrainer:
     BASE = TrainConfig(
         width=0.05, embedding_size=16, scale=16.0, epochs=2, batch_size=8, lr=0.05, held_out=2, keep_head=True
     )
-    NEW = ("subcentres", "beyond", "exact", "intra", "inter", "triplet", "centre")
+    NEW = ("subcenters", "beyond", "exact", "intra", "inter", "triplet", "center")
 
     def faces(self) -> Faces:
         images = torch.randint(0, 256, (8, 112, 112, 3), generator=torch.Generator().manual_seed(0))
@@ -335,13 +335,13 @@ class TestInTheTrainer:
     @pytest.mark.parametrize("name", ["adaface", "softmax-bias"])
     def test_everything_on_trains_resumes_and_is_stored(self, tiny_faces: Path, tmp_path: Path, name: str) -> None:
         config = replace(
-            self.BASE, margin=name, subcentres=2, intra=1.0, inter=1.0, triplet=1.0, centre=0.003, beyond="easy"
+            self.BASE, margin=name, subcenters=2, intra=1.0, inter=1.0, triplet=1.0, center=0.003, beyond="easy"
         )
         out, cut = tmp_path / "whole", tmp_path / "cut"
         header = train(tiny_faces, out, config=config)
         assert TrainConfig.from_mapping(json.loads(json.dumps(header["training"]))) == config
-        centres = load_checkpoint(out).tensors["head.centres"].float()
-        torch.testing.assert_close(centres.norm(dim=1), torch.ones(4), atol=1e-3, rtol=0)  # the dominant sub-centres
+        centers = load_checkpoint(out).tensors["head.centers"].float()
+        torch.testing.assert_close(centers.norm(dim=1), torch.ones(4), atol=1e-3, rtol=0)  # the dominant sub-centers
 
         def stop(step: int, _total: int, _text: str) -> None:
             if step == 4:
@@ -363,9 +363,9 @@ class TestInTheTrainer:
         again = Run(self.faces(), self.BASE, torch.device("cpu"))
         again.resume(path)
         assert again.step == 1
-        assert torch.equal(again.head.centres, run.head.centres)
-        other = Run(self.faces(), replace(self.BASE, subcentres=3), torch.device("cpu"))
-        with pytest.raises(CheckpointError, match="belongs to another run: subcentres differs"):
+        assert torch.equal(again.head.centers, run.head.centers)
+        other = Run(self.faces(), replace(self.BASE, subcenters=3), torch.device("cpu"))
+        with pytest.raises(CheckpointError, match="belongs to another run: subcenters differs"):
             other.resume(path)
 
     @pytest.mark.parametrize(
@@ -373,8 +373,8 @@ class TestInTheTrainer:
         [
             ({"margin": "arc"}, "expected a margin out of softmax, .*adaface, softmax-bias, got 'arc'"),
             ({"beyond": "hard"}, "expected beyond out of"),
-            ({"subcentres": 0}, "expected subcentres of at least 1"),
-            ({"subcentres": 1.5}, "expected int of at least 0 for subcentres"),
+            ({"subcenters": 0}, "expected subcenters of at least 1"),
+            ({"subcenters": 1.5}, "expected int of at least 0 for subcenters"),
             ({"exact": 1}, "expected bool for exact"),
             ({"intra": -1}, "expected float of at least 0 for intra"),
         ],

@@ -7,25 +7,25 @@ from torch.nn.functional import normalize
 
 from arcinvert.training.losses import (
     LOSSES,
-    centre_loss,
+    center_loss,
     class_products,
     inter_loss,
     intra_loss,
-    moved_centres,
-    own_centre,
+    moved_centers,
+    own_center,
     triplet_loss,
 )
 
 CLASSES, SIZE, BATCH = 5, 4, 12
 
 
-def made_up(seed: int = 0, subcentres: int = 1) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Unit embeddings (B, D), labels (B,) and unit centres (N, D) or (N, K, D), float64."""
+def made_up(seed: int = 0, subcenters: int = 1) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Unit embeddings (B, D), labels (B,) and unit centers (N, D) or (N, K, D), float64."""
     torch.manual_seed(seed)
     embeddings = normalize(torch.randn(BATCH, SIZE, dtype=torch.float64))
-    shape = (CLASSES, SIZE) if subcentres == 1 else (CLASSES, subcentres, SIZE)
-    centres = normalize(torch.randn(shape, dtype=torch.float64), dim=-1)
-    return embeddings, torch.randint(CLASSES, (BATCH,)), centres
+    shape = (CLASSES, SIZE) if subcenters == 1 else (CLASSES, subcenters, SIZE)
+    centers = normalize(torch.randn(shape, dtype=torch.float64), dim=-1)
+    return embeddings, torch.randint(CLASSES, (BATCH,)), centers
 
 
 def radians(first: np.ndarray, second: np.ndarray) -> float:
@@ -33,45 +33,45 @@ def radians(first: np.ndarray, second: np.ndarray) -> float:
     return 2 * math.atan2(float(np.linalg.norm(first - second)), float(np.linalg.norm(first + second)))
 
 
-def slow_own(embedding: np.ndarray, centres: np.ndarray, label: int) -> np.ndarray:
-    choice = centres[label].reshape(-1, SIZE)
-    return min(choice, key=lambda centre: radians(embedding, centre))
+def slow_own(embedding: np.ndarray, centers: np.ndarray, label: int) -> np.ndarray:
+    choice = centers[label].reshape(-1, SIZE)
+    return min(choice, key=lambda center: radians(embedding, center))
 
 
-@pytest.mark.parametrize("subcentres", [1, 3])
-def test_class_products_and_own_centre_against_loops(subcentres: int) -> None:
-    embeddings, labels, centres = made_up(subcentres=subcentres)
-    products, own = class_products(embeddings, centres), own_centre(embeddings, labels, centres)
+@pytest.mark.parametrize("subcenters", [1, 3])
+def test_class_products_and_own_center_against_loops(subcenters: int) -> None:
+    embeddings, labels, centers = made_up(subcenters=subcenters)
+    products, own = class_products(embeddings, centers), own_center(embeddings, labels, centers)
     assert (products.shape, own.shape) == ((BATCH, CLASSES), (BATCH, SIZE))
     for row, embedding in enumerate(embeddings.numpy()):
         for label in range(CLASSES):
-            nearest = slow_own(embedding, centres.numpy(), label)
+            nearest = slow_own(embedding, centers.numpy(), label)
             assert products[row, label].item() == pytest.approx(float(embedding @ nearest))
-        np.testing.assert_array_equal(own[row].numpy(), slow_own(embedding, centres.numpy(), int(labels[row])))
+        np.testing.assert_array_equal(own[row].numpy(), slow_own(embedding, centers.numpy(), int(labels[row])))
 
 
-@pytest.mark.parametrize("subcentres", [1, 3])
-def test_intra_against_the_slow_reference(subcentres: int) -> None:
-    embeddings, labels, centres = made_up(subcentres=subcentres)
-    for row, value in enumerate(intra_loss(embeddings, labels, centres).tolist()):
-        own = slow_own(embeddings[row].numpy(), centres.numpy(), int(labels[row]))
+@pytest.mark.parametrize("subcenters", [1, 3])
+def test_intra_against_the_slow_reference(subcenters: int) -> None:
+    embeddings, labels, centers = made_up(subcenters=subcenters)
+    for row, value in enumerate(intra_loss(embeddings, labels, centers).tolist()):
+        own = slow_own(embeddings[row].numpy(), centers.numpy(), int(labels[row]))
         assert value == pytest.approx(radians(embeddings[row].numpy(), own) / math.pi, abs=1e-9)
 
 
 def test_intra_at_known_angles() -> None:
-    centres = torch.eye(2)
+    centers = torch.eye(2)
     embeddings = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.5, 3**0.5 / 2]])
-    found = intra_loss(embeddings, torch.zeros(4, dtype=torch.long), centres)
+    found = intra_loss(embeddings, torch.zeros(4, dtype=torch.long), centers)
     assert found.tolist() == pytest.approx([0, 1 / 2, 1, 1 / 3], abs=2e-4)
 
 
-@pytest.mark.parametrize("subcentres", [1, 3])
-def test_inter_against_the_slow_reference(subcentres: int) -> None:
-    embeddings, labels, centres = made_up(subcentres=subcentres)
-    for row, value in enumerate(inter_loss(embeddings, labels, centres).tolist()):
+@pytest.mark.parametrize("subcenters", [1, 3])
+def test_inter_against_the_slow_reference(subcenters: int) -> None:
+    embeddings, labels, centers = made_up(subcenters=subcenters)
+    for row, value in enumerate(inter_loss(embeddings, labels, centers).tolist()):
         label = int(labels[row])
-        own = slow_own(embeddings[row].numpy(), centres.numpy(), label)
-        others = [radians(own, slow_own(own, centres.numpy(), j)) for j in range(CLASSES) if j != label]
+        own = slow_own(embeddings[row].numpy(), centers.numpy(), label)
+        others = [radians(own, slow_own(own, centers.numpy(), j)) for j in range(CLASSES) if j != label]
         assert value == pytest.approx(-np.mean(others) / math.pi, abs=1e-9)
 
 
@@ -142,44 +142,44 @@ def test_triplets_of_one_picture_repeated_are_finite() -> None:
     assert embeddings.grad.isfinite().all()
 
 
-def test_centre_loss_is_half_the_squared_distance() -> None:
-    features, labels, centres = made_up()
-    for row, value in enumerate(centre_loss(7 * features, labels, centres).tolist()):
-        away = 7 * features[row] - centres[labels[row]]
+def test_center_loss_is_half_the_squared_distance() -> None:
+    features, labels, centers = made_up()
+    for row, value in enumerate(center_loss(7 * features, labels, centers).tolist()):
+        away = 7 * features[row] - centers[labels[row]]
         assert value == pytest.approx(0.5 * sum(part * part for part in away.tolist()))
 
 
-def test_moved_centres_against_the_algorithm_in_loops() -> None:
-    features, labels, centres = made_up()
+def test_moved_centers_against_the_algorithm_in_loops() -> None:
+    features, labels, centers = made_up()
     labels[labels == 3] = 1
-    rows, moved = moved_centres(features, labels, centres, rate=0.3)
+    rows, moved = moved_centers(features, labels, centers, rate=0.3)
     assert rows.tolist() == sorted(set(labels.tolist()))
     for row, value in zip(rows.tolist(), moved, strict=True):
         delta, count = np.zeros(SIZE), 1
         for feature, label in zip(features.numpy(), labels.tolist(), strict=True):
             if label == row:
-                delta, count = delta + centres[row].numpy() - feature, count + 1
-        np.testing.assert_allclose(value.numpy(), centres[row].numpy() - 0.3 * delta / count)
+                delta, count = delta + centers[row].numpy() - feature, count + 1
+        np.testing.assert_allclose(value.numpy(), centers[row].numpy() - 0.3 * delta / count)
 
 
 def test_moving_again_and_again_ends_at_the_mean() -> None:
     features, labels = torch.tensor([[2.0, 0.0], [4.0, 2.0]]), torch.tensor([0, 0])
-    centres = torch.zeros(1, 2)
+    centers = torch.zeros(1, 2)
     for _ in range(100):
-        rows, moved = moved_centres(features, labels, centres)
-        centres[rows] = moved
-    torch.testing.assert_close(centres, torch.tensor([[3.0, 1.0]]))
+        rows, moved = moved_centers(features, labels, centers)
+        centers[rows] = moved
+    torch.testing.assert_close(centers, torch.tensor([[3.0, 1.0]]))
 
 
-@pytest.mark.parametrize("subcentres", [1, 3])
+@pytest.mark.parametrize("subcenters", [1, 3])
 @pytest.mark.parametrize("name", sorted(LOSSES))
-def test_gradients(name: str, subcentres: int) -> None:
-    """Exact in float64, also for embeddings a thousandth of a radian from their centre and from its opposite."""
-    embeddings, labels, centres = made_up(subcentres=subcentres)
-    own = own_centre(embeddings, labels, centres)
+def test_gradients(name: str, subcenters: int) -> None:
+    """Exact in float64, also for embeddings a thousandth of a radian from their center and from its opposite."""
+    embeddings, labels, centers = made_up(subcenters=subcenters)
+    own = own_center(embeddings, labels, centers)
     sideways = normalize(embeddings - (embeddings * own).sum(1, keepdim=True) * own)
     embeddings[0], embeddings[1] = own[0] + 1e-3 * sideways[0], 1e-3 * sideways[1] - own[1]
-    given = embeddings.requires_grad_(), centres.requires_grad_()
+    given = embeddings.requires_grad_(), centers.requires_grad_()
     assert torch.autograd.gradcheck(
         lambda x, w: LOSSES[name](normalize(x), labels, normalize(w, dim=-1)), given, eps=1e-7, atol=1e-5, rtol=1e-3
     )
@@ -188,11 +188,11 @@ def test_gradients(name: str, subcentres: int) -> None:
 @pytest.mark.parametrize("name", sorted(LOSSES))
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_one_finite_value_per_image_in_the_same_dtype(name: str, dtype: torch.dtype) -> None:
-    """Also where embeddings are their centre or its opposite, to the bit."""
-    embeddings, labels, centres = made_up()
-    embeddings[:2] = centres[labels[:2]]
-    embeddings[2:4] = -centres[labels[2:4]]
-    x, w = embeddings.to(dtype).requires_grad_(), centres.to(dtype).requires_grad_()
+    """Also where embeddings are their center or its opposite, to the bit."""
+    embeddings, labels, centers = made_up()
+    embeddings[:2] = centers[labels[:2]]
+    embeddings[2:4] = -centers[labels[2:4]]
+    x, w = embeddings.to(dtype).requires_grad_(), centers.to(dtype).requires_grad_()
     loss = LOSSES[name](x, labels, w)
     assert (loss.shape, loss.dtype) == ((BATCH,), dtype)
     gradients = torch.autograd.grad(loss.sum(), (x, w), allow_unused=True)
@@ -202,7 +202,7 @@ def test_one_finite_value_per_image_in_the_same_dtype(name: str, dtype: torch.dt
 
 @pytest.mark.parametrize("name", sorted(set(LOSSES) - {"triplet"}))
 def test_images_do_not_feel_each_other(name: str) -> None:
-    embeddings, labels, centres = made_up()
-    together = LOSSES[name](embeddings, labels, centres)
-    alone = torch.cat([LOSSES[name](embeddings[i : i + 1], labels[i : i + 1], centres) for i in range(BATCH)])
+    embeddings, labels, centers = made_up()
+    together = LOSSES[name](embeddings, labels, centers)
+    alone = torch.cat([LOSSES[name](embeddings[i : i + 1], labels[i : i + 1], centers) for i in range(BATCH)])
     torch.testing.assert_close(together, alone)

@@ -37,18 +37,18 @@ def test_unfit_data_is_refused(tiny_faces: Path) -> None:
         preflight(tiny_faces, config=replace(TINY, batch_size=64))
 
 
-@pytest.mark.parametrize("settings", [{}, {"sampling": 0.25, "subcentres": 3}], ids=str)
+@pytest.mark.parametrize("settings", [{}, {"sampling": 0.25, "subcenters": 3}], ids=str)
 def test_the_estimate_is_what_weights_and_momenta_take(settings: dict[str, Any], tiny_faces: Path) -> None:
     config = replace(TINY, **settings)
     run = Run(open_data(tiny_faces, config)[0], config, torch.device("cpu"))
     run.advance(*run.data.at(0))
     found = memory_estimate(config, 4, 24)
     weights = sum(p.nbytes for p in run.parameters)
-    momenta = [state["momentum_buffer"].nbytes for state in run.optimiser.state.values()]
+    momenta = [state["momentum_buffer"].nbytes for state in run.optimizer.state.values()]
     assert found["backbone"] == 2 * weights + sum(buffer.nbytes for buffer in run.network.buffers())
-    assert found["optimiser"] == sum(momenta) + run.velocities["centres"].nbytes
+    assert found["optimizer"] == sum(momenta) + run.velocities["centers"].nbytes
     assert found["data"] == run.faces.images.nbytes
-    assert found["head"] >= 2 * run.head.centres.nbytes
+    assert found["head"] >= 2 * run.head.centers.nbytes
 
 
 def test_each_part_grows_with_what_it_depends_on() -> None:

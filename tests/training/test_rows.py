@@ -58,16 +58,16 @@ def test_with_all_rows_it_is_torchs_sgd() -> None:
     mine, velocity = table_of(10, 5), torch.zeros(10, 5, dtype=torch.float64)
     sparse, other = table_of(10, 5), torch.zeros(10, 5, dtype=torch.float64)
     its = table_of(10, 5)
-    optimiser = torch.optim.SGD([its], **SETTINGS)
+    optimizer = torch.optim.SGD([its], **SETTINGS)
     for step in range(4):
         gradient = torch.randn(10, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(step))
         its.grad, mine.grad, sparse.grad = gradient.clone(), 8 * gradient, gradient.to_sparse(1)
-        optimiser.step()
+        optimizer.step()
         sgd_(mine, velocity, scale=8.0, **SETTINGS)
         sgd_(sparse, other, **SETTINGS)
         torch.testing.assert_close(mine, its)
         torch.testing.assert_close(sparse, its)
-    torch.testing.assert_close(velocity, optimiser.state[its]["momentum_buffer"])
+    torch.testing.assert_close(velocity, optimizer.state[its]["momentum_buffer"])
     torch.testing.assert_close(other, velocity)
 
 

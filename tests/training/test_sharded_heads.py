@@ -16,12 +16,12 @@ from arcinvert.training.rows import sgd_
 CLASSES, SIZE = 11, 5
 EXTRAS = dict.fromkeys(LOSSES, 0.5)
 SETTINGS: dict[str, dict[str, Any]] = {
-    **{f"{name} K={k}": {"margin": name, "subcentres": k} for name in ALL_MARGINS for k in (1, 3)},
-    **{f"extras {name} K={k}": {"margin": name, "subcentres": k, "extras": EXTRAS}
+    **{f"{name} K={k}": {"margin": name, "subcenters": k} for name in ALL_MARGINS for k in (1, 3)},
+    **{f"extras {name} K={k}": {"margin": name, "subcenters": k, "extras": EXTRAS}
        for name in ("arcface", "adaface", "softmax-bias") for k in (1, 2)},
     **{beyond: {"margin": "cm1", "beyond": beyond} for beyond in BEYOND},
     "straight through": {"margin": "arcface", "exact": False},
-    **{f"sampled {name} K={k}": {"margin": name, "subcentres": k, "extras": EXTRAS, "sampling": 0.3}
+    **{f"sampled {name} K={k}": {"margin": name, "subcenters": k, "extras": EXTRAS, "sampling": 0.3}
        for name in ("arcface", "softmax-bias") for k in (1, 2)},
     "sampled thinly": {"margin": "arcface", "sampling": 0.01},
 }  # fmt: skip
@@ -37,7 +37,7 @@ def head_of(name: str, ranks: Ranks = ALONE) -> MarginHead:
 
 
 def batch(step: int) -> tuple[Tensor, Tensor]:
-    """Features and labels of all ranks, among them an image on its centre's opposite and a double identity."""
+    """Features and labels of all ranks, among them an image on its center's opposite and a double identity."""
     generator = torch.Generator().manual_seed(step)
     count = sum(BATCHES[step])
     features = torch.randn(count, SIZE, generator=generator) * torch.linspace(0.5, 20, count)[:, None]
@@ -102,7 +102,7 @@ def test_the_comparison_would_see_a_difference(alone: dict[str, dict[str, Any]])
     for name, found in alone.items():
         assert found["loss 0"].min() > 0 or "inter" in name or "extras" in name or "sampled" in name
         assert found["images 1"].abs().max() > 1e-3, name
-        assert found["sharded velocity centres"].abs().max() > 1e-3, name
+        assert found["sharded velocity centers"].abs().max() > 1e-3, name
 
 
 def test_ranges_are_contiguous_and_cover_all_classes() -> None:

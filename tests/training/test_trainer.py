@@ -117,10 +117,10 @@ class TestLearning:
 
     def test_only_the_backbone_is_clipped(self) -> None:
         run = Run(made_up_faces(), replace(TINY, clip=1e-9, weight_decay=0.0, warmup=0.0, lr=1.0), CPU)
-        weight, centres = run.network.conv1.weight.detach().clone(), run.head.centres.detach().clone()
+        weight, centers = run.network.conv1.weight.detach().clone(), run.head.centers.detach().clone()
         run.advance(*next(run.batches()))
         assert (run.network.conv1.weight - weight).abs().max() < 1e-8
-        assert (run.head.centres - centres).abs().max() > 1e-3
+        assert (run.head.centers - centers).abs().max() > 1e-3
 
 
 class TestBatches:
@@ -159,7 +159,7 @@ class TestBatches:
 
     @pytest.mark.parametrize(("late_from", "first"), [(0, 0), (2, 6), (1.67, 5)])
     def test_the_late_augmentation_takes_over_after_its_epochs(self, late_from: float, first: int) -> None:
-        late = Augmentation(grey=1.0, surroundings=0.5)
+        late = Augmentation(gray=1.0, surroundings=0.5)
         faces = made_up_faces()
 
         def batches(**settings: Any) -> list[Tensor]:
@@ -210,12 +210,12 @@ class TestLearningRate:
         rates = self.rates(lr=0.6, warmup=10.0, epochs=2)
         assert rates == pytest.approx([0.02 * step for step in range(1, 7)])
 
-    def test_the_optimiser_is_given_the_rate_of_the_step(self) -> None:
+    def test_the_optimizer_is_given_the_rate_of_the_step(self) -> None:
         run = Run(made_up_faces(), replace(TINY, lr=0.6, warmup=2.0), CPU)
         batches = run.batches()
         for expected in (0.1, 0.2):
             run.advance(*next(batches))
-            assert [group["lr"] for group in run.optimiser.param_groups] == pytest.approx([expected])
+            assert [group["lr"] for group in run.optimizer.param_groups] == pytest.approx([expected])
 
 
 class TestResume:
@@ -335,7 +335,7 @@ class TestResume:
         with pytest.raises(CheckpointError, match="is not a training state"):
             train(tiny_faces, killed, config=TINY)
 
-    @pytest.mark.parametrize("part", ["network", "head", "optimiser", "rng", "step"])
+    @pytest.mark.parametrize("part", ["network", "head", "optimizer", "rng", "step"])
     def test_a_state_with_a_part_missing_is_refused(self, tiny_faces: Path, killed: Path, part: str) -> None:
         state = torch.load(state_of(killed), weights_only=True)
         del state[part]
@@ -383,7 +383,7 @@ class TestCheckpoint:
         assert header["embedding_size"] == 16
         assert header["preprocessing"] == {
             "size": [112, 112],
-            "colour": "RGB",
+            "color": "RGB",
             "mean": [0.5, 0.5, 0.5],
             "std": [0.5, 0.5, 0.5],
         }
@@ -424,10 +424,10 @@ class TestCheckpoint:
             assert value.float().isfinite().all()
         assert tensors["network.bn1.num_batches_tracked"] == 12
 
-    def test_centres_are_kept_on_request_with_unit_norm(self, whole: Path) -> None:
-        centres = load_checkpoint(whole).tensors["head.centres"]
-        assert centres.shape == (4, 16)
-        torch.testing.assert_close(centres.float().norm(dim=1), torch.ones(4), atol=2e-3, rtol=0)
+    def test_centers_are_kept_on_request_with_unit_norm(self, whole: Path) -> None:
+        centers = load_checkpoint(whole).tensors["head.centers"]
+        assert centers.shape == (4, 16)
+        torch.testing.assert_close(centers.float().norm(dim=1), torch.ones(4), atol=2e-3, rtol=0)
 
     def test_it_fits_a_fresh_backbone_and_gives_the_stated_figures(self, tiny_faces: Path, whole: Path) -> None:
         checkpoint = load_checkpoint(whole)
@@ -462,20 +462,20 @@ class TestCheckpoint:
 
 class TestValidate:
     def test_threshold_and_rates_against_all_pairs_by_hand(self) -> None:
-        """A stand-in network: the mean colour of the picture, so all cosines can be counted."""
+        """A stand-in network: the mean color of the picture, so all cosines can be counted."""
 
-        class MeanColour(nn.Module):
+        class MeanColor(nn.Module):
             def forward(self, x: Tensor) -> Tensor:
                 return x.mean((2, 3))
 
         rng = np.random.default_rng(0)
-        colours = rng.uniform(20, 235, (8, 1, 3)) + rng.normal(0, 20, (8, 15, 3))
-        colours = colours.clip(0, 255).astype(np.uint8).reshape(120, 3)
+        colors = rng.uniform(20, 235, (8, 1, 3)) + rng.normal(0, 20, (8, 15, 3))
+        colors = colors.clip(0, 255).astype(np.uint8).reshape(120, 3)
         faces = replace(
-            made_up_faces(8, 15), images=torch.tensor(colours)[:, None, None].expand(120, 112, 112, 3).contiguous()
+            made_up_faces(8, 15), images=torch.tensor(colors)[:, None, None].expand(120, 112, 112, 3).contiguous()
         )
-        figures = validate(MeanColour(), faces, CPU)
-        vectors = colours.astype(np.float64) / 127.5 - 1
+        figures = validate(MeanColor(), faces, CPU)
+        vectors = colors.astype(np.float64) / 127.5 - 1
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         pairs = [(i, j) for i in range(120) for j in range(i)]
         genuine = np.array([vectors[i] @ vectors[j] for i, j in pairs if i // 15 == j // 15])
@@ -506,8 +506,8 @@ class TestConfig:
         assert set(document) == {"backbone", "lr", "margin", "augmentation"}  # not eaten up
 
     def test_a_late_augmentation_from_a_document_and_back(self) -> None:
-        config = TrainConfig.from_mapping({"late": {"grey": 0.4}, "late_from": 3})
-        assert (config.late, config.late_from) == (replace(Augmentation(), grey=0.4), 3)
+        config = TrainConfig.from_mapping({"late": {"gray": 0.4}, "late_from": 3})
+        assert (config.late, config.late_from) == (replace(Augmentation(), gray=0.4), 3)
         assert TrainConfig.from_mapping(json.loads(json.dumps(asdict(config)))) == config
         assert TrainConfig.from_mapping(asdict(TINY)) == TINY
 

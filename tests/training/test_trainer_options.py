@@ -23,7 +23,7 @@ from arcinvert.training.data.batches import Batches
 from arcinvert.training.data.faces import Augmentation, Faces
 from arcinvert.training.forward import compiled
 from arcinvert.training.scalars import open_scalars
-from arcinvert.training.trainer import Run, kept_centres, open_data, train, validate
+from arcinvert.training.trainer import Run, kept_centers, open_data, train, validate
 
 CPU = torch.device("cpu")
 TINY = TrainConfig(width=0.05, embedding_size=16, scale=16.0, epochs=2, batch_size=8, lr=0.05, held_out=2)
@@ -152,7 +152,7 @@ class TestBatches:
     @pytest.mark.parametrize("batch_size", [7, 24, 40])
     def test_the_shares_of_the_ranks_are_the_batch(self, world: int, batch_size: int) -> None:
         faces = made_up_faces(10, 5)
-        config = replace(TINY, batch_size=batch_size, augmentation=Augmentation(surroundings=0.5, grey=0.5))
+        config = replace(TINY, batch_size=batch_size, augmentation=Augmentation(surroundings=0.5, gray=0.5))
         whole = Batches(faces, config, CPU, torch.contiguous_format)
         ranks = [Batches(faces, config, CPU, torch.contiguous_format, Ranks(rank, world)) for rank in range(world)]
         images, labels = whole.at(1)
@@ -207,7 +207,7 @@ class TestDivergence:
     def test_weights_that_are_not_finite_are_not_saved(self, tmp_path: Path) -> None:
         run = Run(made_up_faces(), TINY, CPU)
         with torch.no_grad():
-            run.head.centres[0, 0] = float("inf")
+            run.head.centers[0, 0] = float("inf")
         with pytest.raises(DivergedError, match="a weight is no longer finite at step 0"):
             run.save(tmp_path / "state")
         assert not (tmp_path / "state").exists()
@@ -243,26 +243,26 @@ class TestData:
 
 
 class TestHead:
-    def test_the_dominant_subcentre_is_kept_if_it_is_known(self) -> None:
+    def test_the_dominant_subcenter_is_kept_if_it_is_known(self) -> None:
         said: list[str] = []
-        centres = torch.randn(3, 2, 5)
-        kept = kept_centres({"centres": centres, "hits": torch.tensor([[1, 4], [9, 0], [0, 1]])}, said.append)
-        assert torch.equal(kept, torch.stack([centres[0, 1], centres[1, 0], centres[2, 1]]))
+        centers = torch.randn(3, 2, 5)
+        kept = kept_centers({"centers": centers, "hits": torch.tensor([[1, 4], [9, 0], [0, 1]])}, said.append)
+        assert torch.equal(kept, torch.stack([centers[0, 1], centers[1, 0], centers[2, 1]]))
         assert not said
-        kept = kept_centres({"centres": centres, "hits": torch.tensor([[1, 4], [0, 0], [0, 1]])}, said.append)
-        assert torch.equal(kept, centres)
+        kept = kept_centers({"centers": centers, "hits": torch.tensor([[1, 4], [0, 0], [0, 1]])}, said.append)
+        assert torch.equal(kept, centers)
         assert said == [
-            "all 2 sub-centres are kept, not the dominant one: no picture of 1 identities was seen in the last epoch"
+            "all 2 sub-centers are kept, not the dominant one: no picture of 1 identities was seen in the last epoch"
         ]
-        assert kept_centres({"centres": centres[:, 0]}, said.append).shape == (3, 5)
+        assert kept_centers({"centers": centers[:, 0]}, said.append).shape == (3, 5)
 
     def test_hits_are_those_of_the_last_epoch(self, tiny_faces: Path, tmp_path: Path) -> None:
-        train(tiny_faces, tmp_path / "net", config=replace(TINY, subcentres=2, keep_head=True))
+        train(tiny_faces, tmp_path / "net", config=replace(TINY, subcenters=2, keep_head=True))
         state = torch.load(tmp_path / "net.state", weights_only=True)
         assert state["head"]["hits"].sum(1).tolist() == [6] * 4
-        centres = load_checkpoint(tmp_path / "net").tensors["head.centres"]
-        kept = state["head"]["centres"][torch.arange(4), state["head"]["hits"].argmax(1)]
-        torch.testing.assert_close(centres.float(), nn.functional.normalize(kept), atol=1e-3, rtol=0)
+        centers = load_checkpoint(tmp_path / "net").tensors["head.centers"]
+        kept = state["head"]["centers"][torch.arange(4), state["head"]["hits"].argmax(1)]
+        torch.testing.assert_close(centers.float(), nn.functional.normalize(kept), atol=1e-3, rtol=0)
 
 
 class TestTeacher:
@@ -301,8 +301,8 @@ class TestTeacher:
         assert run.lesson is not None
         assert run.readout is not None
         images, labels = run.data.at(0)
-        centres = torch.zeros(4, 8).fill_(1.0)
-        nothing = replace(run.lesson, kl=0.0).loss(images, torch.randn(24, 8), centres)
+        centers = torch.zeros(4, 8).fill_(1.0)
+        nothing = replace(run.lesson, kl=0.0).loss(images, torch.randn(24, 8), centers)
         torch.testing.assert_close(nothing.detach(), torch.full((24,), 50.0))  # it says 0 of everything at first
         losses = [run.advance(images, labels).loss for _ in range(8)]
         assert losses[-1] < 0.9 * losses[0]
@@ -321,17 +321,17 @@ class TestStart:
         settings = load_checkpoint(tiny_checkpoint).header["backbone_settings"]
         return replace(TINY, start=str(tiny_checkpoint), **settings)
 
-    def test_weights_centres_and_readout_are_those_of_the_start(self, tiny_checkpoint: Path, same: TrainConfig) -> None:
+    def test_weights_centers_and_readout_are_those_of_the_start(self, tiny_checkpoint: Path, same: TrainConfig) -> None:
         faces = made_up_faces()
         run = Run(faces, replace(same, teacher="auxiliary", distill_kl=0.0), CPU)
-        before = run.head.centres.detach().clone()
+        before = run.head.centers.detach().clone()
         run.begin()
         first = Recognizer.load(tiny_checkpoint)
         embeddings = first.embed(faces.images.permute(0, 3, 1, 2))
         found = normalize(run.network.eval()(faces.images.permute(0, 3, 1, 2).float() / 127.5 - 1))
         torch.testing.assert_close(found, embeddings, atol=1e-4, rtol=0)
         means = normalize(torch.stack([embeddings[faces.labels == label].mean(0) for label in range(4)]))
-        torch.testing.assert_close(run.head.centres - before, means, atol=1e-4, rtol=0)
+        torch.testing.assert_close(run.head.centers - before, means, atol=1e-4, rtol=0)
         assert run.readout is not None
         its = default_auxiliary().embed(faces.images.permute(0, 3, 1, 2))
         fit = Sums.of(embeddings, its).solved(1.0).float()

@@ -33,7 +33,7 @@ TINY = TrainConfig(
     held_out=2,
     keep_head=True,
     sampling=0.5,
-    subcentres=2,
+    subcenters=2,
     sync_batchnorm=True,
 )
 
@@ -76,7 +76,7 @@ def test_two_then_three_then_one_rank_end_where_one_would(tiny_faces: Path, whol
     assert len(third) == 2
     expected, found = load_checkpoint(whole).tensors, load_checkpoint(out).tensors
     states = [torch.load(path.with_name(path.name + ".state"), weights_only=True) for path in (whole, out)]
-    assert expected["head.centres"].shape == (4, 16)
+    assert expected["head.centers"].shape == (4, 16)
     for key in expected:
         assert (found[key].float() - expected[key].float()).abs().max() <= 1e-3, key  # half precision
     start = first_weights(TINY)
@@ -84,7 +84,7 @@ def test_two_then_three_then_one_rank_end_where_one_would(tiny_faces: Path, whol
     for part in ("network", "head"):
         for key, value in states[0][part].items():
             assert (states[1][part][key].float() - value.float()).abs().max() <= 1e-4, key
-    momenta = [[entry["momentum_buffer"] for entry in state["optimiser"]["state"].values()] for state in states]
+    momenta = [[entry["momentum_buffer"] for entry in state["optimizer"]["state"].values()] for state in states]
     assert momenta[0][-1].shape == (4, 2, 16)
     for expected_momentum, momentum in zip(*momenta, strict=True):
         assert (expected_momentum - momentum).abs().max() <= 1e-3 * expected_momentum.abs().max().clamp_min(1)
@@ -101,7 +101,7 @@ def steps_of(ranks: Ranks, settings: dict[str, Any], world: int) -> dict[str, An
     """Two steps; the weights after them, and what was told."""
     run = Run(made_up_faces(), TrainConfig.from_mapping(settings), CPU, ranks=ranks)
     told = [tuple(run.advance(*run.data.at(step))) for step in range(2)]
-    return {"told": told, "network": run.network.state_dict(), "centres": run.head.centres.detach()}
+    return {"told": told, "network": run.network.state_dict(), "centers": run.head.centers.detach()}
 
 
 def made_up_faces() -> Faces:
@@ -112,7 +112,7 @@ def made_up_faces() -> Faces:
 
 @pytest.mark.parametrize("settings", [{}, {"accumulate": 2, "batch_size": 12, "margin": "adaface"}], ids=str)
 def test_the_backbone_is_the_same_on_all_ranks_and_learns_from_all(settings: dict[str, Any]) -> None:
-    """Without BatchNorm over the ranks, the shares are normalised each by itself; the weights still agree."""
+    """Without BatchNorm over the ranks, the shares are normalized each by itself; the weights still agree."""
     config = asdict(replace(TINY, sync_batchnorm=False, sampling=1.0)) | settings
     first, second = on_ranks(2, steps_of, config, 2)
     assert first["told"] == second["told"]
@@ -120,7 +120,7 @@ def test_the_backbone_is_the_same_on_all_ranks_and_learns_from_all(settings: dic
     for key, value in first["network"].items():
         if "running" not in key:
             assert torch.equal(value, second["network"][key]), key
-    assert len(first["centres"]) + len(second["centres"]) == len(alone["centres"])
+    assert len(first["centers"]) + len(second["centers"]) == len(alone["centers"])
     assert first["told"][0] == pytest.approx(alone["told"][0], rel=0.2)
     assert first["told"] != alone["told"]
 

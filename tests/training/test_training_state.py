@@ -40,18 +40,18 @@ def write_early_state(path: Path, config: TrainConfig) -> None:
     head = MarginHead(config.embedding_size, 4, margin=config.resolve_margin(), scale=config.scale)
     parameters = [p for p in [*network.parameters(), *head.parameters()] if p.requires_grad]
     rate = config.lr / 3  # the first of three steps of warm-up
-    optimiser = torch.optim.SGD(parameters, lr=rate, momentum=config.momentum, weight_decay=config.weight_decay)
+    optimizer = torch.optim.SGD(parameters, lr=rate, momentum=config.momentum, weight_decay=config.weight_decay)
     head(network(images), labels).mean().backward()
     torch.nn.utils.clip_grad_norm_(network.parameters(), config.clip)
-    optimiser.step()
+    optimizer.step()
     state = {
         "config": json.dumps({key: value for key, value in asdict(config).items() if key in BEFORE}),
         "data": "digest",
         "step": 1,
         "history": [],
         "network": network.state_dict(),
-        "head": {"centres": head.centres.detach()},
-        "optimiser": optimiser.state_dict(),
+        "head": {"centers": head.centers.detach()},
+        "optimizer": optimizer.state_dict(),
         "rng": torch.get_rng_state(),
     }
     torch.save(state, path)
@@ -65,23 +65,23 @@ def test_a_state_of_the_first_edition_goes_on_as_if_it_were_ours(tmp_path: Path)
     again = Run(faces(), TINY, CPU)
     again.resume(tmp_path / "state")
     assert again.step == 1
-    assert again.velocities["centres"].abs().max() > 0
+    assert again.velocities["centers"].abs().max() > 0
     for step, told in zip((1, 2), expected, strict=True):
         assert again.advance(*again.data.at(step)) == pytest.approx(told, rel=1e-4)
     for key, value in run.network.state_dict().items():
         torch.testing.assert_close(again.network.state_dict()[key], value, atol=1e-5, rtol=1e-3, msg=key)
-    torch.testing.assert_close(again.head.centres, run.head.centres, atol=1e-5, rtol=1e-3)
+    torch.testing.assert_close(again.head.centers, run.head.centers, atol=1e-5, rtol=1e-3)
 
 
-def test_what_is_saved_is_in_the_layout_of_torchs_own_optimiser(tmp_path: Path) -> None:
+def test_what_is_saved_is_in_the_layout_of_torchs_own_optimizer(tmp_path: Path) -> None:
     run = Run(faces(), TINY, CPU)
     run.advance(*run.data.at(0))
     run.save(tmp_path / "state")
     state = torch.load(tmp_path / "state", weights_only=True)
     parameters = [p.detach().clone().requires_grad_() for p in [*run.parameters, *run.head.parameters()]]
-    optimiser = torch.optim.SGD(parameters, lr=1.0)
-    optimiser.load_state_dict(state["optimiser"])
-    assert torch.equal(optimiser.state[parameters[-1]]["momentum_buffer"], run.velocities["centres"])
+    optimizer = torch.optim.SGD(parameters, lr=1.0)
+    optimizer.load_state_dict(state["optimizer"])
+    assert torch.equal(optimizer.state[parameters[-1]]["momentum_buffer"], run.velocities["centers"])
     assert state["rng"].shape[0] == 1
 
 
@@ -89,7 +89,7 @@ def test_what_is_saved_is_in_the_layout_of_torchs_own_optimiser(tmp_path: Path) 
 def test_each_rank_takes_its_rows_of_the_one_matrix(
     world: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = replace(TINY, margin="softmax-bias", centre=0.1, subcentres=2)
+    config = replace(TINY, margin="softmax-bias", center=0.1, subcenters=2)
     whole = Run(faces(), config, CPU)
     whole.advance(*whole.data.at(0))
     whole.save(tmp_path / "state")
@@ -99,7 +99,7 @@ def test_each_rank_takes_its_rows_of_the_one_matrix(
         part = Run(faces(), config, CPU, ranks=Ranks(rank, world))
         part.resume(tmp_path / "state")
         parts.append(part)
-    for key in ("centres", "bias", "moving_centres", "hits"):
+    for key in ("centers", "bias", "moving_centers", "hits"):
         joint = torch.cat([part.head.state_dict()[key] for part in parts])
         assert torch.equal(joint, whole.head.state_dict()[key]), key
         assert joint.any()
@@ -110,8 +110,8 @@ def test_each_rank_takes_its_rows_of_the_one_matrix(
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (lambda state: state["head"].update(centres=torch.zeros(5, 16)), "it has 5 classes, expected 4"),
-        (lambda state: state["head"].pop("centres"), "Missing key"),
+        (lambda state: state["head"].update(centers=torch.zeros(5, 16)), "it has 5 classes, expected 4"),
+        (lambda state: state["head"].pop("centers"), "Missing key"),
         (lambda state: state["network"].pop("conv1.weight"), "Missing key"),
         (lambda state: state.update(rng=torch.zeros(1, 7, dtype=torch.uint8)), "does not fit"),
     ],

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from arcinvert.audit.checks.signs import mixture, quantisation
+from arcinvert.audit.checks.signs import mixture, quantization
 from arcinvert.audit.stores.store import Finding, Index, Rows, Store
 from arcinvert.progress import Progress, silent
 
@@ -143,7 +143,7 @@ class _Norms:
         if not other:
             return []
         spread = f"norms from {self.least:.3g} to {self.most:.3g}"
-        found = [Finding("unnormalised", "info", f"{other} embeddings are not of unit norm: {spread}", other)]
+        found = [Finding("unnormalized", "info", f"{other} embeddings are not of unit norm: {spread}", other)]
         if self.unit and min(self.unit, other) > 0.001 * self.count:
             text = f"{self.unit} embeddings are of unit norm and {other} are not: stored in two ways, or of two models"
             found.append(Finding("mixed-norms", "warning", text, min(self.unit, other)))
@@ -169,9 +169,9 @@ class _Look:
 
     def findings(self) -> list[Finding]:
         found = []
-        reason = quantisation(self.rows)
+        reason = quantization(self.rows)
         if reason is not None:
-            found.append(Finding("quantised", "info", f"lossy quantisation: {reason}", len(self.rows)))
+            found.append(Finding("quantized", "info", f"lossy quantization: {reason}", len(self.rows)))
         share = mixture(unit(self.rows)[0])
         if share is not None:
             text = f"they fall into two groups that share no geometry, as of two models (the smaller one {share:.0%})"

@@ -1,9 +1,9 @@
-"""Does a store belong to a recogniser? By the geometry of the recogniser's own embeddings of other faces.
+"""Does a store belong to a recognizer? By the geometry of the recognizer's own embeddings of other faces.
 
-A recogniser's embeddings are no cloud without structure: they have a mean, they vary more in some directions
+A recognizer's embeddings are no cloud without structure: they have a mean, they vary more in some directions
 than in others, and one half of their numbers says something of the other half. Another model's embeddings, or
 ones that were rotated with a key, have nothing of it, whoever they show. Evidence is what differs; that nothing
-differs is no proof that the store belongs to the recogniser, and says nothing of what it leaks.
+differs is no proof that the store belongs to the recognizer, and says nothing of what it leaks.
 """
 
 from dataclasses import dataclass, field
@@ -17,12 +17,12 @@ from arcinvert.embeddings import check_embeddings
 from arcinvert.errors import InputError
 
 FEWEST = 30
-"""Embeddings of the recogniser's own, without which nothing can be said."""
+"""Embeddings of the recognizer's own, without which nothing can be said."""
 ENERGY = 0.13
 """Agreement of the main directions below this is evidence: other models have 0 +- 0.05, the same one 0.7 or more, 0.2
-under strong noise (twenty templates, three recognisers)."""
+under strong noise (twenty templates, three recognizers)."""
 FIT, LEAST_FIT = 0.1, 0.05
-"""A fit below this share of the recogniser's own is evidence, where its own is one at all."""
+"""A fit below this share of the recognizer's own is evidence, where its own is one at all."""
 CERTAIN = 3.0
 """Standard deviations of the cosine of two directions that have nothing to do with each other."""
 
@@ -34,7 +34,7 @@ class Mismatch:
     Attributes:
         suspected: whether the store is likely another model's, or protected.
         evidence: a sentence for each sign.
-        figures: what was measured: ``sizes``, ``mean_cosine``, ``energy`` (1 as the recogniser's own, 0 by chance) and
+        figures: what was measured: ``sizes``, ``mean_cosine``, ``energy`` (1 as the recognizer's own, 0 by chance) and
             ``fit`` (as ``fit_own``, a share of the variance; at most 0 for another model).
     """
 
@@ -44,7 +44,7 @@ class Mismatch:
 
 
 def mismatch(recognizer_embeddings: NDArray[np.float32], templates: NDArray[np.float32]) -> Mismatch:
-    """Hold a sample of a store against a recogniser's embeddings of other faces.
+    """Hold a sample of a store against a recognizer's embeddings of other faces.
 
     Args:
         recognizer_embeddings: (M, D) of faces of many people, no matter whom; some hundred are wanted.
@@ -66,10 +66,10 @@ def mismatch(recognizer_embeddings: NDArray[np.float32], templates: NDArray[np.f
         text = f"not judged: {len(reference)} faces of the recognizer's own are too few, {FEWEST} are needed"
         return Mismatch(False, [text], {"sizes": sizes, "mean_cosine": None, "energy": None, "fit": None})
     fitted, held = reference[::2], reference[1::2]
-    centre = fitted.mean(0)
-    cosine = _cosine(centre, rows.mean(0))
-    energy = _energy(*(_across(part - centre, centre) for part in (fitted, held, rows)))
-    fit_own, fit = _fit(fitted - centre, held - centre), _fit(fitted - centre, rows - centre)
+    center = fitted.mean(0)
+    cosine = _cosine(center, rows.mean(0))
+    energy = _energy(*(_across(part - center, center) for part in (fitted, held, rows)))
+    fit_own, fit = _fit(fitted - center, held - center), _fit(fitted - center, rows - center)
     unrelated = CERTAIN / np.sqrt(own)
     signs = {
         f"the mean of its templates points elsewhere (cosine {cosine:.2f})": cosine < unrelated,
@@ -100,7 +100,7 @@ def _across(rows: Rows, direction: Rows) -> Rows:
 
 
 def _energy(fitted: Rows, held: Rows, rows: Rows) -> float:
-    """Share of the rows' spread in the main directions, on a scale from chance, 0, to the recogniser's own, 1."""
+    """Share of the rows' spread in the main directions, on a scale from chance, 0, to the recognizer's own, 1."""
     size = fitted.shape[1]
     count = max(1, min(size // 8, len(fitted) // 4))
     main = np.linalg.svd(fitted, full_matrices=False)[2][:count].T

@@ -1,4 +1,4 @@
-"""Signs that embeddings were quantised, or come from two models; judged by a few rows of a store."""
+"""Signs that embeddings were quantized, or come from two models; judged by a few rows of a store."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,16 +13,16 @@ MIXED_ROWS, MIXED_SIZE = 1024, 128
 LEAST_ROWS, LEAST_SIZE, LEAST_SHARE = 160, 64, 0.1
 UNRELATED = 0.15
 """Two models' principal subspaces agree by 0 to 0.1, those of any two groups of one model's embeddings by 0.25 at least
-(measured on three recognisers)."""
+(measured on three recognizers)."""
 REPEATED = 0.9
 """Numbers of one embedding hardly ever repeat in float32; of 8 bits many do."""
 
 
-def quantisation(rows: Rows) -> str | None:
+def quantization(rows: Rows) -> str | None:
     """In which way rows (m, D) of float32 are coarser than float32; None if in none that is known.
 
     Looked for are signs, whole numbers, half precision, bfloat16, few levels within a row or within a
-    column, and code books for runs of neighbouring numbers.
+    column, and code books for runs of neighboring numbers.
     """
     if not len(rows):
         return None
@@ -39,7 +39,7 @@ def quantisation(rows: Rows) -> str | None:
     enough = len(rows) >= ENOUGH
     for run in RUNS:
         if enough and rows.shape[1] % run == 0 and _few(rows[:, :run]) and _few(rows[:, -run:]):
-            return f"runs of {run} numbers take at most {CODES} different values, as product quantisation leaves them"
+            return f"runs of {run} numbers take at most {CODES} different values, as product quantization leaves them"
     if enough and all(len(np.unique(column)) <= CODES for column in rows.T):
         return f"no dimension takes more than {CODES} different values"
     ordered = np.sort(sizes[: ENOUGH // 4], 1)

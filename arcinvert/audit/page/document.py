@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from arcinvert.audit.page import head, notes, results
-from arcinvert.audit.page.defences import defences
+from arcinvert.audit.page.defenses import defenses
 from arcinvert.audit.page.markup import Markup, join, tag
 from arcinvert.audit.page.style import STYLE
 
@@ -28,7 +28,7 @@ def page(report: Mapping[str, Any], pictures: Mapping[str, Mapping[str, bytes]] 
         results.acceptance(report),
         results.reidentification(report),
         results.gallery(pictures),
-        defences(report),
+        defenses(report),
         notes.hygiene(report),
         notes.not_shown(report),
         head.about(report),

@@ -13,7 +13,7 @@ _GLOSSARY = (
     ("Reconstruction", "A face computed from a stored template alone."),
     (
         "Judge",
-        "A face recogniser that decides whether two pictures show the same person. "
+        "A face recognizer that decides whether two pictures show the same person. "
         "Those that count had no part in the attack.",
     ),
     (
@@ -36,7 +36,7 @@ _GLOSSARY = (
     ),
     (
         "Controls",
-        "The same judgement on pictures that know nothing of the person, which should pass no more often than "
+        "The same judgment on pictures that know nothing of the person, which should pass no more often than "
         "strangers do; and on a real second photo, which shows what could be reached.",
     ),
     ("Rank 1", "The reconstruction's nearest template in the whole store is the very one it was made from."),

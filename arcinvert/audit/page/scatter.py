@@ -14,7 +14,7 @@ from arcinvert.audit.page.strips import marker
 from arcinvert.audit.page.words import percent
 
 SHAPES = ("circle", "square", "triangle", "diamond")
-COLOURS = 6
+COLORS = 6
 CROWDED = 3.0
 """Of a label's height, so many pixels may be covered."""
 _NARROW, _HEIGHT = 230, 340
@@ -26,14 +26,14 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Point:
-    """One measured defence.
+    """One measured defense.
 
     Attributes:
         x, y: accuracy kept and share accepted, in [0, 1].
         low, high: interval of y.
         label: short text beside the mark; may be empty.
         title: what a reader of the text alternative hears.
-        series: number of its shape and colour.
+        series: number of its shape and color.
         hollow: drawn as an outline.
     """
 
@@ -48,13 +48,13 @@ class Point:
 
     @property
     def kind(self) -> str:
-        """Shape and colour, as :func:`~arcinvert.audit.page.strips.marker` takes them."""
-        return f"{SHAPES[self.series % len(SHAPES)]} {self.colour}{' hollow' if self.hollow else ''}"
+        """Shape and color, as :func:`~arcinvert.audit.page.strips.marker` takes them."""
+        return f"{SHAPES[self.series % len(SHAPES)]} {self.color}{' hollow' if self.hollow else ''}"
 
     @property
-    def colour(self) -> str:
-        """Class of its colour."""
-        return f"series{self.series % COLOURS}"
+    def color(self) -> str:
+        """Class of its color."""
+        return f"series{self.series % COLORS}"
 
 
 @dataclass(frozen=True)
@@ -129,14 +129,14 @@ def _horizontal(at: float, tick: float) -> Markup:
 
 def _line(a: Point, b: Point, x: Scale, y: Scale) -> Markup:
     ends = {"x1": x.at(a.x), "y1": 1 - y.at(a.y), "x2": x.at(b.x), "y2": 1 - y.at(b.y)}
-    return tag("line", **{name: _share(value) for name, value in ends.items()}, class_=f"join {a.colour}")
+    return tag("line", **{name: _share(value) for name, value in ends.items()}, class_=f"join {a.color}")
 
 
 def _interval(point: Point, x: Scale, y: Scale) -> Markup | None:
     if point.low is None or point.high is None:
         return None
     place, ends = _share(x.at(point.x)), [_share(1 - y.at(value)) for value in (point.low, point.high)]
-    return tag("line", x1=place, x2=place, y1=ends[0], y2=ends[1], class_=f"reach {point.colour}")
+    return tag("line", x1=place, x2=place, y1=ends[0], y2=ends[1], class_=f"reach {point.color}")
 
 
 def _labels(points: Sequence[Point], x: Scale, y: Scale) -> list[Markup]:
@@ -164,7 +164,7 @@ def _labels(points: Sequence[Point], x: Scale, y: Scale) -> list[Markup]:
         dx, dy = _OFFSETS[best]
         place = {"x": _share(x.at(point.x)), "y": _share(1 - y.at(point.y)), "dx": dx, "dy": dy}
         anchor = "start" if dx > 0 else "end" if dx < 0 else "middle"
-        written.append(tag("text", point.label, **place, text_anchor=anchor, class_=f"label {point.colour}"))
+        written.append(tag("text", point.label, **place, text_anchor=anchor, class_=f"label {point.color}"))
     return written
 
 

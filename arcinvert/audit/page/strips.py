@@ -1,7 +1,7 @@
 """A rate and its interval as a strip of SVG, and tables of such rates.
 
 All horizontal places are percentages, so a strip fills whatever width it gets while text and marks keep
-their size. Readings are filled circles, controls hollow diamonds: the shape says what the colour says.
+their size. Readings are filled circles, controls hollow diamonds: the shape says what the color says.
 """
 
 from collections.abc import Mapping, Sequence
@@ -47,7 +47,7 @@ def strip(value: float, low: float | None, high: float | None, *, control: bool 
 
 
 def marker(x: float, y: float | str, kind: str) -> Markup:
-    """A mark at share x of the width; kind: a shape, and ``hollow`` or a colour's class after it."""
+    """A mark at share x of the width; kind: a shape, and ``hollow`` or a color's class after it."""
     shape = {
         "circle": tag("circle", r=5.5),
         "diamond": tag("path", d="M0-6.5 6.5 0 0 6.5-6.5 0Z"),

@@ -1,7 +1,7 @@
-"""The style sheet: system fonts, two colour schemes, cards on narrow screens, ink-saving print.
+"""The style sheet: system fonts, two color schemes, cards on narrow screens, ink-saving print.
 
-Colours of series are those of Okabe and Ito (2008), darkened or lightened until they stand 4.5:1 or more
-against the background; neighbouring series differ in shape too.
+Colors of series are those of Okabe and Ito (2008), darkened or lightened until they stand 4.5:1 or more
+against the background; neighboring series differ in shape too.
 """
 
 _LIGHT = """--paper:#fff;--panel:#f4f6f8;--ink:#16191d;--soft:#535c66;--line:#d3d9df;--grid:#e3e7ec;

@@ -1,10 +1,10 @@
-"""A sweep over defences as a page: the trade-off curve of each scheme, and the table behind it."""
+"""A sweep over defenses as a page: the trade-off curve of each scheme, and the table behind it."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from arcinvert.audit.page import head, notes
-from arcinvert.audit.page.defences import GOOD, as_point, drawn, judge_of, strictest_fmr, table
+from arcinvert.audit.page.defenses import GOOD, as_point, drawn, judge_of, strictest_fmr, table
 from arcinvert.audit.page.document import document
 from arcinvert.audit.page.markup import Markup, tag
 from arcinvert.audit.page.scatter import Point
@@ -19,11 +19,11 @@ def sweep_page(report: Mapping[str, Any]) -> str:
     Each scheme is one line through its settings, ordered by the accuracy they keep.
 
     Args:
-        report: ``store`` and ``defences`` as in an audit's report, and whichever of its other keys are known.
+        report: ``store`` and ``defenses`` as in an audit's report, and whichever of its other keys are known.
     """
     store = report["store"]
     return document(
-        f"Defences: {head.title(store)}",
+        f"Defenses: {head.title(store)}",
         tag(
             "header",
             tag("p", "Accuracy against leakage, for a store of face embeddings", class_="kicker"),
@@ -40,10 +40,10 @@ def sweep_page(report: Mapping[str, Any]) -> str:
 
 def trade_off(report: Mapping[str, Any]) -> Markup:
     """The curve of every scheme over its settings, its key, and the table."""
-    entries = report.get("defences") or []
+    entries = report.get("defenses") or []
     judge = judge_of(report)
     if judge is None:
-        return section("Trade-off", "trade-off", tag("p", "No defence was measured."))
+        return section("Trade-off", "trade-off", tag("p", "No defense was measured."))
     fmr = strictest_fmr(entries)
     lines: dict[tuple[str, bool], list[Point]] = {}
     names = list(dict.fromkeys(family(entry["spec"]) for entry in entries))

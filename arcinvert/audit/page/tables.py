@@ -45,7 +45,7 @@ def section(title: str, anchor: str, *children: object) -> Markup:
     """A section with its heading, or nothing where there is nothing to say."""
     if all(child is None or child == "" for child in children):
         return Markup()
-    return tag("section", tag("h2", title, id=anchor), *children, aria_labelledby=anchor)
+    return tag("section", tag("h2", title, id=anchor), *children, aria_labeledby=anchor)
 
 
 def listed(items: Iterable[object], kind: str | None = None) -> Markup | None:

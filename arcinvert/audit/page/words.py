@@ -6,11 +6,11 @@ from typing import Any
 
 NOT_MEASURED = "not measured"
 SCHEMES = {
-    "none": ("No defence", ""),
+    "none": ("No defense", ""),
     "noise": ("Gaussian noise", ", σ = {}"),
     "truncate": ("Truncation", " to {} numbers"),
     "int8": ("8-bit integers", ""),
-    "pq": ("Product quantisation", ", {} parts"),
+    "pq": ("Product quantization", ", {} parts"),
     "sign": ("Signs only", ""),
     "rotate": ("Secret rotation", ""),
     "biohash": ("BioHashing", ""),
@@ -70,19 +70,19 @@ def share(row: Mapping[str, Any]) -> float | None:
 
 
 def scheme(spec: str) -> str:
-    """A defence in plain words, its key left out; the spec itself if it is not known."""
+    """A defense in plain words, its key left out; the spec itself if it is not known."""
     name, _, setting = spec.partition(":")
     family, suffix = SCHEMES.get(name, (spec, ""))
     return family + suffix.format(setting)
 
 
 def family(spec: str) -> str:
-    """The scheme of a defence in plain words, whatever its setting."""
+    """The scheme of a defense in plain words, whatever its setting."""
     name = spec.partition(":")[0]
     return SCHEMES.get(name, (name, ""))[0]
 
 
 def setting(spec: str) -> str:
-    """The setting of a defence, as short as it can be; empty where there is none, or only a key."""
+    """The setting of a defense, as short as it can be; empty where there is none, or only a key."""
     name, _, value = spec.partition(":")
     return value if SCHEMES.get(name, ("", "{}"))[1] else ""

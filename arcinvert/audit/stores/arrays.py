@@ -227,5 +227,5 @@ def sidecar(path: Path, identity: str | None, count: int) -> tuple[list[str] | N
 def stored_as(dtype: "np.dtype[Any]") -> list[Finding]:
     """What the type of the numbers says of their precision."""
     if dtype.kind in "iu" and dtype.itemsize == 1:
-        return [Finding("quantised", "info", f"the numbers are stored as {dtype}: lossy quantisation", 1)]
+        return [Finding("quantized", "info", f"the numbers are stored as {dtype}: lossy quantization", 1)]
     return []

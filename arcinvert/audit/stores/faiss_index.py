@@ -49,11 +49,11 @@ class FaissStore(Store):
             self.names = [str(number) for number in ids]
         named = type(inner).__name__
         if LOSSY.search(named) or LOSSY.search(type(index).__name__):
-            text = f"the index is a {named}: it keeps a lossy quantisation of the embeddings"
-            self.notes.append(Finding("quantised", "info", text, self.count))
+            text = f"the index is a {named}: it keeps a lossy quantization of the embeddings"
+            self.notes.append(Finding("quantized", "info", text, self.count))
         elif inner is not index and type(index).__name__ == "IndexPreTransform" and inner.d < self.size:
             text = f"the index keeps {inner.d} of {self.size} dimensions"
-            self.notes.append(Finding("quantised", "info", text, self.count))
+            self.notes.append(Finding("quantized", "info", text, self.count))
         self.flat: Path | None = None
         first, last = self._rows(0, 1), self._rows(self.count - 1, 1)  # whether it can give its rows back at all
         if type(index).__name__ in FLAT and path.stat().st_size == FLAT_START + 4 * self.count * self.size:

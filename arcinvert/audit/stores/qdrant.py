@@ -52,7 +52,7 @@ class QdrantStore(RawStore):
         self.notes = beside(fields, vector=(), identity=self.identity)
         settings = collections[self.table].get("vectors")
         if isinstance(settings, dict) and settings.get("distance") == "Cosine":
-            self.notes.append(Finding("distance", "info", "Qdrant normalises these vectors when it loads them", count))
+            self.notes.append(Finding("distance", "info", "Qdrant normalizes these vectors when it loads them", count))
         self.settle(count)
 
     def _vector(self, names: list[str], wanted: str | None) -> str:

@@ -49,7 +49,7 @@ class Block:
 
     Attributes:
         positions: (n,) int64, ascending; row numbers in the whole store, from 0.
-        templates: (n, D) float32 as stored: not normalised, perhaps NaN or zero.
+        templates: (n, D) float32 as stored: not normalized, perhaps NaN or zero.
         identities: n names as they are stored (unescaped), ``""`` where a row names nobody; None where the store
             names nobody at all.
         refused: how many rows between these were left out, by reason: ``null``, ``ragged``, ``unreadable``, ``pickle``.

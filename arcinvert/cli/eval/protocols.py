@@ -45,7 +45,7 @@ def identification(
 ) -> None:
     """1:N: CMC, rank-k, DIR@FAR of probes that are nobody of the gallery, and MegaFace style.
 
-    Of a folder or labelled set the first picture of an identity is enrolled and the others are probes;
+    Of a folder or labeled set the first picture of an identity is enrolled and the others are probes;
     the last third of the identities is not enrolled. A tie counts against the probe.
     """
     import numpy as np
@@ -60,7 +60,7 @@ def identification(
     others = None if strangers is None else strangers.rows
     if gallery is None:
         _none_of({"--gallery-labels": gallery_labels, "--probes": probes, "--probe-labels": probe_labels}, "--gallery")
-        rows, numbers, sources = _labelled(data, checkpoint, flip, device_name, embeddings, labels)
+        rows, numbers, sources = _labeled(data, checkpoint, flip, device_name, embeddings, labels)
         found, among = identify_folder(rows, numbers, distractors=others, engine=engine, max_rank=max_rank)
     else:
         _none_of({"--data": data, "--embeddings": embeddings, "--labels": labels}, without="--gallery")
@@ -109,7 +109,7 @@ def templates(
 ) -> None:
     """Templates as in IJB-B and IJB-C: media pooling, TPR@FPR over listed pairs, rank-1 over two galleries.
 
-    Of a folder or labelled set each half of an identity's pictures is a template.
+    Of a folder or labeled set each half of an identity's pictures is a template.
     """
     from arcinvert.evaluation.protocols.folder_protocols import template_folder
     from arcinvert.evaluation.protocols.templates import identify_templates, pool, verify_templates
@@ -120,7 +120,7 @@ def templates(
     identified = None
     if members is None:
         _none_of({"--pairs": pairs, "--galleries": galleries}, "--templates")
-        rows, numbers, sources = _labelled(data, checkpoint, flip, device_name, embeddings, labels)
+        rows, numbers, sources = _labeled(data, checkpoint, flip, device_name, embeddings, labels)
         verified, identified = template_folder(rows, numbers, engine=engine)
     else:
         _none_of({"--data": data, "--labels": labels}, without="--templates")
@@ -157,7 +157,7 @@ def retrieval(
 ) -> None:
     """MAP@100 as in iQIYI-VID: each identity ranks all videos, a row of --videos each.
 
-    Of a folder or labelled set the mean of an identity's first half is its query, the other pictures are videos.
+    Of a folder or labeled set the mean of an identity's first half is its query, the other pictures are videos.
     """
     from arcinvert.evaluation.protocols.folder_protocols import retrieve_folder
     from arcinvert.evaluation.protocols.retrieval import mean_average_precision
@@ -166,7 +166,7 @@ def retrieval(
 
     if queries is None:
         _none_of({"--query-labels": query_labels, "--videos": videos, "--video-labels": video_labels}, "--queries")
-        rows, numbers, sources = _labelled(data, checkpoint, flip, device_name, embeddings, labels)
+        rows, numbers, sources = _labeled(data, checkpoint, flip, device_name, embeddings, labels)
         found = retrieve_folder(rows, numbers, top=top)
     else:
         _none_of({"--data": data, "--embeddings": embeddings, "--labels": labels}, without="--queries")
@@ -184,8 +184,8 @@ def angles(
     data: Data = None,
     embeddings: Embeddings = None,
     labels: LabelFile = None,
-    centres: Annotated[
-        Path | None, typer.Option(help="Class centres W (C, D), .npy, in the order of the sorted identities.")
+    centers: Annotated[
+        Path | None, typer.Option(help="Class centers W (C, D), .npy, in the order of the sorted identities.")
     ] = None,
     checkpoint: Checkpoint = None,
     flip: Flip = "none",
@@ -196,15 +196,15 @@ def angles(
     from arcinvert.evaluation.protocols.angles import angle_statistics
     from arcinvert.evaluation.tables import of_angles
 
-    weights = None if centres is None else _stored(centres)
-    rows, numbers, sources = _labelled(data, checkpoint, flip, device_name, embeddings, labels)
-    found = angle_statistics(rows, numbers, centres=None if weights is None else weights.rows)
+    weights = None if centers is None else _stored(centers)
+    rows, numbers, sources = _labeled(data, checkpoint, flip, device_name, embeddings, labels)
+    found = angle_statistics(rows, numbers, centers=None if weights is None else weights.rows)
     if weights is not None:
         sources += weights.files
     _print("angles", sources, {"angles": asdict(found)}, of_angles(found), json_out)
 
 
-def _labelled(
+def _labeled(
     data: Path | None,
     checkpoint: Path | None,
     flip: str,

@@ -143,14 +143,14 @@ def toy(
     features, labels = experiment.made_up_features(seed) if data is None else experiment.face_features(data)
     panels, read = {}, []
     for name, title in (("softmax", "softmax"), ("arcface", "ArcFace")):
-        points, centres, right = experiment.embed_in_two_dimensions(features, labels, MARGINS[name], seed=seed)
-        within, gap = experiment.spread(points, labels.numpy(), centres)
-        panels[f"{title}: {within:.1f}° to the own centre on average,\n{gap:.1f}° between neighbours at least"] = (
+        points, centers, right = experiment.embed_in_two_dimensions(features, labels, MARGINS[name], seed=seed)
+        within, gap = experiment.spread(points, labels.numpy(), centers)
+        panels[f"{title}: {within:.1f}° to the own center on average,\n{gap:.1f}° between neighbors at least"] = (
             points,
             labels.numpy(),
-            centres,
+            centers,
         )
-        read.append({"name": name, "rows": len(points), "right": right, "to_centre": within, "least_gap": gap})
+        read.append({"name": name, "rows": len(points), "right": right, "to_center": within, "least_gap": gap})
     plots.toy(out, panels)
     _done(out, read, json_out)
 

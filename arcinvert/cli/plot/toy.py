@@ -27,7 +27,7 @@ def made_up_features(seed: int) -> tuple[Tensor, Tensor]:
 
 
 def face_features(folder: Path) -> tuple[Tensor, Tensor]:
-    """Faces of the first eight identities of a folder, 16x16, standardised: (N, 768), and (N,) labels.
+    """Faces of the first eight identities of a folder, 16x16, standardized: (N, 768), and (N,) labels.
 
     Raises:
         InputError: fewer than eight identities, or see :func:`arcinvert.training.data.faces.load_faces`.
@@ -45,10 +45,10 @@ def embed_in_two_dimensions(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
     """Train a small network with a margin head on features (N, K) and labels (N,).
 
-    Features and class centres are normalised for every margin, softmax's too.
+    Features and class centers are normalized for every margin, softmax's too.
 
     Returns:
-        Unit embeddings (N, 2), unit class centres (8, 2), and the share of rows nearest to their own centre.
+        Unit embeddings (N, 2), unit class centers (8, 2), and the share of rows nearest to their own center.
     """
     generator = torch.Generator().manual_seed(seed)
     network = nn.Sequential(nn.Linear(features.shape[1], 128), nn.PReLU(), nn.Linear(128, 64), nn.PReLU())
@@ -60,9 +60,9 @@ def embed_in_two_dimensions(
             if isinstance(layer, nn.Linear):
                 layer.weight.copy_(torch.randn(layer.weight.shape, generator=generator) / layer.in_features**0.5)
                 layer.bias.zero_()
-        # The centres start evenly around the circle: in two dimensions one cannot pass another.
+        # The centers start evenly around the circle: in two dimensions one cannot pass another.
         turn = torch.arange(IDENTITIES) * (2 * torch.pi / IDENTITIES)
-        head.centres.copy_(torch.stack([turn.cos(), turn.sin()], 1))
+        head.centers.copy_(torch.stack([turn.cos(), turn.sin()], 1))
     optimizer = torch.optim.Adam(weights, lr=3e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for _ in range(steps):
@@ -73,23 +73,23 @@ def embed_in_two_dimensions(
         optimizer.step()
         schedule.step()
     with torch.no_grad():
-        points, centres = normalize(network(features)), normalize(head.centres)
-    right = float(((points @ centres.T).argmax(1) == labels).double().mean())
-    return points.double().numpy(), centres.double().numpy(), right
+        points, centers = normalize(network(features)), normalize(head.centers)
+    right = float(((points @ centers.T).argmax(1) == labels).double().mean())
+    return points.double().numpy(), centers.double().numpy(), right
 
 
-def spread(points: NDArray[np.float64], labels: NDArray[np.int64], centres: NDArray[np.float64]) -> tuple[float, float]:
-    """Mean angle of unit embeddings (N, 2) to their own centre, and the least angle between rows of two identities.
+def spread(points: NDArray[np.float64], labels: NDArray[np.int64], centers: NDArray[np.float64]) -> tuple[float, float]:
+    """Mean angle of unit embeddings (N, 2) to their own center, and the least angle between rows of two identities.
 
-    Both in degrees; the second is negative where identities overlap: by how far neighbours on the circle reach into
+    Both in degrees; the second is negative where identities overlap: by how far neighbors on the circle reach into
     each other, with the outermost 2 % at each side of an identity left out.
     """
-    order = np.argsort(np.arctan2(centres[:, 1], centres[:, 0]))
-    cosine = (points * centres[labels]).sum(1).clip(-1, 1)
-    sides = centres[labels][:, 0] * points[:, 1] - centres[labels][:, 1] * points[:, 0]
+    order = np.argsort(np.arctan2(centers[:, 1], centers[:, 0]))
+    cosine = (points * centers[labels]).sum(1).clip(-1, 1)
+    sides = centers[labels][:, 0] * points[:, 1] - centers[labels][:, 1] * points[:, 0]
     off = np.degrees(np.arctan2(sides, cosine))
-    edges = np.array([np.quantile(off[labels == label], (0.02, 0.98)) for label in range(len(centres))])
-    middle = np.degrees(np.arctan2(centres[order, 1], centres[order, 0]))
+    edges = np.array([np.quantile(off[labels == label], (0.02, 0.98)) for label in range(len(centers))])
+    middle = np.degrees(np.arctan2(centers[order, 1], centers[order, 0]))
     apart = np.diff(middle, append=middle[0] + 360)
     gaps = apart - edges[order, 1] + np.roll(edges[order, 0], -1)
     return float(np.abs(off).mean()), float(gaps.min())

@@ -86,7 +86,7 @@ def all_pairs(
 ) -> AllPairs:
     """TAR at each FMR over every unordered pair; with ``whole`` AUC, EER and the histograms too.
 
-    Runs where the embeddings are. Where ``torch.distributed`` is initialised, all processes call
+    Runs where the embeddings are. Where ``torch.distributed`` is initialized, all processes call
     this with the same arguments, share the tiles and get the same answer.
 
     Args:

@@ -1,10 +1,10 @@
-"""Scores of all pairs among labelled embeddings, a tile of the matrix at a time, shared among processes.
+"""Scores of all pairs among labeled embeddings, a tile of the matrix at a time, shared among processes.
 
 The rows are sorted by identity, so the genuine pairs lie along the diagonal: of a tile whose first and
 last identities differ every score is an impostor's and is used as the product leaves it. A tile gives
 the same bits each time it is computed, whoever computes it, with the same number of threads.
 
-Where ``torch.distributed`` is initialised (``torchrun``), tile k belongs to rank k modulo the world
+Where ``torch.distributed`` is initialized (``torchrun``), tile k belongs to rank k modulo the world
 size; every rank holds all rows, and :func:`summed` and :func:`gathered` bring the results together.
 """
 

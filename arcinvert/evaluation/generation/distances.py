@@ -63,7 +63,7 @@ class SetDistance:
 def frechet_distance(first: Features, second: Features) -> float:
     """``|m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2))`` of the means and unbiased covariances (Dowson and Landau 1982).
 
-    With the centred rows A / sqrt(n - 1) and B / sqrt(m - 1), the trace of the root is the sum of the
+    With the centered rows A / sqrt(n - 1) and B / sqrt(m - 1), the trace of the root is the sum of the
     singular values of A B^T. So no covariance is formed or rooted, and nothing is lost where there are fewer rows than
     dimensions.
 
@@ -179,8 +179,8 @@ def _checked(first: Features, second: Features, *, least: int) -> tuple[Doubles,
 
 def _root(rows: Doubles) -> Doubles:
     """R with ``R^T R`` the covariance of the rows, of at most D rows."""
-    centred = (rows - rows.mean(0)) / np.sqrt(len(rows) - 1)
-    return centred if len(rows) <= rows.shape[1] else np.asarray(np.linalg.qr(centred, mode="r"), np.float64)
+    centered = (rows - rows.mean(0)) / np.sqrt(len(rows) - 1)
+    return centered if len(rows) <= rows.shape[1] else np.asarray(np.linalg.qr(centered, mode="r"), np.float64)
 
 
 def _kernel(first: Doubles, second: Doubles) -> Doubles:

@@ -15,17 +15,17 @@ NEEDS_TWO = "there is one identity only"
 class AngleStatistics:
     """Means in degrees (Deng et al., arXiv 1801.07698v4, the table of angle statistics under different losses).
 
-    A class has an *embedding centre*, the direction of the sum of its unit embeddings, and, if it was
-    trained on, a *class centre* W_y. None where there is nothing to take a mean of; ``notes`` says why.
+    A class has an *embedding center*, the direction of the sum of its unit embeddings, and, if it was
+    trained on, a *class center* W_y. None where there is nothing to take a mean of; ``notes`` says why.
 
     Attributes:
         classes, samples: counts.
-        w_ec: W_y to the embedding centre of its class, mean over classes.
-        intra: a sample to the embedding centre of its class, mean over samples of classes with two or more
-            (a single sample is its own centre).
+        w_ec: W_y to the embedding center of its class, mean over classes.
+        intra: a sample to the embedding center of its class, mean over samples of classes with two or more
+            (a single sample is its own center).
         intra_samples: how many those are.
         intra_w: a sample to W_y, mean over samples.
-        inter: an embedding centre to the nearest one of another class, mean over classes.
+        inter: an embedding center to the nearest one of another class, mean over classes.
         inter_least: the least of them.
         w_inter, w_inter_least: the same between the W.
         notes: why a figure is missing.
@@ -44,43 +44,43 @@ class AngleStatistics:
     notes: tuple[str, ...]
 
 
-def angle_statistics(rows: Rows, labels: Labels, *, centres: Rows | None = None) -> AngleStatistics:
-    """The statistics of a labelled set.
+def angle_statistics(rows: Rows, labels: Labels, *, centers: Rows | None = None) -> AngleStatistics:
+    """The statistics of a labeled set.
 
     Args:
         rows: (N, D), unit norm.
         labels: (N,).
-        centres: (C, D), unit norm: W of the classes, in the order of the sorted labels.
+        centers: (C, D), unit norm: W of the classes, in the order of the sorted labels.
 
     Raises:
-        InputError: rows, labels or centres that do not fit, or a class whose embeddings add up to nothing.
+        InputError: rows, labels or centers that do not fit, or a class whose embeddings add up to nothing.
     """
     check_rows(rows, labels)
     names, classes = np.unique(labels, return_inverse=True)
-    if centres is not None:
-        check_rows(centres, what="class centres")
-        if centres.shape != (len(names), rows.shape[1]):
+    if centers is not None:
+        check_rows(centers, what="class centers")
+        if centers.shape != (len(names), rows.shape[1]):
             expected = f"({len(names)}, {rows.shape[1]}), one for each identity"
-            raise InputError(f"expected class centres {expected}, got {centres.shape}")
-    middle = embedding_centres(rows, classes, len(names))
+            raise InputError(f"expected class centers {expected}, got {centers.shape}")
+    middle = embedding_centers(rows, classes, len(names))
     every, each = np.arange(len(rows)), np.arange(len(names))
     shared = np.flatnonzero(np.bincount(classes)[classes] > 1)
     nearest = nearest_angles(middle)
-    between = None if centres is None else nearest_angles(centres)
+    between = None if centers is None else nearest_angles(centers)
     notes = []
     if nearest is None:
         notes.append(f"no angle between classes: {NEEDS_TWO}")
     if not len(shared):
         notes.append("no angle within classes: each has a single sample")
-    if centres is None:
-        notes.append("no angle to class centres: none are given")
+    if centers is None:
+        notes.append("no angle to class centers: none are given")
     return AngleStatistics(
         classes=len(names),
         samples=len(rows),
-        w_ec=None if centres is None else _mean(_angle(centres, middle, each, each)),
+        w_ec=None if centers is None else _mean(_angle(centers, middle, each, each)),
         intra=_mean(_angle(rows, middle, shared, classes[shared])),
         intra_samples=len(shared),
-        intra_w=None if centres is None else _mean(_angle(rows, centres, every, classes)),
+        intra_w=None if centers is None else _mean(_angle(rows, centers, every, classes)),
         inter=_mean(nearest),
         inter_least=None if nearest is None else float(nearest.min()),
         w_inter=_mean(between),
@@ -89,7 +89,7 @@ def angle_statistics(rows: Rows, labels: Labels, *, centres: Rows | None = None)
     )
 
 
-def embedding_centres(rows: Rows, classes: Labels, count: int) -> Rows:
+def embedding_centers(rows: Rows, classes: Labels, count: int) -> Rows:
     """(count, D), unit norm: the direction of the sum of each class's rows; ``classes`` are numbers from 0.
 
     Raises:
@@ -107,12 +107,12 @@ def embedding_centres(rows: Rows, classes: Labels, count: int) -> Rows:
     return middle
 
 
-def nearest_angles(centres: Rows) -> Floats | None:
-    """(C,) degrees from each centre (C, D) to the nearest other one; None for a single centre."""
-    if len(centres) < 2:
+def nearest_angles(centers: Rows) -> Floats | None:
+    """(C,) degrees from each center (C, D) to the nearest other one; None for a single center."""
+    if len(centers) < 2:
         return None
-    names = np.arange(len(centres))
-    return _degrees(best(centres, centres, apart=(names, names)))
+    names = np.arange(len(centers))
+    return _degrees(best(centers, centers, apart=(names, names)))
 
 
 def _angle(first: Rows, second: Rows, i: Index, j: Index) -> Floats:

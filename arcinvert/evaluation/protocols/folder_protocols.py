@@ -1,4 +1,4 @@
-"""The protocols for a set that comes without lists: a folder of identities, or labelled embeddings.
+"""The protocols for a set that comes without lists: a folder of identities, or labeled embeddings.
 
 Which picture plays which part follows from the order of the labels and of the rows alone.
 """
@@ -6,7 +6,7 @@ Which picture plays which part follows from the order of the labels and of the r
 import numpy as np
 
 from arcinvert.evaluation.allpairs.search import Labels, Rows, check_rows
-from arcinvert.evaluation.protocols.angles import embedding_centres
+from arcinvert.evaluation.protocols.angles import embedding_centers
 from arcinvert.evaluation.protocols.identification import Identification, folder_split, identify
 from arcinvert.evaluation.protocols.megaface import MegaFace, megaface
 from arcinvert.evaluation.protocols.retrieval import TOP, Retrieval, mean_average_precision, split_queries
@@ -79,5 +79,5 @@ def retrieve_folder(rows: Rows, labels: Labels, *, top: int = TOP) -> Retrieval:
     check_rows(rows, labels)
     names, of_query, videos = split_queries(labels)
     enrolled = of_query >= 0
-    queries = embedding_centres(rows[enrolled], of_query[enrolled], len(names))
+    queries = embedding_centers(rows[enrolled], of_query[enrolled], len(names))
     return mean_average_precision(queries, rows[videos], query_labels=names, video_labels=labels[videos], top=top)

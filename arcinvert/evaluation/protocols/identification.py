@@ -149,7 +149,7 @@ def identify(
 
 
 def folder_split(labels: Labels) -> tuple[Index, Index, Index]:
-    """Rows of a labelled set as (gallery, mated probes, non-mated probes).
+    """Rows of a labeled set as (gallery, mated probes, non-mated probes).
 
     Of the first two thirds of the identities (in the order of the labels) the first picture is
     enrolled and the others are probes; of the last third all pictures are non-mated probes.

@@ -44,7 +44,7 @@ def mean_average_precision(
     videos that show it, in the list or not. A tie counts against the query: the wrong video stands first.
 
     Args:
-        queries: (Q, D), unit norm, one of an identity, as a rule the centre of its enrolled pictures.
+        queries: (Q, D), unit norm, one of an identity, as a rule the center of its enrolled pictures.
         videos: (V, D), unit norm, one of a video, as a rule the mean of its frames.
         query_labels, video_labels: (Q,) and (V,).
         top: 100 in iQIYI-VID.

@@ -1,4 +1,4 @@
-"""Verification: one to one, over all pairs of labelled embeddings or over the pairs of a list."""
+"""Verification: one to one, over all pairs of labeled embeddings or over the pairs of a list."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -112,8 +112,8 @@ def export_onnx(stored: Checkpoint, path: Path, *, fold: bool = False) -> float:
     if fold:
         settings, weights = fold_norms(settings, weights)
     properties = {"arcinvert": __version__, "source_sha256": stored.digest}
-    if "licence" in stored.header:
-        properties["licence"] = str(stored.header["licence"])
+    if "license" in stored.header:
+        properties["license"] = str(stored.header["license"])
     model = onnx_model(settings, weights, preprocessing, **properties)
     raw = any(node.name == "Sub_mean" for node in model.graph.node)
     generator = torch.Generator().manual_seed(0)

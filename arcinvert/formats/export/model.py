@@ -52,9 +52,9 @@ class Model:
         # A reader adds up what scalars stand in front, and takes what is small then for a contract of [0, 1].
         short = len(set(wanted.mean)) == len(set(wanted.std)) == 1 and wanted.std[0] * 255 > 1 and not arithmetic
         mean, std = (wanted.mean[0], wanted.std[0]) if short else (0.5, 0.5)
-        value = self.node("Sub", [INPUT, self.tensor(torch.tensor(mean * 255), "mean")], "centred", "Sub_mean")
+        value = self.node("Sub", [INPUT, self.tensor(torch.tensor(mean * 255), "mean")], "centered", "Sub_mean")
         value = self.node("Mul", [value, self.tensor(torch.tensor(1 / (std * 255)), "scale")], "scaled", "Mul_scale")
-        if wanted.colour == "BGR":
+        if wanted.color == "BGR":
             cuts = [self.tensor([number], f"channel_{number}") for number in range(4)]
             parts = [self.node("Slice", [value, cuts[i], cuts[i + 1], cuts[1]], f"image_{i}") for i in (2, 1, 0)]
             value = self.node("Concat", parts, "bgr", axis=1)
@@ -62,9 +62,9 @@ class Model:
             means, stds = (
                 torch.tensor(part, dtype=torch.float64).view(1, 3, 1, 1) for part in (wanted.mean, wanted.std)
             )
-            value = self.node("Mul", [value, self.tensor((0.5 / stds).float(), "colours_scale")], "colours_scaled")
-            shift = self.tensor(((0.5 - means) / stds).float(), "colours_shift")
-            value = self.node("Add", [value, shift], "colours_shifted")
+            value = self.node("Mul", [value, self.tensor((0.5 / stds).float(), "colors_scale")], "colors_scaled")
+            shift = self.tensor(((0.5 - means) / stds).float(), "colors_shift")
+            value = self.node("Add", [value, shift], "colors_shifted")
         return value
 
     def finish(self, value: str) -> None:

@@ -59,7 +59,7 @@ def read(path: Path) -> Checkpoint:
         "backbone": "graph",
         "backbone_settings": settings,
         "embedding_size": builder.shape(settings["output"])[-1],
-        "preprocessing": {"size": list(SIZE), "colour": "RGB", "mean": [mean / 255] * 3, "std": [std / 255] * 3},
+        "preprocessing": {"size": list(SIZE), "color": "RGB", "mean": [mean / 255] * 3, "std": [std / 255] * 3},
         "source": {"format": "MXNet", "file": path.name, "contract": contract},
     }
     digest = hashlib.sha256((file_digest(symbol) + file_digest(params)).encode()).hexdigest()

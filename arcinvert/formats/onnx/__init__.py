@@ -16,7 +16,7 @@ from arcinvert.formats.builder import Builder
 from arcinvert.formats.onnx.node import WHOLE, Call, File, stored_tensor
 from arcinvert.formats.onnx.operators import OPERATORS
 
-QUANTISED = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger", "ConvInteger")
+QUANTizED = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger", "ConvInteger")
 SIZE = (112, 112)
 
 
@@ -24,7 +24,7 @@ def read(path: Path) -> Checkpoint:
     """Open an ONNX embedder.
 
     Raises:
-        CheckpointError: not ONNX, damaged, quantised, with data outside its folder, no embedder of
+        CheckpointError: not ONNX, damaged, quantized, with data outside its folder, no embedder of
             112x112 faces, or with an operator or setting that is not known here; says what was found.
     """
     try:
@@ -48,10 +48,10 @@ def read(path: Path) -> Checkpoint:
     if any(isinstance(name, bytes) for name in chain(values, *names)):
         raise CheckpointError(f"{str(path)!r} is damaged: the name of a node or tensor is not text")
     kinds = {node.op_type for node in graph.node}
-    quantised = sorted(kind for kind in kinds if kind in QUANTISED or kind.startswith("QLinear"))
-    if quantised:
+    quantized = sorted(kind for kind in kinds if kind in QUANTizED or kind.startswith("QLinear"))
+    if quantized:
         raise CheckpointError(
-            f"{str(path)!r} is quantised to int8 ({', '.join(quantised[:3])}): its steps are flat, so no gradient "
+            f"{str(path)!r} is quantized to int8 ({', '.join(quantized[:3])}): its steps are flat, so no gradient "
             "reaches the image; open the float32 file it was made from"
         )
     if len(graph.output) != 1:
@@ -82,15 +82,15 @@ def read(path: Path) -> Checkpoint:
         "embedding_size": builder.shape(settings["output"])[-1],
         "preprocessing": {
             "size": list(SIZE),
-            "colour": "RGB",
+            "color": "RGB",
             "mean": [mean] * 3,
             "std": [std] * 3,
         },
         "source": {"format": "ONNX", "file": path.name, "contract": contract, "input": given},
     }
     said = {entry.key.lower(): entry.value for entry in model.metadata_props}
-    if licence := said.get("licence") or said.get("license"):
-        header["source"]["licence"] = licence
+    if license := said.get("license") or said.get("licence"):
+        header["source"]["license"] = license
     digest = hashlib.sha256(content)
     for place in sorted(file.outer):
         digest.update(hashlib.sha256(file.outer[place]).digest())
@@ -118,7 +118,7 @@ def _contract(builder: Builder, kind: int) -> tuple[float, float, str, str]:
             numbers = [builder.known(value) for value in step["inputs"] if value in builder.constants]
             small = all(float(number.abs().max()) <= 1 for number in numbers)
             if small and step["op"] in ("add", "sub"):
-                # Of a colour each: a mean of [0, 1] images is below 1, one of raw pixels above.
+                # Of a color each: a mean of [0, 1] images is below 1, one of raw pixels above.
                 return 0.0, 1.0, "in the graph", "0..1"
             return 0.0, 1 / 255, "in the graph", "0..255"
         if step["op"] == "batch_norm":

@@ -31,7 +31,7 @@ class Batches:
         steps_per_epoch, total_steps: how many there are.
 
     Args:
-        faces: what is learnt.
+        faces: what is learned.
         config: batch size, seed, augmentations.
         device, layout: where the images go, and in what memory format.
         ranks: each makes its :meth:`~arcinvert.distributed.Ranks.share` of a batch.
@@ -50,7 +50,7 @@ class Batches:
         self.steps_per_epoch = max(1, whole + (1 if config.keep_last and rest else 0))
         self.total_steps = self.steps_per_epoch * config.epochs
         self._epoch, self._order = -1, torch.empty(0, dtype=torch.int64)
-        # Beside a GPU, or where pictures must be read first, the next batch is made while this one is learnt.
+        # Beside a GPU, or where pictures must be read first, the next batch is made while this one is learned.
         beside = device.type != "cpu" or not isinstance(faces.images, Tensor)
         self._maker = ThreadPoolExecutor(1) if beside else None
         self._next: tuple[int, Future[tuple[Tensor, Tensor]]] | None = None

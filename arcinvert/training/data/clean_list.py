@@ -60,7 +60,7 @@ def permute_labels(labels: Tensor, share: float, *, seed: int) -> tuple[Tensor, 
 
     Args:
         labels: (N,) int64.
-        share: of the pictures, in [0, 1]; ``round(share * N)`` are mislabelled, never exactly one.
+        share: of the pictures, in [0, 1]; ``round(share * N)`` are mislabeled, never exactly one.
         seed: of the draw.
 
     Returns:

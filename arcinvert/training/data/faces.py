@@ -1,7 +1,7 @@
 """Aligned faces of identities, held in memory as bytes; augmentation in batches.
 
 Layout of a folder: ``DIR/<identity>/<picture>.(jpg|jpeg|png|webp|bmp)``; ``.rec`` files and tar shards are
-read as if they were unpacked into one. Identities are labelled 0.. in sorted order.
+read as if they were unpacked into one. Identities are labeled 0.. in sorted order.
 """
 
 import hashlib
@@ -126,9 +126,9 @@ class Augmentation:
         scale: largest relative change of size.
         rotate: largest rotation, radians.
         light: largest relative change of brightness and of contrast.
-        colour: largest relative change of one channel.
-        grey: probability of a grey image.
-        cutout: probability of a grey square of a quarter to a half of the width.
+        color: largest relative change of one channel.
+        gray: probability of a gray image.
+        cutout: probability of a gray square of a quarter to a half of the width.
         surroundings: probability that everything outside an oval around the face is taken from
             another image of the batch, so that hair and background say nothing of who it is.
         shade: largest relative change of brightness by a light that varies smoothly over the image.
@@ -142,8 +142,8 @@ class Augmentation:
     scale: float = 0.05
     rotate: float = 0.06
     light: float = 0.25
-    colour: float = 0.08
-    grey: float = 0.1
+    color: float = 0.08
+    gray: float = 0.1
     cutout: float = 0.2
     surroundings: float = 0.0
     shade: float = 0.0
@@ -175,12 +175,12 @@ class Augmentation:
         middle = images.mean((1, 2, 3), keepdim=True)
         contrast = 1 + self.light * draw(1, 1, 1)
         brightness = 1 + self.light * draw(1, 1, 1)
-        images = ((images - middle) * contrast + middle) * brightness * (1 + self.colour * draw(3, 1, 1))
-        images = torch.where(chance(self.grey), images.mean(1, keepdim=True), images).clamp(0, 1)
+        images = ((images - middle) * contrast + middle) * brightness * (1 + self.color * draw(3, 1, 1))
+        images = torch.where(chance(self.gray), images.mean(1, keepdim=True), images).clamp(0, 1)
         half = (0.125 + 0.125 * torch.rand(count, 1, 1, generator=generator)).to(device) * images.shape[-1]
         place = torch.arange(images.shape[-1], device=device).view(1, 1, -1)
-        centre = torch.rand(count, 2, 1, 1, generator=generator).to(device) * images.shape[-1]
-        inside = ((place.mT - centre[:, 0]).abs() < half) & ((place - centre[:, 1]).abs() < half)
+        center = torch.rand(count, 2, 1, 1, generator=generator).to(device) * images.shape[-1]
+        inside = ((place.mT - center[:, 0]).abs() < half) & ((place - center[:, 1]).abs() < half)
         images = images.masked_fill(inside[:, None] & chance(self.cutout), 0.5)
         if self.shade:
             light = interpolate(draw(1, 4, 4), size=list(images.shape[-2:]), mode="bicubic", align_corners=True)

@@ -57,11 +57,11 @@ def test_everything_that_is_wrong_is_counted() -> None:
     found = scan(Memory(rows, names, missing))
     assert counts(found) == {
         "note": 1, "null": 1, "ragged": 2, "unreadable": 1, "pickle": 1, "not-finite": 2, "zero": 1,
-        "unnormalised": 10, "mixed-norms": 10, "duplicates": 2,
+        "unnormalized": 10, "mixed-norms": 10, "duplicates": 2,
     }  # fmt: skip
     texts = {finding.code: finding.text for finding in found.findings}
     assert "1 of them under another identity" in texts["duplicates"]
-    assert "norms from 1 to 12" in texts["unnormalised"]
+    assert "norms from 1 to 12" in texts["unnormalized"]
     assert np.flatnonzero(~found.good).tolist() == [3, 4, 5, 50, 51, 52, 53, 54]
     assert found.unusable == 8
     assert found.identity is not None
@@ -72,7 +72,7 @@ def test_everything_that_is_wrong_is_counted() -> None:
 
 def test_raw_embeddings_are_said_to_be_raw() -> None:
     found = scan(Memory(ROWS * np.linspace(10, 30, 200)[:, None]))
-    assert counts(found) == {"note": 1, "unnormalised": 200}
+    assert counts(found) == {"note": 1, "unnormalized": 200}
     assert found.norms["least"] == pytest.approx(10, rel=1e-5)
     assert found.norms["most"] == pytest.approx(30, rel=1e-5)
     assert found.norms["mean"] == pytest.approx(20, rel=1e-5)
@@ -84,12 +84,12 @@ def test_copies_under_one_name() -> None:
     assert "all under the same identity" in next(f.text for f in found.findings if f.code == "duplicates")
 
 
-def test_quantisation_is_seen_far_from_the_start() -> None:
+def test_quantization_is_seen_far_from_the_start() -> None:
     rows = np.random.default_rng(1).normal(size=(3 * LOOKED_AT, 16)).astype(np.float16)
-    assert "quantised" in counts(scan(Memory(rows)))
+    assert "quantized" in counts(scan(Memory(rows)))
     rows = rows.astype(np.float32)
     rows[2 * LOOKED_AT :] += 1e-4
-    assert "quantised" not in counts(scan(Memory(rows)))
+    assert "quantized" not in counts(scan(Memory(rows)))
 
 
 def test_a_store_of_nothing_usable() -> None:

@@ -73,7 +73,7 @@ def test_bad_rows_are_left_out() -> None:
 
 @pytest.mark.slow
 def test_real_recognizers_are_told_apart(test_data: Path, faces_dir: Path) -> None:
-    """One's own embeddings of other people are never suspected, those of another recogniser always are."""
+    """One's own embeddings of other people are never suspected, those of another recognizer always are."""
     names = ("insightface-mobilefacenet-y1.onnx", "mobileface-v3.onnx")
     found = [embed_folder(Recognizer.load(test_data / "models" / name), faces_dir) for name in names]
     for rows, labels in ((f.rows, f.labels) for f in found):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from arcinvert.audit.checks.signs import mixture, quantisation
+from arcinvert.audit.checks.signs import mixture, quantization
 
 GENERATOR = np.random.default_rng(0)
 ROWS = GENERATOR.normal(size=(700, 64)).astype(np.float32)
@@ -35,17 +35,17 @@ def product(rows: np.ndarray, run: int) -> np.ndarray:
         (product(ROWS, 2), "runs of 2 numbers"),
     ],
 )
-def test_quantisation_is_named(rows: np.ndarray, word: str) -> None:
-    assert word in (quantisation(rows.astype(np.float32)) or "")
+def test_quantization_is_named(rows: np.ndarray, word: str) -> None:
+    assert word in (quantization(rows.astype(np.float32)) or "")
 
 
 def test_float32_is_not_quantised() -> None:
-    assert quantisation(ROWS) is None
-    assert quantisation(ROWS * 20) is None
-    assert quantisation(np.maximum(ROWS, 0)) is None  # many zeros, as behind a ReLU
-    assert quantisation(ROWS[:5]) is None
-    assert quantisation(ROWS[:0]) is None
-    assert quantisation(np.repeat(ROWS[:300], 3, 0)) is None
+    assert quantization(ROWS) is None
+    assert quantization(ROWS * 20) is None
+    assert quantization(np.maximum(ROWS, 0)) is None  # many zeros, as behind a ReLU
+    assert quantization(ROWS[:5]) is None
+    assert quantization(ROWS[:0]) is None
+    assert quantization(np.repeat(ROWS[:300], 3, 0)) is None
 
 
 def model(seed: int, count: int, size: int = 64) -> np.ndarray:

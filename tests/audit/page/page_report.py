@@ -35,7 +35,7 @@ def judge(name: str, attacked: bool, counts: dict[str, tuple[int, int]]) -> dict
     }
 
 
-def defence(spec: str, known: bool, eer: float, tar: float, accepted: int, d_sys: float = 0.871) -> dict[str, Any]:
+def defense(spec: str, known: bool, eer: float, tar: float, accepted: int, d_sys: float = 0.871) -> dict[str, Any]:
     counts = {("mobileface-v3", 0.01): accepted + 9, ("mobileface-v3", 0.001): accepted}
     counts |= {("mobilefacenet-y1", 0.001): accepted + 6}
     return {
@@ -118,7 +118,7 @@ def example() -> dict[str, Any]:
         },
         "hygiene": [
             {
-                "code": "unnormalised",
+                "code": "unnormalized",
                 "severity": "info",
                 "text": "The templates are not of unit length (norms 9.8 to 31.2).",
                 "count": 1_000_000,
@@ -136,20 +136,20 @@ def example() -> dict[str, Any]:
             "evidence": ["512 numbers, as the network gives", "the mean points where the network's own mean points"],
             "figures": {"cosine_of_means": 0.934, "energy_in_subspace": 0.981},
         },
-        "defences": [
-            defence("noise:0.05", True, 0.083, 0.351, 22),
-            defence("truncate:256", True, 0.095, 0.302, 18),
-            defence("int8", True, 0.078, 0.366, 27),
-            defence("pq:64", True, 0.085, 0.340, 24),
-            defence("sign", True, 0.089, 0.331, 19),
-            defence("rotate:17", False, 0.077, 0.366, 0, 0.04),
-            defence("rotate:17", True, 0.077, 0.366, 27, 0.04),
-            defence("biohash:17", False, 0.091, 0.322, 0, 0.03),
-            defence("biohash:17", True, 0.091, 0.322, 15, 0.03),
-            defence("polyprotect:17", False, 0.102, 0.262, 1, 0.06),
-            defence("polyprotect:17", True, 0.102, 0.262, 11, 0.06),
-            defence("mlphash:17", False, 0.107, 0.241, 0, 0.03),
-            defence("mlphash:17", True, 0.107, 0.241, 9, 0.03),
+        "defenses": [
+            defense("noise:0.05", True, 0.083, 0.351, 22),
+            defense("truncate:256", True, 0.095, 0.302, 18),
+            defense("int8", True, 0.078, 0.366, 27),
+            defense("pq:64", True, 0.085, 0.340, 24),
+            defense("sign", True, 0.089, 0.331, 19),
+            defense("rotate:17", False, 0.077, 0.366, 0, 0.04),
+            defense("rotate:17", True, 0.077, 0.366, 27, 0.04),
+            defense("biohash:17", False, 0.091, 0.322, 0, 0.03),
+            defense("biohash:17", True, 0.091, 0.322, 15, 0.03),
+            defense("polyprotect:17", False, 0.102, 0.262, 1, 0.06),
+            defense("polyprotect:17", True, 0.102, 0.262, 11, 0.06),
+            defense("mlphash:17", False, 0.107, 0.241, 0, 0.03),
+            defense("mlphash:17", True, 0.107, 0.241, 9, 0.03),
         ],
         "settings": {"preset": "fast", "steps": 60, "seed": 7, "calibration": "880 synthetic faces, one picture each"},
         "photos": {
@@ -162,7 +162,7 @@ def example() -> dict[str, Any]:
         },
         "authorization": "Ticket 4711, Dr. Example",
         "not_shown": [
-            "Stronger attacks: other networks, more steps, decoders trained for this recogniser.",
+            "Stronger attacks: other networks, more steps, decoders trained for this recognizer.",
             "Whether a live system would let the pictures in: nothing was shown to one.",
         ],
         "seconds": 431.2,

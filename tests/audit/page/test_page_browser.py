@@ -85,11 +85,11 @@ def test_text_stands_out_in_both_schemes(browser: Browser, report: dict[str, Any
     path.write_text(page(report), encoding="utf-8")
     for dark in (False, True):
         browser.open(path, width=1280, dark=dark)
-        paper, panel = (colour(browser, name) for name in ("paper", "panel"))
+        paper, panel = (color(browser, name) for name in ("paper", "panel"))
         for name in TEXT + LABELS:
-            assert contrast(colour(browser, name), paper) >= 4.5, (dark, name)
+            assert contrast(color(browser, name), paper) >= 4.5, (dark, name)
         for name in TEXT:
-            assert contrast(colour(browser, name), panel) >= 4.5, (dark, name)
+            assert contrast(color(browser, name), panel) >= 4.5, (dark, name)
 
 
 def test_it_prints_on_paper(browser: Browser, report: dict[str, Any], tmp_path: Path) -> None:
@@ -102,21 +102,21 @@ def test_it_prints_on_paper(browser: Browser, report: dict[str, Any], tmp_path: 
     assert browser.ask("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
 
 
-def colour(browser: Browser, name: str) -> str:
-    """A colour of the style sheet in the scheme that is shown."""
+def color(browser: Browser, name: str) -> str:
+    """A color of the style sheet in the scheme that is shown."""
     found = browser.ask(f"getComputedStyle(document.documentElement).getPropertyValue('--{name}').trim()")
     assert isinstance(found, str)
     return found
 
 
 def contrast(a: str, b: str) -> float:
-    """Contrast of two colours ``#rgb`` or ``#rrggbb`` (WCAG 2.2, relative luminance)."""
+    """Contrast of two colors ``#rgb`` or ``#rrggbb`` (WCAG 2.2, relative luminance)."""
     bright, dim = sorted((luminance(a), luminance(b)), reverse=True)
     return (bright + 0.05) / (dim + 0.05)
 
 
-def luminance(colour: str) -> float:
-    digits = colour[1:] if len(colour) == 7 else "".join(2 * digit for digit in colour[1:])
+def luminance(color: str) -> float:
+    digits = color[1:] if len(color) == 7 else "".join(2 * digit for digit in color[1:])
     parts = [int(digits[n : n + 2], 16) / 255 for n in (0, 2, 4)]
     linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

@@ -111,7 +111,7 @@ def test_tables_have_captions_and_scopes(report: dict[str, Any]) -> None:
     tables = [n for n, (name, _) in enumerate(tree.elements) if name == "table"]
     assert (
         len(tables) == 2 * 2 + 1 + 1 + 1 + 1 + 2
-    )  # judges x thresholds, rank 1, defences, restarts, thresholds; sweep
+    )  # judges x thresholds, rank 1, defenses, restarts, thresholds; sweep
     assert all(tree.elements[n + 1][0] == "caption" for n in tables)
     assert all(th.get("scope") in ("row", "col") for th in tree.all("th"))
     drawn = [svg for svg in tree.all("svg") if svg.get("role") == "img"]
@@ -166,14 +166,14 @@ def test_a_judge_without_references_is_named_with_the_reason(report: dict[str, A
 
 
 def test_it_does_with_the_least_report(report: dict[str, Any]) -> None:
-    for key in ("judges", "hygiene", "defences", "not_shown"):
+    for key in ("judges", "hygiene", "defenses", "not_shown"):
         report[key] = []
     for key in ("mismatch", "settings", "restarts", "reidentification", "attacked"):
         report[key] = {}
     words = Tree(page(report)).words
     assert "Nothing was found that needs mention." in words
     assert "judged by the attacked network alone" in words
-    assert "No defence was measured." in Tree(sweep_page(report)).words
+    assert "No defense was measured." in Tree(sweep_page(report)).words
 
 
 def test_a_search_that_was_not_made_is_said(report: dict[str, Any]) -> None:
@@ -199,7 +199,7 @@ def test_the_title_is_the_name_without_folders(report: dict[str, Any], name: str
     assert f"Leakage audit: {shown} Leakage audit of a store of face embeddings {shown} " in tree.words
 
 
-def test_defences_with_and_without_their_key(report: dict[str, Any]) -> None:
+def test_defenses_with_and_without_their_key(report: dict[str, Any]) -> None:
     words = Tree(page(report)).words
     assert "6. Secret rotation rotate:17 7.7% 37% 0% 0 of 60; 0% to 6.0% mobilefacenet-y1: 10% 45% 27 of 60" in words
     assert "1. Gaussian noise, σ = 0.05 noise:0.05 8.3% 35% has no key 37% 22 of 60" in words

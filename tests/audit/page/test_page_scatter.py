@@ -58,7 +58,7 @@ def test_intervals_and_lines() -> None:
     assert reach[0].get("x1") == reach[0].get("x2") == "0%"
 
 
-def test_series_differ_in_shape_and_not_in_colour_alone() -> None:
+def test_series_differ_in_shape_and_not_in_color_alone() -> None:
     found = drawn(*(point(0.1 * n, 0.5, series=n) for n in range(8)))
     kinds = [
         mark.get("class", "").split()[1:3] for mark in found.iter("svg") if "mark" in mark.get("class", "").split()

@@ -1,4 +1,4 @@
-"""Colours: marks of one shape stay apart for colour-blind readers, and the style asks for nothing from outside."""
+"""Colors: marks of one shape stay apart for color-blind readers, and the style asks for nothing from outside."""
 
 import re
 from itertools import combinations
@@ -6,7 +6,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from arcinvert.audit.page.scatter import COLOURS, SHAPES
+from arcinvert.audit.page.scatter import COLORS, SHAPES
 from arcinvert.audit.page.style import STYLE
 
 # Machado, Oliveira and Fernandes 2009, severity 1.0, on linear RGB.
@@ -20,9 +20,9 @@ XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1
 WHITE = np.array([0.9505, 1.0, 1.089])
 
 
-def lab(colour: str, seen: str) -> np.ndarray:
+def lab(color: str, seen: str) -> np.ndarray:
     """CIE L*a*b* of ``#rrggbb`` as somebody sees it."""
-    parts = np.array([int(colour[n : n + 2], 16) / 255 for n in (1, 3, 5)])
+    parts = np.array([int(color[n : n + 2], 16) / 255 for n in (1, 3, 5)])
     linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
     tristimulus = XYZ @ np.clip(np.array(SEEN[seen]) @ linear, 0, 1) / WHITE
     f = np.where(tristimulus > 0.008856, np.cbrt(tristimulus), 7.787 * tristimulus + 16 / 116)
@@ -34,11 +34,11 @@ def test_series_of_one_shape_are_told_apart(seen: str) -> None:
     schemes = re.findall(r":root\{[^}]*\}", STYLE)
     assert len(schemes) == 2  # light, dark
     for scheme in schemes:
-        colours = [lab(colour, seen) for colour in re.findall(r"--s\d:(#[0-9a-f]{6})", scheme)]
-        assert len(colours) == COLOURS
+        colors = [lab(color, seen) for color in re.findall(r"--s\d:(#[0-9a-f]{6})", scheme)]
+        assert len(colors) == COLORS
         for a, b in combinations(range(12), 2):
             if a % len(SHAPES) == b % len(SHAPES):
-                assert np.linalg.norm(colours[a % COLOURS] - colours[b % COLOURS]) > 15, (scheme[:40], a, b)
+                assert np.linalg.norm(colors[a % COLORS] - colors[b % COLORS]) > 15, (scheme[:40], a, b)
 
 
 def test_the_style_is_whole_and_asks_for_nothing() -> None:

@@ -52,7 +52,7 @@ def test_schemes_in_words() -> None:
     assert words.scheme("noise:0.1") == "Gaussian noise, σ = 0.1"
     assert words.scheme("truncate:256") == "Truncation to 256 numbers"
     assert words.scheme("something:new") == "something:new"
-    assert words.family("pq:64") == words.family("pq:8") == "Product quantisation"
+    assert words.family("pq:64") == words.family("pq:8") == "Product quantization"
     assert words.setting("pq:64") == "64"
 
 

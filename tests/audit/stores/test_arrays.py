@@ -36,8 +36,8 @@ def test_any_layout_is_read_as_float32(array: np.ndarray, tmp_path: Path) -> Non
         assert found.dtype == np.float32
         assert np.array_equal(found, expected)
         assert np.array_equal(open_store(str(tmp_path / name)).take(np.array([3, 49])).templates, expected[[3, 49]])
-        quantised = any(f.code == "quantised" for f in open_store(str(tmp_path / name)).notes)
-        assert quantised == (array.dtype == np.int8)
+        quantized = any(f.code == "quantized" for f in open_store(str(tmp_path / name)).notes)
+        assert quantized == (array.dtype == np.int8)
 
 
 def test_one_embedding(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def test_a_file_that_shrinks_meanwhile(tmp_path: Path) -> None:
 @pytest.mark.parametrize("named", ["PQ8x4", "SQ8", "IVF8,SQ8", "LSH", "PCA8,Flat"])
 def test_lossy_indexes_say_so(named: str, tmp_path: Path) -> None:
     store = open_store(write(tmp_path, faiss.index_factory(SIZE, named)))
-    assert [finding.code for finding in store.notes] == ["quantised"]
+    assert [finding.code for finding in store.notes] == ["quantized"]
     read = np.concatenate([block.templates for block in store.blocks()])
     assert read.shape == ROWS.shape
     assert (read * ROWS).sum(1).mean() > 0.2  # of the right rows

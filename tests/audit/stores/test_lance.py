@@ -49,7 +49,7 @@ def test_null_and_ragged_rows(tmp_path: Path) -> None:
     column = pa.array(rows, pa.list_(pa.float32()))
     lancedb.connect(str(tmp_path / "db")).create_table("t", pa.table({"w": column}))
     counts = {f.code: f.count for f in scan(open_store(str(tmp_path / "db"), column="w")).findings}
-    assert counts == {"null": 1, "ragged": 1, "unnormalised": 38}
+    assert counts == {"null": 1, "ragged": 1, "unnormalized": 38}
 
 
 def test_damage_is_one_line(tmp_path: Path) -> None:

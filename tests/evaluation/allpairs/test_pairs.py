@@ -22,8 +22,8 @@ def exact_faces(seed: int, count: int, identities: int, *, steps: int = 6, size:
     for; few ``steps`` make ties. Not of unit norm, but no score leaves [-1, 1]."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.randint(0, identities, (count,), generator=generator)
-    centres = torch.randint(-steps, steps + 1, (identities, size), generator=generator)
-    rows = centres[labels] + torch.randint(-steps // 2, steps // 2 + 1, (count, size), generator=generator)
+    centers = torch.randint(-steps, steps + 1, (identities, size), generator=generator)
+    rows = centers[labels] + torch.randint(-steps // 2, steps // 2 + 1, (count, size), generator=generator)
     largest = (rows * rows).sum(1).max()
     return rows / 2.0 ** np.ceil(np.log2(float(largest)) / 2), 7 * labels + 3
 

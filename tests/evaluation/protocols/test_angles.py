@@ -5,7 +5,7 @@ import pytest
 
 from arcinvert.errors import InputError
 from arcinvert.evaluation.allpairs import search
-from arcinvert.evaluation.protocols.angles import angle_statistics, embedding_centres, nearest_angles
+from arcinvert.evaluation.protocols.angles import angle_statistics, embedding_centers, nearest_angles
 
 
 def at(*degrees: float) -> np.ndarray:
@@ -16,7 +16,7 @@ def at(*degrees: float) -> np.ndarray:
 
 def test_on_the_circle() -> None:
     rows, labels = at(-10, 10, 85, 95, 200), np.array([3, 3, 7, 7, 9])
-    found = angle_statistics(rows, labels, centres=at(5, 90, 180))
+    found = angle_statistics(rows, labels, centers=at(5, 90, 180))
     assert (found.classes, found.samples, found.intra_samples) == (3, 5, 4)
     assert found.intra == pytest.approx((10 + 10 + 5 + 5) / 4, abs=1e-4)
     assert found.w_ec == pytest.approx((5 + 0 + 20) / 3, abs=1e-4)
@@ -61,7 +61,7 @@ def test_what_is_missing_is_null_with_the_reason() -> None:
     assert one.inter is None
     assert one.inter_least is None
     assert any("one identity" in note for note in one.notes)
-    assert any("class centres" in note for note in one.notes)
+    assert any("class centers" in note for note in one.notes)
     single = angle_statistics(at(0, 20), np.arange(2))
     assert single.intra is None
     assert single.intra_samples == 0
@@ -72,9 +72,9 @@ def test_what_is_missing_is_null_with_the_reason() -> None:
 def test_what_does_not_fit_is_refused() -> None:
     labels = np.array([0, 0, 1])
     with pytest.raises(InputError, match=r"\(2, 2\), one for each identity, got \(3, 2\)"):
-        angle_statistics(at(0, 1, 2), labels, centres=at(0, 1, 2))
+        angle_statistics(at(0, 1, 2), labels, centers=at(0, 1, 2))
     with pytest.raises(InputError, match="class 0 add up to zero"):
-        embedding_centres(np.stack([at(0)[0], -at(0)[0]]), np.zeros(2, np.int64), 1)
+        embedding_centers(np.stack([at(0)[0], -at(0)[0]]), np.zeros(2, np.int64), 1)
     with pytest.raises(InputError, match="a label for each of 3 embeddings, got 2"):
         angle_statistics(at(0, 1, 2), labels[:2])
     with pytest.raises(InputError, match="NaN or infinity in row 0"):

@@ -23,8 +23,8 @@ ENGINES = [
 def people(seed: int, labels: np.ndarray, size: int = 8, spread: float = 0.8) -> np.ndarray:
     """Unit rows around a direction of each label, far enough from it that errors happen."""
     draw = np.random.default_rng(seed)
-    centres = np.random.default_rng(99).normal(size=(int(labels.max()) + 1, size))
-    rows = centres[labels] + spread * draw.normal(size=(len(labels), size))
+    centers = np.random.default_rng(99).normal(size=(int(labels.max()) + 1, size))
+    rows = centers[labels] + spread * draw.normal(size=(len(labels), size))
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 

@@ -63,8 +63,8 @@ def test_a_frame_without_a_face_weighs_nothing() -> None:
 
 def test_verification_against_a_scan() -> None:
     subjects = np.random.default_rng(1).integers(0, 12, 80)
-    centres = unit(2, 12)
-    rows = centres[subjects] + 0.25 * unit(3, 80)
+    centers = unit(2, 12)
+    rows = centers[subjects] + 0.25 * unit(3, 80)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     pairs = np.random.default_rng(4).integers(0, 80, (2000, 2))
     found = verify_templates(rows, pairs, subjects=subjects, fprs=(0.1, 0.01, 1e-3, 1e-6))

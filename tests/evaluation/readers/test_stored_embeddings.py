@@ -25,7 +25,7 @@ def test_rows_labels_and_digests(saved: tuple[Path, Path]) -> None:
     )
     assert [stored.names[label] for label in stored.labels] == ["b", "a", "b", "c"]
     assert [file["sha256"] for file in stored.files] == [hashlib.sha256(p.read_bytes()).hexdigest() for p in saved]
-    assert "normalised" in stored.note
+    assert "normalized" in stored.note
     alone = read_stored(saved[0])
     assert alone.labels.tolist() == [0, 1, 2, 3]
     assert alone.names == ()

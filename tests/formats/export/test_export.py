@@ -23,7 +23,7 @@ from arcinvert.recognizer import Recognizer
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 
-PLAIN = {"size": [112, 112], "colour": "RGB", "mean": [0.5] * 3, "std": [0.5] * 3}
+PLAIN = {"size": [112, 112], "color": "RGB", "mean": [0.5] * 3, "std": [0.5] * 3}
 SIZE = (7, 6)
 
 
@@ -255,12 +255,12 @@ def test_folding_leaves_a_norm_whose_convolution_has_another_user() -> None:
 
 def test_what_the_file_says_of_itself(tmp_path: Path) -> None:
     stored = checkpoint("iresnet18", width=0.0625)
-    stored.header["licence"] = "Apache-2.0"
+    stored.header["license"] = "Apache-2.0"
     export_onnx(stored, tmp_path / "net.onnx")
     model = onnx.load(tmp_path / "net.onnx")
     onnx.checker.check_model(model, full_check=True)
     properties = {entry.key: entry.value for entry in model.metadata_props}
-    assert properties["licence"] == "Apache-2.0"
+    assert properties["license"] == "Apache-2.0"
     assert properties["source_sha256"] == stored.digest
     assert model.opset_import[0].version == 17
     assert [d.dim_param or d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim] == [
@@ -278,10 +278,10 @@ CONTRACTS = {
     "another scale": ({"std": [128 / 255] * 3}, ["Sub", "Mul"]),
     "raw pixels": ({"mean": [0.0] * 3, "std": [1 / 255] * 3}, ["Sub", "Mul", "Mul", "Add"]),
     "of [0, 1]": ({"mean": [0.0] * 3, "std": [1.0] * 3}, ["Sub", "Mul"]),
-    "BGR": ({"colour": "BGR"}, ["Sub", "Mul", "Slice", "Slice", "Slice", "Concat"]),
-    "each colour": ({"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}, ["Sub", "Mul", "Mul", "Add"]),
-    "each colour, BGR": (
-        {"colour": "BGR", "mean": [0.4, 0.45, 0.5], "std": [0.2, 0.25, 0.3]},
+    "BGR": ({"color": "BGR"}, ["Sub", "Mul", "Slice", "Slice", "Slice", "Concat"]),
+    "each color": ({"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}, ["Sub", "Mul", "Mul", "Add"]),
+    "each color, BGR": (
+        {"color": "BGR", "mean": [0.4, 0.45, 0.5], "std": [0.2, 0.25, 0.3]},
         ["Sub", "Mul", "Slice", "Slice", "Slice", "Concat", "Mul", "Add"],
     ),
 }
@@ -305,7 +305,7 @@ def test_another_contract_is_part_of_the_file(name: str, tmp_path: Path) -> None
 
 
 def test_the_files_pixels_are_0_to_255(tmp_path: Path) -> None:
-    stored = checkpoint("iresnet18", {"colour": "BGR", "mean": [0.4, 0.45, 0.5]}, width=0.0625)
+    stored = checkpoint("iresnet18", {"color": "BGR", "mean": [0.4, 0.45, 0.5]}, width=0.0625)
     export_onnx(stored, tmp_path / "net.onnx")
     image = torch.rand(2, 3, 112, 112)
     (found,) = run(onnx.load(tmp_path / "net.onnx"), image * 255)

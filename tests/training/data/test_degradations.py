@@ -10,7 +10,7 @@ from torch import Tensor
 from arcinvert.training.data.degradations import blur, jpeg, low_resolution
 from arcinvert.training.data.faces import Augmentation
 
-OFF = Augmentation(flip=0, shift=0, scale=0, rotate=0, light=0, colour=0, grey=0, cutout=0)
+OFF = Augmentation(flip=0, shift=0, scale=0, rotate=0, light=0, color=0, gray=0, cutout=0)
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -19,7 +19,7 @@ def generator(seed: int = 0) -> torch.Generator:
 
 @pytest.fixture
 def images() -> Tensor:
-    """(12, 3, 112, 112), in whole steps of 1/255: soft colours and some noise."""
+    """(12, 3, 112, 112), in whole steps of 1/255: soft colors and some noise."""
     coarse = torch.rand(12, 3, 7, 7, generator=generator(5))
     soft = torch.nn.functional.interpolate(coarse, size=[112, 112], mode="bicubic").clamp(0, 1)
     return ((soft * 0.8 + 0.1 + 0.02 * torch.randn(soft.shape, generator=generator(6))) * 255).round().clamp(

@@ -15,7 +15,7 @@ from PIL import Image, PngImagePlugin
 from arcinvert.errors import InputError
 from arcinvert.training.data.faces import Augmentation, identity_folders, load_faces, split_identities, to_float
 
-OFF = Augmentation(flip=0, shift=0, scale=0, rotate=0, light=0, colour=0, grey=0, cutout=0)
+OFF = Augmentation(flip=0, shift=0, scale=0, rotate=0, light=0, color=0, gray=0, cutout=0)
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -38,7 +38,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def smooth() -> torch.Tensor:
-    """(16, 3, 112, 112) in [0, 1]: big coloured squares, no two alike."""
+    """(16, 3, 112, 112) in [0, 1]: big colored squares, no two alike."""
     return torch.rand(16, 3, 7, 7, generator=generator(5)).repeat_interleave(16, 2).repeat_interleave(16, 3)
 
 
@@ -194,8 +194,8 @@ class TestRefusals:
 
     def test_sixteen_bits_a_channel(self, folder: Path) -> None:
         """Pillow clips such a picture to almost all white."""
-        grey = np.linspace(0, 65535, 112 * 112).reshape(112, 112).astype(np.uint16)
-        Image.fromarray(grey).save(folder / "a" / "9.png")
+        gray = np.linspace(0, 65535, 112 * 112).reshape(112, 112).astype(np.uint16)
+        Image.fromarray(gray).save(folder / "a" / "9.png")
         with pytest.raises(InputError, match=r"expected 8 bits a channel, got mode I;16 .*9\.png"):
             load_faces(folder, ["a"])
 
@@ -236,7 +236,7 @@ class TestAugmentation:
         assert torch.equal(Augmentation()(smooth, generator()), first)
 
     def test_shape_and_range_even_when_strong(self, smooth: torch.Tensor) -> None:
-        strong = Augmentation(shift=0.5, scale=0.5, rotate=1.0, light=0.9, colour=0.9, grey=0.5, cutout=0.5, shade=0.9)
+        strong = Augmentation(shift=0.5, scale=0.5, rotate=1.0, light=0.9, color=0.9, gray=0.5, cutout=0.5, shade=0.9)
         for seed in range(5):
             images = strong(smooth, generator(seed))
             assert images.shape == smooth.shape
@@ -264,13 +264,13 @@ class TestAugmentation:
         assert (mirrored ^ kept).all()
         assert 2 <= mirrored.sum() <= 14
 
-    def test_grey_is_the_mean_of_the_channels(self, smooth: torch.Tensor) -> None:
-        images = replace(OFF, grey=1)(smooth, generator())
+    def test_gray_is_the_mean_of_the_channels(self, smooth: torch.Tensor) -> None:
+        images = replace(OFF, gray=1)(smooth, generator())
         for channel in range(3):
             torch.testing.assert_close(images[:, channel], smooth.mean(1), atol=1e-4, rtol=0)
 
-    def test_colour_scales_whole_channels(self) -> None:
-        images = replace(OFF, colour=0.2)(torch.full((32, 3, 112, 112), 0.5), generator())
+    def test_color_scales_whole_channels(self) -> None:
+        images = replace(OFF, color=0.2)(torch.full((32, 3, 112, 112), 0.5), generator())
         factors = images.mean((2, 3)) / 0.5
         assert images.std((2, 3)).max() < 1e-6
         assert factors.min() >= 0.8
@@ -302,7 +302,7 @@ class TestAugmentation:
         assert places.amax(0).min() > 7
         assert places.amin(0).max() < -7
 
-    def test_scale_and_rotation_keep_the_centre_and_stay_within_their_bounds(self) -> None:
+    def test_scale_and_rotation_keep_the_center_and_stay_within_their_bounds(self) -> None:
         images = torch.zeros(64, 3, 112, 112)
         images[:, :, 36:76, 52:60] = 1  # an upright bar of 40 by 8
         moved = replace(OFF, scale=0.2, rotate=0.3)(images, generator()).mean(1).double()
@@ -321,7 +321,7 @@ class TestAugmentation:
         assert growth.max() <= 1 / 0.8 + 0.02
         assert growth.max() - growth.min() > 0.2
 
-    def test_cutout_is_one_grey_square_of_a_quarter_to_a_half_of_the_width(self) -> None:
+    def test_cutout_is_one_gray_square_of_a_quarter_to_a_half_of_the_width(self) -> None:
         images = replace(OFF, cutout=1)(torch.zeros(64, 3, 112, 112), generator())
         whole = 0
         for image in images:
@@ -338,13 +338,13 @@ class TestAugmentation:
                 assert len(rows) >= 27
         assert whole > 10
 
-    def test_surroundings_come_from_the_neighbour_and_the_face_stays(self) -> None:
+    def test_surroundings_come_from_the_neighbor_and_the_face_stays(self) -> None:
         images = torch.linspace(0.1, 0.9, 16).view(16, 1, 1, 1).expand(16, 3, 112, 112).contiguous()
         mixed = replace(OFF, surroundings=1)(images, generator())
         face, corners = (slice(45, 85), slice(44, 68)), ([0, 0, 111, 111], [0, 111, 0, 111])
         torch.testing.assert_close(mixed[:, :, *face], images[:, :, *face], atol=0.01, rtol=0)
-        neighbour = images.roll(1, 0)
-        torch.testing.assert_close(mixed[:, :, *corners], neighbour[:, :, *corners], atol=0.01, rtol=0)
+        neighbor = images.roll(1, 0)
+        torch.testing.assert_close(mixed[:, :, *corners], neighbor[:, :, *corners], atol=0.01, rtol=0)
         assert torch.equal(replace(OFF, surroundings=0)(images, generator()), OFF(images, generator()))
 
     def test_surroundings_of_some_images_only(self, smooth: torch.Tensor) -> None:

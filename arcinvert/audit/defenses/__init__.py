@@ -1,6 +1,6 @@
-"""Defences of a store, and what an attacker who knows them can do.
+"""Defenses of a store, and what an attacker who knows them can do.
 
-``parse_defence("pq:64").fitted(own)`` is ready for embeddings of the size of ``own`` (M, D), faces that are not in the
+``parse_defense("pq:64").fitted(own)`` is ready for embeddings of the size of ``own`` (M, D), faces that are not in the
 store. Its ``protect`` makes templates of the store's embeddings. An attacker who does not know the key believes in
 ``without_key(seed)``; his ``estimate(templates, own)`` is where he starts, and ``term(templates[rows])``, best inside a
 :class:`DrawnMatch`, what he follows down to the pixels.
@@ -8,30 +8,30 @@ store. Its ``protect`` makes templates of the store's embeddings. An attacker wh
 
 from collections.abc import Callable
 
-from arcinvert.audit.defences.base import Defence, DrawnMatch, TemplateMatch
-from arcinvert.audit.defences.keyed import BioHash, MlpHash, PolyProtect, Rotate
-from arcinvert.audit.defences.plain import Int8, Noise, Sign, Truncate, Undefended
-from arcinvert.audit.defences.quantize import ProductQuantisation
+from arcinvert.audit.defenses.base import Defense, DrawnMatch, TemplateMatch
+from arcinvert.audit.defenses.keyed import BioHash, MlpHash, PolyProtect, Rotate
+from arcinvert.audit.defenses.plain import Int8, Noise, Sign, Truncate, Undefended
+from arcinvert.audit.defenses.quantize import ProductQuantization
 from arcinvert.errors import UsageError
 
-__all__ = ["SCHEMES", "Defence", "DrawnMatch", "TemplateMatch", "parse_defence"]
+__all__ = ["SCHEMES", "Defense", "DrawnMatch", "TemplateMatch", "parse_defense"]
 
 
-_WITH: dict[str, tuple[str, Callable[[str], Defence]]] = {
+_WITH: dict[str, tuple[str, Callable[[str], Defense]]] = {
     "noise": ("SIGMA", lambda text: Noise(float(text))),
     "truncate": ("K", lambda text: Truncate(int(text))),
-    "pq": ("M", lambda text: ProductQuantisation(int(text))),
+    "pq": ("M", lambda text: ProductQuantization(int(text))),
     "rotate": ("KEY", Rotate),
     "biohash": ("KEY", BioHash),
     "polyprotect": ("KEY", PolyProtect),
     "mlphash": ("KEY", MlpHash),
 }
-_ALONE: dict[str, Callable[[], Defence]] = {"none": Undefended, "int8": Int8, "sign": Sign}
+_ALONE: dict[str, Callable[[], Defense]] = {"none": Undefended, "int8": Int8, "sign": Sign}
 SCHEMES = (*(f"{name}:{what}" for name, (what, _) in _WITH.items()), *_ALONE)
 
 
-def parse_defence(spec: str) -> Defence:
-    """A defence by its spec: ``noise:0.1``, ``truncate:256``, ``int8``, ``pq:64``, ``sign``, ``rotate:KEY``, ...
+def parse_defense(spec: str) -> Defense:
+    """A defense by its spec: ``noise:0.1``, ``truncate:256``, ``int8``, ``pq:64``, ``sign``, ``rotate:KEY``, ...
 
     Raises:
         UsageError: no such scheme, or a number out of its range.
@@ -40,7 +40,7 @@ def parse_defence(spec: str) -> Defence:
     if name in _ALONE and not colon:
         return _ALONE[name]()
     if name not in _WITH or not value:
-        raise UsageError(f"expected a defence out of {', '.join(SCHEMES)}, got {spec!r}")
+        raise UsageError(f"expected a defense out of {', '.join(SCHEMES)}, got {spec!r}")
     what, make = _WITH[name]
     try:
         return make(value)

@@ -1,4 +1,4 @@
-"""Product quantisation (Jegou et al. 2011, "Product quantization for nearest neighbor search")."""
+"""Product quantization (Jegou et al. 2011, "Product quantization for nearest neighbor search")."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from arcinvert.audit.defences.base import Defence, straight_through
+from arcinvert.audit.defenses.base import Defense, straight_through
 from arcinvert.errors import UsageError
 
 CODEWORDS = 256
@@ -17,10 +17,10 @@ ROUNDS = 12
 
 
 @dataclass(frozen=True, eq=False)
-class ProductQuantisation(Defence):
+class ProductQuantization(Defense):
     """An embedding is cut into ``parts`` of equal length, and of each the number of the nearest codeword is stored.
 
-    The codewords are learnt by k-means from faces that are not in the store, and are no secret: whoever compares
+    The codewords are learned by k-means from faces that are not in the store, and are no secret: whoever compares
     templates needs them. Both templates of a comparison are codes (symmetric distance).
 
     Attributes:
@@ -41,7 +41,7 @@ class ProductQuantisation(Defence):
     def spec(self) -> str:
         return f"pq:{self.parts}"
 
-    def fitted(self, own: Tensor) -> Defence:
+    def fitted(self, own: Tensor) -> Defense:
         size = own.shape[1]
         if size % self.parts:
             raise UsageError(f"expected a number of parts that divides {size}, got {self.spec}")
@@ -52,7 +52,7 @@ class ProductQuantisation(Defence):
         starts = torch.from_numpy(draw.permutation(len(rows))[:CODEWORDS])
         parts = rows.view(len(rows), self.parts, -1).transpose(0, 1)
         words = torch.stack([lloyd(part, part[starts]) for part in parts])
-        return ProductQuantisation(self.parts, words.to(own.device), self.seed)
+        return ProductQuantization(self.parts, words.to(own.device), self.seed)
 
     def protect(self, embeddings: Tensor, ids: Sequence[int]) -> Tensor:
         return self._codes(embeddings.detach()).to(embeddings.dtype)
@@ -73,7 +73,7 @@ class ProductQuantisation(Defence):
 
     def _words(self, like: Tensor) -> Tensor:
         if self.codewords is None:
-            raise UsageError(f"{self.spec} has not learnt its codewords: use what fitted() returns")
+            raise UsageError(f"{self.spec} has not learned its codewords: use what fitted() returns")
         return self.codewords.to(like.device)
 
 

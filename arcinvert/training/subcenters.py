@@ -1,4 +1,4 @@
-"""A training with sub-centres, opened again: what its network and centres say of the training pictures."""
+"""A training with sub-centers, opened again: what its network and centers say of the training pictures."""
 
 import hashlib
 import json
@@ -26,14 +26,14 @@ from arcinvert.training.data.pictures import Pictures, decode
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """The training pictures, as a network with sub-centres sees them.
+    """The training pictures, as a network with sub-centers sees them.
 
     Attributes:
         files: (N,) paths ``identity/picture``.
         identities: (C,) names of the classes.
         labels: (N,) int64, as trained on.
         true: (N,) int64; differs from ``labels`` where the training itself has put in wrong ones.
-        cosines: (N, K), to the sub-centres of the own class.
+        cosines: (N, K), to the sub-centers of the own class.
     """
 
     files: tuple[str, ...]
@@ -44,45 +44,45 @@ class Seen:
 
 
 def open_training(path: Path) -> Checkpoint:
-    """The network and the sub-centres that a training left: ``head.centres`` is (C, K, D).
+    """The network and the sub-centers that a training left: ``head.centers`` is (C, K, D).
 
     Args:
-        path: the resumable state beside the checkpoint, or a checkpoint that holds all sub-centres.
+        path: the resumable state beside the checkpoint, or a checkpoint that holds all sub-centers.
 
     Raises:
-        CheckpointError: neither of them, damaged, or with one centre per class only.
+        CheckpointError: neither of them, damaged, or with one center per class only.
     """
     stored = _of_state(path) if zipfile.is_zipfile(path) else open_checkpoint(path)
-    centres, size = stored.tensors.get("head.centres"), stored.header.get("embedding_size")
-    if not isinstance(centres, Tensor) or centres.ndim != 3 or centres.shape[2] != size:
-        found = str(tuple(centres.shape)) if isinstance(centres, Tensor) else "none"
+    centers, size = stored.tensors.get("head.centers"), stored.header.get("embedding_size")
+    if not isinstance(centers, Tensor) or centers.ndim != 3 or centers.shape[2] != size:
+        found = str(tuple(centers.shape)) if isinstance(centers, Tensor) else "none"
         raise CheckpointError(
-            f"expected sub-centres (classes, K, {size}) in {str(path)!r}, found {found}; "
-            "give the .state of a training with subcentres = 3"
+            f"expected sub-centers (classes, K, {size}) in {str(path)!r}, found {found}; "
+            "give the .state of a training with subcenters = 3"
         )
-    if not bool(centres.isfinite().all()):
-        raise CheckpointError(f"the sub-centres in {str(path)!r} are not finite")
+    if not bool(centers.isfinite().all()):
+        raise CheckpointError(f"the sub-centers in {str(path)!r} are not finite")
     return stored
 
 
 def keep_dominant(stored: Checkpoint, dominant: Tensor) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Header and tensors of a checkpoint without the other sub-centres.
+    """Header and tensors of a checkpoint without the other sub-centers.
 
     Args:
         stored: what :func:`open_training` returned.
-        dominant: (C,) int64, the sub-centre of each class that stays.
+        dominant: (C,) int64, the sub-center of each class that stays.
 
     Returns:
-        As :func:`arcinvert.checkpoint.save_checkpoint` takes them; ``head.centres`` is (C, D), unit norm.
+        As :func:`arcinvert.checkpoint.save_checkpoint` takes them; ``head.centers`` is (C, D), unit norm.
     """
-    centres = normalize(stored.tensors["head.centres"].float(), dim=-1)
-    own = centres[torch.arange(len(centres)), dominant]
+    centers = normalize(stored.tensors["head.centers"].float(), dim=-1)
+    own = centers[torch.arange(len(centers)), dominant]
     network = {
         name: value.half() if value.is_floating_point() else value
         for name, value in stored.tensors.items()
         if name.startswith("network.")
     }
-    return dict(stored.header), {**stored.tensors, **network, "head.centres": own.half()}
+    return dict(stored.header), {**stored.tensors, **network, "head.centers": own.half()}
 
 
 def training_pictures(stored: Checkpoint, pictures: Pictures, keep: Collection[str] | None = None) -> Pictures:
@@ -102,7 +102,7 @@ def training_pictures(stored: Checkpoint, pictures: Pictures, keep: Collection[s
     if type(held_out) is not int or not isinstance(data, dict):
         raise CheckpointError("the checkpoint does not say how it was trained; give the .state of the training")
     trained = pictures.of(split_identities(pictures.identities, held_out)[0], keep)
-    classes, found = len(stored.tensors["head.centres"]), len(trained.identities)
+    classes, found = len(stored.tensors["head.centers"]), len(trained.identities)
     if found != classes:
         raise InputError(
             f"expected the {classes} identities of the training in {str(pictures.source)!r}, found {found}"
@@ -133,7 +133,7 @@ def look_at(
     """
     source, settings = str(trained.source), stored.header["training"]
     names, entries = trained.identities, trained.entries
-    centres = normalize(stored.tensors["head.centres"].float(), dim=-1)
+    centers = normalize(stored.tensors["head.centers"].float(), dim=-1)
     number = {name: label for label, name in enumerate(names)}
     true = torch.tensor([number[entry.identity] for entry in entries])
     noise = float(settings.get("label_noise", 0.0))
@@ -151,7 +151,7 @@ def look_at(
             digest.update(entry.file.encode(errors="surrogatepass") + b"\0" + hashlib.sha256(content).digest())
             images.append(torch.from_numpy(decode(content, where).copy()))
         shown = recognizer.embed(torch.stack(images).permute(0, 3, 1, 2), batch_size=batch_size).cpu()
-        parts.append(torch.einsum("nd,nkd->nk", shown, centres[labels[start : start + len(shown)]]))
+        parts.append(torch.einsum("nd,nkd->nk", shown, centers[labels[start : start + len(shown)]]))
         progress(start + len(shown), len(entries), "embedded")
     if digest.hexdigest() != stored.header["data"].get("digest"):
         raise InputError(f"the pictures in {source!r} are not those of the training (another digest)")
@@ -182,7 +182,7 @@ def _of_state(path: Path) -> Checkpoint:
             "data": {"digest": state["data"]},
         }
         tensors = {f"network.{name}": value for name, value in state["network"].items()}
-        tensors["head.centres"] = state["head"]["centres"]
+        tensors["head.centers"] = state["head"]["centers"]
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise CheckpointError(f"{str(path)!r} is not a training state: {error!r}") from None
     return Checkpoint(header, tensors, file_digest(path))

@@ -1,7 +1,7 @@
-"""What does a defence cost, and what does it stop? Noise and truncation, from weak to strong, against an attack.
+"""What does a defense cost, and what does it stop? Noise and truncation, from weak to strong, against an attack.
 
-python examples/07_defence_curve.py --out curve.png
-python examples/07_defence_curve.py --out curve.png --data FACES --recognizer y1.onnx --judge other.onnx
+python examples/07_defense_curve.py --out curve.png
+python examples/07_defense_curve.py --out curve.png --data FACES --recognizer y1.onnx --judge other.onnx
 
 The attacker knows the scheme: he estimates the embedding behind a protected template, and goes on as always.
 FACES is <identity>/<picture>, aligned; without it the people are synthetic ones whom the shipped network knows.
@@ -15,9 +15,9 @@ import torch
 from people import people
 
 from arcinvert import Recognizer
-from arcinvert.audit.defences import Defence
-from arcinvert.audit.defences.curve import trade_off
-from arcinvert.audit.defences.sweep import Left, sweep
+from arcinvert.audit.defenses import Defense
+from arcinvert.audit.defenses.curve import trade_off
+from arcinvert.audit.defenses.sweep import Left, sweep
 from arcinvert.audit.judges import appoint, prior_faces
 from arcinvert.calibration.calibration import calibration_for
 from arcinvert.evaluation.readers.sets import identity_files, read_crop
@@ -49,16 +49,16 @@ def main() -> None:
     embeddings = recognizer.embed(crops.permute(0, 3, 1, 2))
     first = torch.tensor([int((labels == person).nonzero()[0, 0]) for person in range(count)])  # the enrolled ones
 
-    # Strangers fix the judge's threshold, and teach the attacker what a defence does to embeddings.
+    # Strangers fix the judge's threshold, and teach the attacker what a defense does to embeddings.
     strangers = replace(prior, codes=prior.codes[:300], labels=prior.labels[:300]) if options.quick else prior
     faces = prior_faces(strangers)
     attacked = appoint("attacked", recognizer, faces)
     judge = attacked if options.judge is None else appoint(options.judge.stem, Recognizer.load(options.judge), faces)
     threshold = next(limit.threshold for limit in judge.thresholds if limit.fmr == FMR)
 
-    def attack(defence: Defence, known: bool) -> list[Left]:
-        templates = defence.protect(embeddings[first], first.tolist())
-        guess = defence.estimate(templates, attacked.own)
+    def attack(defense: Defense, known: bool) -> list[Left]:
+        templates = defense.protect(embeddings[first], first.tolist())
+        guess = defense.estimate(templates, attacked.own)
         config = SynthConfig(steps=2 if options.quick else None, report=False)
         made = torch.stack([found.image for found in reconstruct(recognizer, guess, prior, calibration, config=config)])
         cosine = (judge.embed(made) * judge.embed(crops[first])).sum(1)

@@ -6,35 +6,35 @@ import numpy as np
 import torch
 from torch.nn.functional import normalize
 
-from arcinvert.audit.defences import parse_defence
-from arcinvert.audit.defences.plain import Noise
+from arcinvert.audit.defenses import parse_defense
+from arcinvert.audit.defenses.plain import Noise
 
 ROWS = normalize(torch.randn(40, 64, generator=torch.Generator().manual_seed(5)))
 
 
 def test_noise_has_its_size_and_belongs_to_the_record() -> None:
-    defence = parse_defence("noise:0.1")
-    stored = defence.protect(ROWS, range(40))
+    defense = parse_defense("noise:0.1")
+    stored = defense.protect(ROWS, range(40))
     torch.testing.assert_close(stored.norm(dim=1), torch.ones(40))
     expected = 1 / math.sqrt(1 + 64 * 0.1**2)
     assert abs(float((stored * ROWS).sum(1).mean()) - expected) < 0.03
-    # A record's noise is its own, whatever its neighbours are.
-    assert torch.equal(defence.protect(ROWS[7:9], [7, 8]), stored[7:9])
-    assert not torch.allclose(defence.protect(ROWS[7:8], [8]), stored[7:8], atol=1e-3)
+    # A record's noise is its own, whatever its neighbors are.
+    assert torch.equal(defense.protect(ROWS[7:9], [7, 8]), stored[7:9])
+    assert not torch.allclose(defense.protect(ROWS[7:8], [8]), stored[7:8], atol=1e-3)
     assert not torch.allclose(Noise(0.1, seed=1).protect(ROWS, range(40)), stored, atol=1e-3)
 
 
 def test_truncation_keeps_the_first_elements() -> None:
-    defence = parse_defence("truncate:16").fitted(ROWS)
-    stored = defence.protect(ROWS, range(40))
+    defense = parse_defense("truncate:16").fitted(ROWS)
+    stored = defense.protect(ROWS, range(40))
     assert torch.equal(stored, ROWS[:, :16])
     a, b = ROWS[0, :16].double().numpy(), ROWS[1, :16].double().numpy()
     expected = a @ b / math.sqrt((a @ a) * (b @ b))
-    assert abs(float(defence.compare(stored, stored)[0, 1]) - expected) < 1e-6
+    assert abs(float(defense.compare(stored, stored)[0, 1]) - expected) < 1e-6
 
 
 def test_int8_is_whole_numbers_up_to_127() -> None:
-    stored = parse_defence("int8").protect(ROWS, range(40))
+    stored = parse_defense("int8").protect(ROWS, range(40))
     for row, kept in zip(ROWS.tolist(), stored.tolist(), strict=True):
         factor = 127 / max(abs(x) for x in row)
         assert max(abs(x) for x in kept) == 127
@@ -43,10 +43,10 @@ def test_int8_is_whole_numbers_up_to_127() -> None:
 
 
 def test_sign_is_scored_by_hamming_distance() -> None:
-    defence = parse_defence("sign")
-    stored = defence.protect(ROWS, range(40))
+    defense = parse_defense("sign")
+    stored = defense.protect(ROWS, range(40))
     assert set(stored.unique().tolist()) == {-1, 1}
-    scores = defence.compare(stored[:5], stored[5:9])
+    scores = defense.compare(stored[:5], stored[5:9])
     for i in range(5):
         for j in range(4):
             differ = sum(a != b for a, b in zip(stored[i].tolist(), stored[5 + j].tolist(), strict=True))

@@ -5,15 +5,15 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from arcinvert.audit.defences import parse_defence
-from arcinvert.audit.defences.accuracy import accuracy, several_of_each
+from arcinvert.audit.defenses import parse_defense
+from arcinvert.audit.defenses.accuracy import accuracy, several_of_each
 from arcinvert.errors import InputError
 
 
 def people(count: int, pictures: int, spread: float, size: int = 48, seed: int = 0) -> tuple[Tensor, Tensor]:
     draw = torch.Generator().manual_seed(seed)
-    centres = normalize(torch.randn(count, size, generator=draw))
-    rows = centres.repeat_interleave(pictures, 0)
+    centers = normalize(torch.randn(count, size, generator=draw))
+    rows = centers.repeat_interleave(pictures, 0)
     return normalize(rows + spread * torch.randn(rows.shape, generator=draw)), torch.arange(count).repeat_interleave(
         pictures
     )
@@ -21,7 +21,7 @@ def people(count: int, pictures: int, spread: float, size: int = 48, seed: int =
 
 def test_figures_are_those_of_all_pairs() -> None:
     embeddings, labels = people(30, 3, 0.15)
-    found = accuracy(parse_defence("sign"), embeddings, labels, fmrs=(0.01, 0.1))
+    found = accuracy(parse_defense("sign"), embeddings, labels, fmrs=(0.01, 0.1))
     bits = torch.where(embeddings >= 0, 1, -1).tolist()
     genuine, impostor = [], []
     for i in range(90):
@@ -54,18 +54,18 @@ def test_figures_are_those_of_all_pairs() -> None:
 
 def test_stronger_noise_keeps_less() -> None:
     embeddings, labels = people(60, 3, 0.1)
-    rates = [accuracy(parse_defence(spec), embeddings, labels).eer for spec in ("none", "noise:0.1", "noise:0.3")]
+    rates = [accuracy(parse_defense(spec), embeddings, labels).eer for spec in ("none", "noise:0.1", "noise:0.3")]
     assert rates[0] < rates[1] < rates[2] < 0.5
 
 
 def test_a_rotation_costs_nothing() -> None:
     embeddings, labels = people(20, 3, 0.2)
-    plain, turned = (accuracy(parse_defence(spec), embeddings, labels) for spec in ("none", "rotate:a"))
+    plain, turned = (accuracy(parse_defense(spec), embeddings, labels) for spec in ("none", "rotate:a"))
     assert plain.to_json() == turned.to_json()
 
 
 def test_too_few_impostors_give_no_rate() -> None:
-    found = accuracy(parse_defence("none"), *people(4, 3, 0.2))
+    found = accuracy(parse_defense("none"), *people(4, 3, 0.2))
     assert [point.tar for point in found.points] == [None, None]
     assert found.to_json()["tar"] == {"0.01": None, "0.001": None}
 
@@ -81,4 +81,4 @@ def test_rows_are_of_identities_with_several_up_to_the_limit() -> None:
 def test_one_kind_of_pair_is_refused(labels: list[int]) -> None:
     embeddings, _ = people(4, 1, 0.1)
     with pytest.raises(InputError, match="expected"):
-        accuracy(parse_defence("none"), embeddings, torch.tensor(labels))
+        accuracy(parse_defense("none"), embeddings, torch.tensor(labels))

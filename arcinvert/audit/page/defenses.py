@@ -1,4 +1,4 @@
-"""The defences: accuracy each keeps, acceptance each leaves, with and without the key."""
+"""The defenses: accuracy each keeps, acceptance each leaves, with and without the key."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,18 +12,18 @@ from arcinvert.audit.page.words import NOT_MEASURED, one_in, percent, scheme, sh
 from arcinvert.audit.rates import TYPE_I
 
 Entry = Mapping[str, Any]
-GOOD = "A good defence stands at the lower right: it still tells people apart, and leaves little to reconstruct."
+GOOD = "A good defense stands at the lower right: it still tells people apart, and leaves little to reconstruct."
 
 
-def defences(report: Mapping[str, Any]) -> Markup:
-    """Table and plot of every defence that was attacked; nothing without any."""
-    entries = report.get("defences") or []
+def defenses(report: Mapping[str, Any]) -> Markup:
+    """Table and plot of every defense that was attacked; nothing without any."""
+    entries = report.get("defenses") or []
     judge = judge_of(report)
     if judge is None:
         return Markup()
     fmr = strictest_fmr(entries)
     intro = (
-        "Each defence was attacked by somebody who knows it and adapts to it; one with a secret key both by somebody "
+        "Each defense was attacked by somebody who knows it and adapts to it; one with a secret key both by somebody "
         f"who has the key and by somebody who has not. {GOOD}"
     )
     places = {spec: str(place) for place, spec in enumerate(specs_of(entries), 1)}
@@ -37,13 +37,13 @@ def defences(report: Mapping[str, Any]) -> Markup:
     plot = None
     if points:
         plot = tag("div", drawn(points, judge, fmr, pairs), tag("p", caption, class_="sub"))
-    return section("Do defences help?", "defences", tag("p", intro), plot, table(entries, judge, fmr))
+    return section("Do defenses help?", "defenses", tag("p", intro), plot, table(entries, judge, fmr))
 
 
 def table(entries: Sequence[Entry], judge: str, fmr: float) -> Markup:
     """A row for each scheme, numbered from 1; its acceptance with and without the key."""
     at = one_in(fmr)
-    columns = ["Defence", "EER", f"TAR at {at}", "Accepted, key unknown", "Accepted, key known", "Linkability D_sys"]
+    columns = ["Defense", "EER", f"TAR at {at}", "Accepted, key unknown", "Accepted, key known", "Linkability D_sys"]
     rows = []
     for place, spec in enumerate(specs_of(entries), 1):
         mine = [entry for entry in entries if entry["spec"] == spec]
@@ -78,7 +78,7 @@ def drawn(points: Sequence[Point], judge: str, fmr: float, lines: Sequence[Seque
 
 
 def as_point(entry: Entry, judge: str, label: str, fmr: float, *, series: int = 0) -> Point | None:
-    """A defence in the plot; None if its accuracy or its acceptance was not measured."""
+    """A defense in the plot; None if its accuracy or its acceptance was not measured."""
     kept, row = tar(entry, fmr), left(entry, judge, fmr)
     rate = None if row is None else share(row)
     if kept is None or row is None or rate is None:
@@ -106,14 +106,14 @@ def rows_of(entry: Entry) -> list[Mapping[str, Any]]:
 
 
 def judge_of(report: Mapping[str, Any]) -> str | None:
-    """The headline judge's name; without judges, the first that any defence was judged by."""
+    """The headline judge's name; without judges, the first that any defense was judged by."""
     found = headline(report)
-    named = [str(row["judge"]) for entry in report.get("defences") or [] for row in rows_of(entry)]
+    named = [str(row["judge"]) for entry in report.get("defenses") or [] for row in rows_of(entry)]
     return None if not named else str(found["name"]) if found is not None else named[0]
 
 
 def specs_of(entries: Sequence[Entry]) -> list[str]:
-    """Every defence once, in their order."""
+    """Every defense once, in their order."""
     return list(dict.fromkeys(entry["spec"] for entry in entries))
 
 

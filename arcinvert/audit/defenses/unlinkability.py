@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from arcinvert.audit.defences.accuracy import several_of_each
-from arcinvert.audit.defences.base import Defence
+from arcinvert.audit.defenses.accuracy import several_of_each
+from arcinvert.audit.defenses.base import Defense
 from arcinvert.errors import InputError
 
 BINS, RANGE = 100, (-1.0, 1.0)
@@ -53,13 +53,13 @@ class Linkability:
         }
 
 
-def d_sys(a: Defence, b: Defence, embeddings: Tensor, labels: Tensor) -> Linkability:
+def d_sys(a: Defense, b: Defense, embeddings: Tensor, labels: Tensor) -> Linkability:
     """Link templates that were stored under ``a`` with those of other pictures under ``b``.
 
     Args:
         a, b: one scheme under two keys, fitted.
         embeddings: (N, D), unit norm.
-        labels: (N,) integers; see :func:`~arcinvert.audit.defences.accuracy.accuracy`.
+        labels: (N,) integers; see :func:`~arcinvert.audit.defenses.accuracy.accuracy`.
 
     Raises:
         InputError: no two pictures of one identity, or one identity only.
@@ -80,11 +80,11 @@ def d_sys(a: Defence, b: Defence, embeddings: Tensor, labels: Tensor) -> Linkabi
     return Linkability(found, float(np.mean(by_chance)), len(mated), len(nonmated), found)
 
 
-def linkability(defence: Defence, embeddings: Tensor, labels: Tensor) -> Linkability:
-    """:func:`d_sys` of a defence between its key and five others; without a key, between two stores."""
-    if not defence.keyed:
-        return d_sys(defence, defence, embeddings, labels)
-    found = [d_sys(defence, defence.without_key(number), embeddings, labels) for number in range(OTHER_KEYS)]
+def linkability(defense: Defense, embeddings: Tensor, labels: Tensor) -> Linkability:
+    """:func:`d_sys` of a defense between its key and five others; without a key, between two stores."""
+    if not defense.keyed:
+        return d_sys(defense, defense, embeddings, labels)
+    found = [d_sys(defense, defense.without_key(number), embeddings, labels) for number in range(OTHER_KEYS)]
     return replace(
         found[0],
         d_sys=float(np.mean([one.d_sys for one in found])),

@@ -1,10 +1,10 @@
-"""The picture of a sweep: what an attack leaves over what accuracy a defence keeps."""
+"""The picture of a sweep: what an attack leaves over what accuracy a defense keeps."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from arcinvert.audit.defences.sweep import Left, TradeOff
+from arcinvert.audit.defenses.sweep import Left, TradeOff
 from arcinvert.errors import InputError
 from arcinvert.evaluation import plots
 
@@ -14,7 +14,7 @@ def trade_off(path: Path, rows: Sequence[TradeOff], *, judge: str, fmr: float) -
 
     Args:
         path: .png or .svg.
-        rows: of :func:`~arcinvert.audit.defences.sweep.sweep`.
+        rows: of :func:`~arcinvert.audit.defenses.sweep.sweep`.
         judge: whose SAR.
         fmr: of the judge's threshold, and of that on the protected templates.
 
@@ -30,7 +30,7 @@ def trade_off(path: Path, rows: Sequence[TradeOff], *, judge: str, fmr: float) -
             scheme, _, setting = row.spec.partition(":")
             lines.setdefault((scheme, row.key_known), []).append((tar, found[0], setting))
     if not lines:
-        raise InputError(f"no defence has both a TAR and a SAR by {judge!r} at FMR {fmr:g}")
+        raise InputError(f"no defense has both a TAR and a SAR by {judge!r} at FMR {fmr:g}")
     with plots.drawing(path, 7.6, 5.4) as figure:
         axes = figure.add_subplot()
         schemes = list(dict.fromkeys(scheme for scheme, _ in lines))
@@ -57,8 +57,8 @@ def _line(axes: Any, number: int, scheme: str, known: bool, points: Sequence[tup
     ]
     look: dict[str, Any] = {
         "label": plots.plain(scheme if known else f"{scheme}, key not known"),
-        "color": plots.COLOURS[number % len(plots.COLOURS)],
-        "marker": plots.MARKERS[(number + number // len(plots.COLOURS)) % len(plots.MARKERS)],
+        "color": plots.COLORS[number % len(plots.COLORS)],
+        "marker": plots.MARKERS[(number + number // len(plots.COLORS)) % len(plots.MARKERS)],
         "markerfacecolor": None if known else "white",
         "linestyle": plots.DASHES[number % len(plots.DASHES)] if len(points) > 1 else "none",
     }

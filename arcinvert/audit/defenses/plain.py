@@ -1,4 +1,4 @@
-"""Defences without a key: noise, fewer numbers, fewer bits."""
+"""Defenses without a key: noise, fewer numbers, fewer bits."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from arcinvert.audit.defences.base import Defence, sign, straight_through
+from arcinvert.audit.defenses.base import Defense, sign, straight_through
 from arcinvert.errors import UsageError
 
 
 @dataclass(frozen=True)
-class Undefended(Defence):
-    """The embeddings themselves: what a defence is held against."""
+class Undefended(Defense):
+    """The embeddings themselves: what a defense is held against."""
 
     @property
     def spec(self) -> str:
@@ -28,7 +28,7 @@ class Undefended(Defence):
 
 
 @dataclass(frozen=True)
-class Noise(Defence):
+class Noise(Defense):
     """Gaussian noise, drawn once for every record; the sum is made unit again.
 
     Attributes:
@@ -59,7 +59,7 @@ class Noise(Defence):
 
 
 @dataclass(frozen=True)
-class Truncate(Defence):
+class Truncate(Defense):
     """The first elements alone.
 
     Attributes:
@@ -76,7 +76,7 @@ class Truncate(Defence):
     def spec(self) -> str:
         return f"truncate:{self.keep}"
 
-    def fitted(self, own: Tensor) -> Defence:
+    def fitted(self, own: Tensor) -> Defense:
         if self.keep > own.shape[1]:
             raise UsageError(f"expected to keep at most {own.shape[1]} elements, got {self.spec}")
         return self
@@ -86,7 +86,7 @@ class Truncate(Defence):
 
 
 @dataclass(frozen=True)
-class Int8(Defence):
+class Int8(Defense):
     """Each element as a whole number in -127 to 127, the largest of a row reaching the end.
 
     The factor of a row is not kept: a cosine does not need it.
@@ -106,7 +106,7 @@ class Int8(Defence):
 
 
 @dataclass(frozen=True)
-class Sign(Defence):
+class Sign(Defense):
     """The sign of each element, -1 or 1; the score is linear in the Hamming distance."""
 
     @property

@@ -1,4 +1,4 @@
-"""What a defence leaves of a recogniser's accuracy."""
+"""What a defense leaves of a recognizer's accuracy."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from arcinvert.audit.defences.base import Defence
+from arcinvert.audit.defenses.base import Defense
 from arcinvert.errors import InputError
 from arcinvert.evaluation.metrics import OperatingPoint, eer, operating_points
 
@@ -41,13 +41,13 @@ class Accuracy:
         }
 
 
-def accuracy(defence: Defence, embeddings: Tensor, labels: Tensor, fmrs: Sequence[float] = FMRS) -> Accuracy:
+def accuracy(defense: Defense, embeddings: Tensor, labels: Tensor, fmrs: Sequence[float] = FMRS) -> Accuracy:
     """Protect, compare every pair, and see how well one person is told from another.
 
     Both templates of a pair are protected, each as a record of its own.
 
     Args:
-        defence: fitted.
+        defense: fitted.
         embeddings: (N, D), unit norm.
         labels: (N,) integers, the identity of each row; several rows of an identity are needed. Of more than 2,000
             rows the first identities in the order of the rows are used.
@@ -58,9 +58,9 @@ def accuracy(defence: Defence, embeddings: Tensor, labels: Tensor, fmrs: Sequenc
     """
     rows = several_of_each(labels)
     embeddings, labels = embeddings[rows], labels[rows]
-    templates = defence.protect(embeddings, rows.tolist())
+    templates = defense.protect(embeddings, rows.tolist())
     upper = torch.ones(len(rows), len(rows), dtype=torch.bool, device=embeddings.device).triu(1)
-    scores, same = defence.compare(templates, templates), labels[:, None] == labels
+    scores, same = defense.compare(templates, templates), labels[:, None] == labels
     genuine, impostor = scores[upper & same].cpu().numpy(), scores[upper & ~same].cpu().numpy()
     if not len(genuine) or not len(impostor):
         raise InputError("expected genuine and impostor pairs; the labels give only one kind")

@@ -1,4 +1,4 @@
-"""Defences with a key, against plain loops."""
+"""Defenses with a key, against plain loops."""
 
 import math
 
@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from arcinvert.audit.defences import Defence, parse_defence
-from arcinvert.audit.defences.keyed import drawing, likelihood, orthogonal, polynomial
+from arcinvert.audit.defenses import Defense, parse_defense
+from arcinvert.audit.defenses.keyed import drawing, likelihood, orthogonal, polynomial
 
 ROWS = normalize(torch.randn(30, 24, generator=torch.Generator().manual_seed(3)))
 KEYED = ["rotate", "biohash", "polyprotect", "mlphash"]
@@ -25,7 +25,7 @@ def test_the_matrix_is_orthogonal_and_drawn_evenly() -> None:
 
 @pytest.mark.parametrize("scheme", KEYED)
 def test_a_key_decides_everything(scheme: str) -> None:
-    one, again, other = (parse_defence(f"{scheme}:{key}") for key in ("a", "a", "b"))
+    one, again, other = (parse_defense(f"{scheme}:{key}") for key in ("a", "a", "b"))
     stored = one.protect(ROWS, range(30))
     assert torch.equal(stored, again.protect(ROWS, range(30)))
     assert not torch.allclose(stored, other.protect(ROWS, range(30)), atol=1e-3)
@@ -37,16 +37,16 @@ def test_a_key_decides_everything(scheme: str) -> None:
 
 
 def test_a_rotation_keeps_all_cosines_and_is_undone_only_by_its_key() -> None:
-    defence = parse_defence("rotate:a")
-    stored = defence.protect(ROWS, range(30))
-    torch.testing.assert_close(defence.compare(stored, stored), ROWS @ ROWS.T, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(defence.estimate(stored, ROWS), ROWS, atol=1e-5, rtol=1e-5)
-    guess = defence.without_key(0).estimate(stored, ROWS)
+    defense = parse_defense("rotate:a")
+    stored = defense.protect(ROWS, range(30))
+    torch.testing.assert_close(defense.compare(stored, stored), ROWS @ ROWS.T, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(defense.estimate(stored, ROWS), ROWS, atol=1e-5, rtol=1e-5)
+    guess = defense.without_key(0).estimate(stored, ROWS)
     assert float((guess * ROWS).sum(1).mean()) < 0.3
 
 
 def test_biohash_is_the_signs_of_orthonormal_projections() -> None:
-    stored = parse_defence("biohash:k").protect(ROWS, range(30))
+    stored = parse_defense("biohash:k").protect(ROWS, range(30))
     q = orthogonal(drawing("biohash", "k"), 24).double().numpy()
     for row, bits in zip(ROWS.double().numpy(), stored.tolist(), strict=True):
         for column in range(24):
@@ -60,7 +60,7 @@ def test_polyprotect_is_the_sum_written_out(size: int) -> None:
     coefficients, exponents = polynomial("k")
     assert sorted(exponents) == [1, 2, 3, 4, 5]
     assert all(c == int(c) and 1 <= abs(c) <= 50 for c in coefficients)
-    stored = parse_defence("polyprotect:k").protect(rows, range(7)).double()
+    stored = parse_defense("polyprotect:k").protect(rows, range(7)).double()
     for row, kept in zip(rows.double().tolist(), stored.tolist(), strict=True):
         expected, start = [], 0
         while True:
@@ -73,7 +73,7 @@ def test_polyprotect_is_the_sum_written_out(size: int) -> None:
 
 
 def test_mlphash_is_a_network_layer_by_layer() -> None:
-    stored = parse_defence("mlphash:k").protect(ROWS, range(30))
+    stored = parse_defense("mlphash:k").protect(ROWS, range(30))
     weights = [orthogonal(drawing(f"mlphash {layer}", "k"), 48).double().numpy() for layer in range(4)]
     weights[0], weights[3] = weights[0][:24], weights[3][:, :24]
     for row, bits in zip(ROWS.double().numpy(), stored.tolist(), strict=True):
@@ -90,15 +90,15 @@ def test_polyprotect_falls_to_a_few_dozen_guesses() -> None:
     mixing = torch.randn(60, 60, generator=draw) / torch.arange(1, 61)[:, None]
     faces = normalize(torch.randn(630, 60, generator=draw) @ mixing + 0.3 * torch.randn(60, generator=draw))
     stored, own = faces[:30], faces[30:]
-    defence = parse_defence("polyprotect:secret")
-    templates = defence.protect(stored, range(30))
+    defense = parse_defense("polyprotect:secret")
+    templates = defense.protect(stored, range(30))
 
-    def near(believed: Defence) -> float:
+    def near(believed: Defense) -> float:
         return float((believed.estimate(templates, own) * stored).sum(1).mean())
 
-    assert near(defence.guessed(templates, own, 0)) > 0.9 * near(defence)
-    blind = [near(defence.without_key(seed)) for seed in range(20)]
-    assert np.mean(blind) < 0.7 * near(defence)
+    assert near(defense.guessed(templates, own, 0)) > 0.9 * near(defense)
+    blind = [near(defense.without_key(seed)) for seed in range(20)]
+    assert np.mean(blind) < 0.7 * near(defense)
 
 
 def test_likelihood_is_that_of_a_normal_distribution() -> None:
@@ -114,10 +114,10 @@ def test_likelihood_is_that_of_a_normal_distribution() -> None:
 
 @pytest.mark.parametrize("scheme", ["rotate", "biohash", "mlphash"])
 def test_other_keys_are_not_guessed(scheme: str) -> None:
-    defence = parse_defence(f"{scheme}:a")
-    assert defence.guessed(defence.protect(ROWS, range(30)), ROWS, 3).spec == defence.without_key(3).spec
+    defense = parse_defense(f"{scheme}:a")
+    assert defense.guessed(defense.protect(ROWS, range(30)), ROWS, 3).spec == defense.without_key(3).spec
 
 
 def test_any_text_is_a_key() -> None:
     for key in ("17", "a:b", " ", "ключ", "\udc80", "x" * 5000):
-        assert parse_defence(f"rotate:{key}").protect(ROWS, range(30)).isfinite().all()
+        assert parse_defense(f"rotate:{key}").protect(ROWS, range(30)).isfinite().all()

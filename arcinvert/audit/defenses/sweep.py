@@ -1,4 +1,4 @@
-"""The trade-off of a defence: what accuracy it keeps against what an attack it leaves."""
+"""The trade-off of a defense: what accuracy it keeps against what an attack it leaves."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -6,10 +6,10 @@ from typing import Any
 
 from torch import Tensor
 
-from arcinvert.audit.defences import Defence, parse_defence
-from arcinvert.audit.defences.accuracy import Accuracy, accuracy
-from arcinvert.audit.defences.unlinkability import Linkability
-from arcinvert.audit.defences.unlinkability import linkability as linkability
+from arcinvert.audit.defenses import Defense, parse_defense
+from arcinvert.audit.defenses.accuracy import Accuracy, accuracy
+from arcinvert.audit.defenses.unlinkability import Linkability
+from arcinvert.audit.defenses.unlinkability import linkability as linkability
 from arcinvert.evaluation.intervals import wilson_interval
 
 _NAMED = (
@@ -53,10 +53,10 @@ class Left:
 
 @dataclass(frozen=True)
 class TradeOff:
-    """One defence, one attacker.
+    """One defense, one attacker.
 
     Attributes:
-        spec: of the defence.
+        spec: of the defense.
         key_known: by the attacker; True where there is none.
         kept: accuracy.
         linked: between its key and others; between two stores where there is no key.
@@ -80,12 +80,12 @@ class TradeOff:
         }
 
 
-Attack = Callable[[Defence, bool], Sequence[Left]]
-"""(fitted defence, whether the key is known) -> what the attack on its templates reaches."""
+Attack = Callable[[Defense, bool], Sequence[Left]]
+"""(fitted defense, whether the key is known) -> what the attack on its templates reaches."""
 
 
 def specs_for(size: int) -> list[str]:
-    """The defences of a sweep over embeddings of ``size`` elements: those that fit them."""
+    """The defenses of a sweep over embeddings of ``size`` elements: those that fit them."""
 
     def fits(spec: str) -> bool:
         scheme, _, number = spec.partition(":")
@@ -102,24 +102,24 @@ def sweep(
     attack: Attack,
     say: Callable[[str], None] = lambda line: None,
 ) -> list[TradeOff]:
-    """Try defences one after the other, those with a key against an attacker with and without it.
+    """Try defenses one after the other, those with a key against an attacker with and without it.
 
     Args:
-        specs: see :func:`~arcinvert.audit.defences.parse_defence`; all are parsed and fitted before the first is tried.
+        specs: see :func:`~arcinvert.audit.defenses.parse_defense`; all are parsed and fitted before the first is tried.
         embeddings, labels: (N, D) unit norm and (N,) integers, several rows an identity, for the accuracy.
-        own: (M, D), unit norm, of faces that are in no store; codewords are learnt from them.
+        own: (M, D), unit norm, of faces that are in no store; codewords are learned from them.
         attack: see :data:`Attack`.
         say: told what is tried.
 
     Raises:
         UsageError: a spec that is none, or does not fit the embeddings.
-        InputError: see :func:`~arcinvert.audit.defences.accuracy.accuracy`.
+        InputError: see :func:`~arcinvert.audit.defenses.accuracy.accuracy`.
     """
-    defences = [parse_defence(spec).fitted(own) for spec in specs]
+    defenses = [parse_defense(spec).fitted(own) for spec in specs]
     rows = []
-    for defence in defences:
-        kept, linked = accuracy(defence, embeddings, labels), linkability(defence, embeddings, labels)
-        for known in (True, False) if defence.keyed else (True,):
-            say(f"{defence.spec}{'' if known else ', key not known'}")
-            rows.append(TradeOff(defence.spec, known, kept, linked, tuple(attack(defence, known))))
+    for defense in defenses:
+        kept, linked = accuracy(defense, embeddings, labels), linkability(defense, embeddings, labels)
+        for known in (True, False) if defense.keyed else (True,):
+            say(f"{defense.spec}{'' if known else ', key not known'}")
+            rows.append(TradeOff(defense.spec, known, kept, linked, tuple(attack(defense, known))))
     return rows

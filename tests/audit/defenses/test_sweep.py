@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from arcinvert.audit.defences import Defence, parse_defence
-from arcinvert.audit.defences.curve import trade_off
-from arcinvert.audit.defences.sweep import Left, TradeOff, specs_for, sweep
-from arcinvert.audit.defences.unlinkability import linkability
+from arcinvert.audit.defenses import Defense, parse_defense
+from arcinvert.audit.defenses.curve import trade_off
+from arcinvert.audit.defenses.sweep import Left, TradeOff, specs_for, sweep
+from arcinvert.audit.defenses.unlinkability import linkability
 from arcinvert.errors import InputError, UsageError
 from arcinvert.evaluation.intervals import wilson_interval
 
@@ -20,10 +20,10 @@ LABELS = torch.arange(40).repeat_interleave(3)
 FACES = normalize(normalize(torch.randn(40, 32, generator=DRAW))[LABELS] + 0.1 * torch.randn(120, 32, generator=DRAW))
 
 
-def attack(defence: Defence, known: bool) -> Sequence[Left]:
+def attack(defense: Defense, known: bool) -> Sequence[Left]:
     """Accepted where the guess is near: no pictures are made."""
-    believed = defence if known else defence.without_key(0)
-    guess = believed.estimate(defence.protect(FACES[:20], range(20)), OWN)
+    believed = defense if known else defense.without_key(0)
+    guess = believed.estimate(defense.protect(FACES[:20], range(20)), OWN)
     accepted = int(((guess * FACES[:20]).sum(1) > 0.8).sum())
     return [Left("judge", fmr, accepted, 20) for fmr in (0.01, 0.001)]
 
@@ -32,7 +32,7 @@ def swept(specs: Sequence[str]) -> list[TradeOff]:
     return sweep(specs, FACES, LABELS, OWN, attack)
 
 
-def test_rows_are_defences_with_and_without_their_key() -> None:
+def test_rows_are_defenses_with_and_without_their_key() -> None:
     said: list[str] = []
     rows = sweep(["none", "rotate:k", "noise:0.3"], FACES, LABELS, OWN, attack, said.append)
     assert [(row.spec, row.key_known) for row in rows] == [
@@ -63,12 +63,12 @@ def test_a_row_says_what_it_rests_on() -> None:
         "low": round(low, 6),
         "high": round(high, 6),
     }
-    assert written["d_sys"] == linkability(parse_defence("none"), FACES, LABELS).to_json()
+    assert written["d_sys"] == linkability(parse_defense("none"), FACES, LABELS).to_json()
     assert {"eer", "tar", "genuine_pairs", "impostor_pairs", "key_known"} < written.keys()
 
 
-def test_all_defences_are_looked_at_before_one_is_attacked() -> None:
-    def never(defence: Defence, known: bool) -> Sequence[Left]:
+def test_all_defenses_are_looked_at_before_one_is_attacked() -> None:
+    def never(defense: Defense, known: bool) -> Sequence[Left]:
         raise AssertionError
 
     with pytest.raises(UsageError, match="truncate:99"):
@@ -76,12 +76,12 @@ def test_all_defences_are_looked_at_before_one_is_attacked() -> None:
 
 
 @pytest.mark.parametrize("size", [128, 256, 512])
-def test_named_defences_fit(size: int) -> None:
+def test_named_defenses_fit(size: int) -> None:
     own = normalize(torch.randn(40, size, generator=DRAW))
     specs = specs_for(size)
     assert len({spec.partition(":")[0] for spec in specs}) == 10
     for spec in specs:
-        parse_defence(spec).fitted(own)
+        parse_defense(spec).fitted(own)
     assert ("truncate:256" in specs) == (size == 512)
 
 
@@ -97,7 +97,7 @@ def test_the_picture_shows_each_scheme_but_no_key(tmp_path: Path) -> None:
 
 def test_without_figures_there_is_no_picture(tmp_path: Path) -> None:
     rows = swept(["none"])
-    with pytest.raises(InputError, match="no defence has both"):
+    with pytest.raises(InputError, match="no defense has both"):
         trade_off(tmp_path / "a.png", rows, judge="another", fmr=0.01)
     with pytest.raises(UsageError, match=r"\.png or \.svg"):
         trade_off(tmp_path / "a.pdf", rows, judge="judge", fmr=0.01)

@@ -1,4 +1,4 @@
-"""Defences with a key. One key serves the whole store: what an attacker has who took the store, and perhaps its key.
+"""Defenses with a key. One key serves the whole store: what an attacker has who took the store, and perhaps its key.
 
 A key is any text. All that is drawn follows from the scheme's name and the key. Where the papers give every user a key
 of his own, the accuracy they report is that of the key as well as of the face; here it is the face's alone.
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize, relu
 
-from arcinvert.audit.defences.base import Defence, sign
+from arcinvert.audit.defenses.base import Defense, sign
 from arcinvert.errors import UsageError
 
 
@@ -31,7 +31,7 @@ def orthogonal(draw: np.random.Generator, size: int) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Keyed(Defence):
+class Keyed(Defense):
     """What those with a key share.
 
     Attributes:
@@ -80,10 +80,10 @@ class BioHash(Keyed):
 
 
 class PolyProtect(Keyed):
-    """PolyProtect (Hahn and Marcel 2022): a polynomial over every five neighbouring elements.
+    """PolyProtect (Hahn and Marcel 2022): a polynomial over every five neighboring elements.
 
     ``p_i = c_1 v_i^e_1 + ... + c_5 v_(i+4)^e_5``: the coefficients c are whole numbers in -50 to 50 without 0, the
-    exponents e are 1 to 5 in some order, both of the key. Neighbouring fives share two elements; the last is
+    exponents e are 1 to 5 in some order, both of the key. Neighboring fives share two elements; the last is
     filled with zeros. Of the overlaps 0 to 4 that the paper studies this is the middle one.
     """
 
@@ -97,7 +97,7 @@ class PolyProtect(Keyed):
         powers = torch.stack([windows[..., i] ** e for i, e in enumerate(exponents)], -1)
         return powers @ torch.tensor(coefficients, dtype=embeddings.dtype, device=embeddings.device)
 
-    def guessed(self, templates: Tensor, own: Tensor, seed: int) -> Defence:
+    def guessed(self, templates: Tensor, own: Tensor, seed: int) -> Defense:
         """Of 64 keys the one by which the attacker's own faces would be spread most like the templates.
 
         Of a unit embedding the higher powers are small, so keys differ mostly in the place and the sign of the linear

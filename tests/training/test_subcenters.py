@@ -17,11 +17,11 @@ from arcinvert.training.data.clean_list import permute_labels
 from arcinvert.training.data.faces import load_faces, to_float
 from arcinvert.training.data.sources import convert_pictures, open_pictures
 from arcinvert.training.purify import purify
-from arcinvert.training.subcentres import Seen, keep_dominant, look_at, open_training, training_pictures
+from arcinvert.training.subcenters import Seen, keep_dominant, look_at, open_training, training_pictures
 from arcinvert.training.trainer import TrainConfig, train
 
 # 4 identities of 6 pictures to learn from, 2 held out.
-TINY = TrainConfig(width=0.05, embedding_size=16, scale=16.0, subcentres=3, epochs=1, batch_size=8, lr=0.05, held_out=2)
+TINY = TrainConfig(width=0.05, embedding_size=16, scale=16.0, subcenters=3, epochs=1, batch_size=8, lr=0.05, held_out=2)
 
 
 class Hostile:
@@ -31,8 +31,8 @@ class Hostile:
 
 @pytest.fixture(scope="module")
 def state(tiny_faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The state that a training with three sub-centres left. Do not write to it."""
-    out = tmp_path_factory.mktemp("subcentres") / "net.safetensors"
+    """The state that a training with three sub-centers left. Do not write to it."""
+    out = tmp_path_factory.mktemp("subcenters") / "net.safetensors"
     train(tiny_faces, out, config=TINY)
     return out.with_name("net.safetensors.state")
 
@@ -61,8 +61,8 @@ def test_cosines_picture_by_picture(state: Path, seen: Seen, tiny_faces: Path) -
     for row in range(0, 24, 5):
         with torch.no_grad():
             shown = normalize(network(to_float(faces.images[row : row + 1]) * 2 - 1))[0]
-        for k, centre in enumerate(left["head"]["centres"][faces.labels[row]]):
-            assert float(seen.cosines[row, k]) == pytest.approx(float(shown @ centre / centre.norm()), abs=1e-5)
+        for k, center in enumerate(left["head"]["centers"][faces.labels[row]]):
+            assert float(seen.cosines[row, k]) == pytest.approx(float(shown @ center / center.norm()), abs=1e-5)
 
 
 def test_the_batch_size_changes_nothing(state: Path, seen: Seen, tiny_faces: Path) -> None:
@@ -111,23 +111,23 @@ def test_other_pictures_are_refused(state: Path, tiny_faces: Path, tmp_path: Pat
         look_at(stored, training_pictures(stored, open_pictures(tiny_faces), clean))
 
 
-def test_only_the_dominant_centres_stay(state: Path, seen: Seen, tmp_path: Path) -> None:
+def test_only_the_dominant_centers_stay(state: Path, seen: Seen, tmp_path: Path) -> None:
     stored = open_training(state)
     found = purify(seen.cosines, seen.labels, 4)
     save_checkpoint(tmp_path / "net.safetensors", *keep_dominant(stored, torch.from_numpy(found.dominant)))
     written = load_checkpoint(tmp_path / "net.safetensors")
-    centres = normalize(stored.tensors["head.centres"], dim=-1)
-    expected = torch.stack([centres[label, k] for label, k in enumerate(found.dominant)])
-    assert written.tensors["head.centres"].shape == (4, 16)
-    assert torch.allclose(written.tensors["head.centres"].float(), expected, atol=1e-3)
+    centers = normalize(stored.tensors["head.centers"], dim=-1)
+    expected = torch.stack([centers[label, k] for label, k in enumerate(found.dominant)])
+    assert written.tensors["head.centers"].shape == (4, 16)
+    assert torch.allclose(written.tensors["head.centers"].float(), expected, atol=1e-3)
     images = torch.rand(2, 3, 112, 112, generator=torch.Generator().manual_seed(0))
     mine = Recognizer.load(tmp_path / "net.safetensors").embed(images)
     assert torch.allclose(mine, Recognizer.from_checkpoint(stored, "state").embed(images), atol=5e-2)
-    with pytest.raises(CheckpointError, match=r"expected sub-centres .*found \(4, 16\)"):
+    with pytest.raises(CheckpointError, match=r"expected sub-centers .*found \(4, 16\)"):
         open_training(tmp_path / "net.safetensors")
 
 
-def test_a_checkpoint_with_all_sub_centres(state: Path, seen: Seen, tiny_faces: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_with_all_sub_centers(state: Path, seen: Seen, tiny_faces: Path, tmp_path: Path) -> None:
     stored = open_training(state)
     save_checkpoint(tmp_path / "all.safetensors", dict(stored.header), dict(stored.tensors))
     again = look(tmp_path / "all.safetensors", tiny_faces, batch_size=7)
@@ -138,7 +138,7 @@ def test_a_checkpoint_with_all_sub_centres(state: Path, seen: Seen, tiny_faces: 
 
 
 def test_what_is_no_such_training(state: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"expected sub-centres .*found none"):
+    with pytest.raises(CheckpointError, match=r"expected sub-centers .*found none"):
         open_training(tiny_checkpoint)
     with pytest.raises(CheckpointError, match="found none"):
         open_training(tmp_path / "nothing")
@@ -146,14 +146,14 @@ def test_what_is_no_such_training(state: Path, tiny_checkpoint: Path, tmp_path: 
     torch.save({"network": left["network"]}, tmp_path / "other.state")
     with pytest.raises(CheckpointError, match="is not a training state"):
         open_training(tmp_path / "other.state")
-    centres = left["head"]["centres"]
-    left["head"] = {"centres": torch.full_like(centres, torch.nan)}
+    centers = left["head"]["centers"]
+    left["head"] = {"centers": torch.full_like(centers, torch.nan)}
     torch.save(left, tmp_path / "nan.state")
     with pytest.raises(CheckpointError, match="not finite"):
         open_training(tmp_path / "nan.state")
-    left["head"] = {"centres": centres[:, 0].clone()}
+    left["head"] = {"centers": centers[:, 0].clone()}
     torch.save(left, tmp_path / "single.state")
-    with pytest.raises(CheckpointError, match=r"found \(4, 16\).*subcentres = 3"):
+    with pytest.raises(CheckpointError, match=r"found \(4, 16\).*subcenters = 3"):
         open_training(tmp_path / "single.state")
     torn = bytearray(state.read_bytes())
     torn[len(torn) // 2] ^= 255

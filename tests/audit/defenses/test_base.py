@@ -1,12 +1,12 @@
-"""What all defences share: the term, the guess, and the gradient through what has none."""
+"""What all defenses share: the term, the guess, and the gradient through what has none."""
 
 import pytest
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from arcinvert.audit.defences import SCHEMES, DrawnMatch, parse_defence
-from arcinvert.audit.defences.base import sign, straight_through
+from arcinvert.audit.defenses import SCHEMES, DrawnMatch, parse_defense
+from arcinvert.audit.defenses.base import sign, straight_through
 from arcinvert.errors import InputError, UsageError
 from arcinvert.inversion.objectives import CosineMatch
 from arcinvert.recognizer import Trace
@@ -43,7 +43,7 @@ def test_every_scheme_is_named_once() -> None:
 
 @pytest.mark.parametrize("spec", SPECS)
 def test_a_spec_is_read_as_it_is_written(spec: str) -> None:
-    assert parse_defence(spec).spec == spec
+    assert parse_defense(spec).spec == spec
 
 
 @pytest.mark.parametrize(
@@ -67,22 +67,22 @@ def test_a_spec_is_read_as_it_is_written(spec: str) -> None:
 )
 def test_nonsense_is_a_usage_error(spec: str) -> None:
     with pytest.raises(UsageError, match=r"^expected .*") as caught:
-        parse_defence(spec)
+        parse_defense(spec)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("spec", ["truncate:33", "pq:7", "pq:64"])
 def test_what_does_not_fit_the_embeddings_is_refused(spec: str) -> None:
     with pytest.raises(UsageError, match=spec):
-        parse_defence(spec).fitted(faces(300))
+        parse_defense(spec).fitted(faces(300))
 
 
 @pytest.mark.parametrize("spec", SPECS)
 def test_scores_are_cosines_of_what_the_term_follows(spec: str) -> None:
     own, stored = faces(400), faces(6, 1)
-    defence = parse_defence(spec).fitted(own)
-    templates = defence.protect(stored, range(6))
-    scores = defence.compare(templates, templates)
+    defense = parse_defense(spec).fitted(own)
+    templates = defense.protect(stored, range(6))
+    scores = defense.compare(templates, templates)
     assert scores.shape == (6, 6)
     torch.testing.assert_close(scores.diagonal(), torch.ones(6))
     assert scores.abs().max() <= 1
@@ -90,38 +90,38 @@ def test_scores_are_cosines_of_what_the_term_follows(spec: str) -> None:
     expected = torch.stack(
         [
             1 - torch.cosine_similarity(a, b, dim=0)
-            for a, b in zip(defence.soft(other), defence.values(templates), strict=True)
+            for a, b in zip(defense.soft(other), defense.values(templates), strict=True)
         ]
     )
-    torch.testing.assert_close(defence.term(templates)(traced(other)), expected)
+    torch.testing.assert_close(defense.term(templates)(traced(other)), expected)
 
 
 @pytest.mark.parametrize("spec", SPECS)
 def test_the_attacker_sees_what_is_stored(spec: str) -> None:
     """But for the noise, which he does not know, what he differentiates is what the store computes."""
     own, stored = faces(400), faces(6, 1)
-    defence = parse_defence(spec).fitted(own)
-    templates = defence.protect(stored, range(6))
+    defense = parse_defense(spec).fitted(own)
+    templates = defense.protect(stored, range(6))
     if spec.startswith("noise"):
-        torch.testing.assert_close(defence.soft(stored), stored)
+        torch.testing.assert_close(defense.soft(stored), stored)
     else:
-        torch.testing.assert_close(defence.soft(stored), defence.values(templates), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(defense.soft(stored), defense.values(templates), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("spec", SPECS)
-def test_descent_through_the_defence_finds_a_likely_embedding(spec: str) -> None:
+def test_descent_through_the_defense_finds_a_likely_embedding(spec: str) -> None:
     """Forty Adam steps on the embedding itself lower the cost."""
     own, stored = faces(400), faces(8, 1)
-    defence = parse_defence(spec).fitted(own)
-    templates = defence.protect(stored, range(8))
-    term = defence.term(templates)
+    defense = parse_defense(spec).fitted(own)
+    templates = defense.protect(stored, range(8))
+    term = defense.term(templates)
     x = normalize(faces(8, 3)).clone().requires_grad_()
     before = term(traced(normalize(x))).detach()
-    optimiser = torch.optim.Adam([x], lr=0.02)
+    optimizer = torch.optim.Adam([x], lr=0.02)
     for _ in range(40):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         term(traced(normalize(x))).sum().backward()
-        optimiser.step()
+        optimizer.step()
     after = term(traced(normalize(x))).detach()
     assert (after < before).all()
     assert after.mean() < 0.6 * before.mean()
@@ -130,8 +130,8 @@ def test_descent_through_the_defence_finds_a_likely_embedding(spec: str) -> None
 @pytest.mark.parametrize(("spec", "least"), [("none", 1), ("int8", 0.999), ("rotate:a", 0.9999), ("pq:16", 0.9)])
 def test_a_guess_is_near_where_little_is_lost(spec: str, least: float) -> None:
     own, stored = faces(400), faces(20, 1)
-    defence = parse_defence(spec).fitted(own)
-    guess = defence.estimate(defence.protect(stored, range(20)), own)
+    defense = parse_defense(spec).fitted(own)
+    guess = defense.estimate(defense.protect(stored, range(20)), own)
     torch.testing.assert_close(guess.norm(dim=1), torch.ones(20))
     assert (guess * stored).sum(1).min() > least - 1e-5
 
@@ -139,8 +139,8 @@ def test_a_guess_is_near_where_little_is_lost(spec: str, least: float) -> None:
 @pytest.mark.parametrize("spec", ["noise:0.2", "truncate:8", "sign", "biohash:a", "polyprotect:a", "mlphash:a", "pq:4"])
 def test_a_guess_beats_the_mean_face(spec: str) -> None:
     own, stored = faces(400), faces(50, 1)
-    defence = parse_defence(spec).fitted(own)
-    guess = defence.estimate(defence.protect(stored, range(50)), own)
+    defense = parse_defense(spec).fitted(own)
+    guess = defense.estimate(defense.protect(stored, range(50)), own)
     mean = normalize(own.mean(0), dim=0)
     assert (guess * stored).sum(1).mean() > (stored @ mean).mean() + 0.1
 
@@ -148,7 +148,7 @@ def test_a_guess_beats_the_mean_face(spec: str) -> None:
 def test_drawn_match_is_the_preset_s_point_between_for_an_open_store() -> None:
     target, drawn, found = faces(4), faces(4, 1), faces(4, 2)
     between = normalize(0.4 * target + 0.6 * drawn)
-    terms = DrawnMatch(parse_defence("none").term(target), drawn, 0.6), CosineMatch(between)
+    terms = DrawnMatch(parse_defense("none").term(target), drawn, 0.6), CosineMatch(between)
     slopes = []
     for term in terms:
         x = found.clone().requires_grad_()
@@ -160,9 +160,9 @@ def test_drawn_match_is_the_preset_s_point_between_for_an_open_store() -> None:
 
 
 def test_templates_of_another_shape_are_refused() -> None:
-    defence = parse_defence("sign")
+    defense = parse_defense("sign")
     with pytest.raises(InputError, match="expected templates"):
-        defence.term(torch.ones(2, 5))(traced(faces(2)))
+        defense.term(torch.ones(2, 5))(traced(faces(2)))
 
 
 def test_sign_has_the_slope_of_tanh_at_the_scale_of_the_row() -> None:

@@ -1,10 +1,10 @@
-"""What does each defence of a store keep, and what does it leave to an attacker who knows it?
+"""What does each defense of a store keep, and what does it leave to an attacker who knows it?
 
-    python benchmarks/defence_table.py --data FACES --checkpoint NET --judge JUDGE.onnx --out DIR [--targets 60]
+    python benchmarks/defense_table.py --data FACES --checkpoint NET --judge JUDGE.onnx --out DIR [--targets 60]
 
 FACES holds ``<identity>/<picture>``, aligned. The last 60 identities enrol their first picture; their embeddings by
-the attacked network are protected by every defence, guessed from the protected templates, and inverted through
-the defence (``fast``), with the key and, where there is one, without. A judge compares the reconstruction with the
+the attacked network are protected by every defense, guessed from the protected templates, and inverted through
+the defense (``fast``), with the key and, where there is one, without. A judge compares the reconstruction with the
 enrolled picture (type I) and with the person's others (type II), at thresholds for FMR 1e-2 and 1e-3 that the first
 pictures of all other identities fix beforehand. Accuracy and D_sys are those of up to eight pictures of each of the 60.
 What the attacker learns from are the face prior's own faces.
@@ -24,15 +24,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from arcinvert.audit.defences import Defence, DrawnMatch
-from arcinvert.audit.defences.curve import trade_off
-from arcinvert.audit.defences.sweep import Left, TradeOff, sweep
+from arcinvert.audit.defenses import Defense, DrawnMatch
+from arcinvert.audit.defenses.curve import trade_off
+from arcinvert.audit.defenses.sweep import Left, TradeOff, sweep
 from arcinvert.calibration.calibration import Calibration, calibration_for
 from arcinvert.evaluation.metrics import threshold_at_fmr
 from arcinvert.faceprior.prior import FacePrior, default_face_prior
 from arcinvert.inversion.terms import Term
 from arcinvert.recognizer import Recognizer
-from arcinvert.synthesis.job import synthesise
+from arcinvert.synthesis.job import synthesize
 from arcinvert.synthesis.reconstruct import SynthConfig
 from arcinvert.synthesis.sheets import read_png
 
@@ -76,15 +76,15 @@ class Attacker:
     seed: int
     share: float
 
-    def reconstructions(self, defence: Defence, known: bool, count: int) -> Tensor:
+    def reconstructions(self, defense: Defense, known: bool, count: int) -> Tensor:
         """(count, 3, 112, 112) uint8: of the first targets, in parts of their own folders."""
-        name = defence.spec.replace(":", "_") + ("" if known else "_unknown")
+        name = defense.spec.replace(":", "_") + ("" if known else "_unknown")
         parts = []
         for start in range(0, count, CHUNK):
             ids = range(start, min(start + CHUNK, len(self.enrolled)))
             enrolled = self.enrolled[ids.start : ids.stop]
-            templates = defence.protect(enrolled, ids)
-            believed = defence if known else defence.guessed(templates, self.own, self.seed)
+            templates = defense.protect(enrolled, ids)
+            believed = defense if known else defense.guessed(templates, self.own, self.seed)
             estimate = believed.estimate(templates, self.own)
             parts.append(self._invert(believed, templates, estimate, self.out / name / str(start), name))
             found = (self.network.embed(parts[-1]) * enrolled).sum(1).mean()
@@ -92,7 +92,7 @@ class Attacker:
             print(f"{name} {start}: cosine of the guess {guess:.3f}, of the reconstruction {found:.3f}", flush=True)
         return torch.cat(parts)
 
-    def _invert(self, believed: Defence, templates: Tensor, estimate: Tensor, folder: Path, name: str) -> Tensor:
+    def _invert(self, believed: Defense, templates: Tensor, estimate: Tensor, folder: Path, name: str) -> Tensor:
         drawn = self.calibration.drawn(estimate)
 
         def objective(rows: Sequence[int]) -> Term:
@@ -100,7 +100,7 @@ class Attacker:
             return DrawnMatch(believed.term(templates[chosen]), drawn[chosen], self.share)
 
         folder.parent.mkdir(exist_ok=True)
-        found = synthesise(
+        found = synthesize(
             self.network,
             estimate,
             self.prior,
@@ -179,7 +179,7 @@ def write(rows: Sequence[TradeOff], judges: Sequence[Judge], count: int, out: Pa
         heads = [f"{what} at {fmr:g}" for what in ("type I", "type II") for fmr in judge.thresholds]
         lines += [f"{count} targets, judged by {judge.name}", ""]
         lines += [
-            "| defence | EER | TAR at 1e-2 | at 1e-3 | D_sys: mean to highest (chance) | " + " | ".join(heads) + " |"
+            "| defense | EER | TAR at 1e-2 | at 1e-3 | D_sys: mean to highest (chance) | " + " | ".join(heads) + " |"
         ]
         lines += ["|---" * (5 + len(heads)) + "|", *(row_of(row, judge.name) for row in rows), ""]
     (out / "table.md").write_text("\n".join(lines))
@@ -193,7 +193,7 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, required=True, help="the attacked network")
     parser.add_argument("--judge", type=Path, action="append", required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--defence", action="append", help=f"default: {' '.join(TABLE)}; may be repeated")
+    parser.add_argument("--defense", action="append", help=f"default: {' '.join(TABLE)}; may be repeated")
     parser.add_argument("--targets", type=int, default=HELD_OUT, help="how many of the last 60 identities are attacked")
     parser.add_argument("--own", type=int, default=10_000, help="how many faces of the prior the attacker learns from")
     parser.add_argument("--share", type=float, default=0.6, help="of what the face basis can draw, in the match")
@@ -218,11 +218,11 @@ def main() -> None:
     attacker = Attacker(attacked, prior, calibration, own, enrolled, out, options.seed, options.share)
     for count in [*range(CHUNK, options.targets, CHUNK), options.targets]:
 
-        def attack(defence: Defence, known: bool, count: int = count) -> list[Left]:
-            images = attacker.reconstructions(defence, known, count)
+        def attack(defense: Defense, known: bool, count: int = count) -> list[Left]:
+            images = attacker.reconstructions(defense, known, count)
             return [left for judge in judges for left in judge.left(images)]
 
-        write(sweep(options.defence or TABLE, embeddings, labels, own, attack), judges, count, out)
+        write(sweep(options.defense or TABLE, embeddings, labels, own, attack), judges, count, out)
 
 
 if __name__ == "__main__":

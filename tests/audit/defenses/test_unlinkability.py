@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from arcinvert.audit.defences import parse_defence
-from arcinvert.audit.defences.unlinkability import d_sys, global_measure, linkability
+from arcinvert.audit.defenses import parse_defense
+from arcinvert.audit.defenses.unlinkability import d_sys, global_measure, linkability
 from arcinvert.errors import InputError
 
 
@@ -53,8 +53,8 @@ def people(spread: float) -> tuple[torch.Tensor, torch.Tensor]:
 
 @pytest.mark.parametrize("spec", ["none", "int8", "sign", "truncate:32"])
 def test_without_a_key_one_person_is_linked(spec: str) -> None:
-    defence = parse_defence(spec)
-    found = d_sys(defence, defence.without_key(0), *people(0.3))
+    defense = parse_defense(spec)
+    found = d_sys(defense, defense.without_key(0), *people(0.3))
     assert found.d_sys > 0.95
     assert (found.mated, found.nonmated) == (50 * 4 * 3, 200 * 196)
     assert found.chance < 0.1
@@ -62,11 +62,11 @@ def test_without_a_key_one_person_is_linked(spec: str) -> None:
 
 @pytest.mark.parametrize("spec", ["rotate:a", "biohash:a", "mlphash:a"])
 def test_two_keys_are_not_linked_beyond_chance(spec: str) -> None:
-    defence = parse_defence(spec)
-    found = d_sys(defence, defence.without_key(0), *people(0.3))
+    defense = parse_defense(spec)
+    found = d_sys(defense, defense.without_key(0), *people(0.3))
     # Pictures of one person differ little, so scores come in fours, and so does their error.
     assert found.d_sys < 0.25
-    same = d_sys(defence, defence, *people(0.3))
+    same = d_sys(defense, defense, *people(0.3))
     assert same.d_sys > 0.9
     assert found.to_json() == {
         "d_sys": round(found.d_sys, 4),
@@ -81,19 +81,19 @@ def test_two_keys_are_not_linked_beyond_chance(spec: str) -> None:
 
 def test_a_key_is_held_against_five_others() -> None:
     """PolyProtect keeps one linear element of three: a key is linked to another only if that is the same one."""
-    defence = parse_defence("polyprotect:a")
+    defense = parse_defense("polyprotect:a")
     embeddings, labels = people(0.3)
-    each = [d_sys(defence, defence.without_key(number), embeddings, labels) for number in range(5)]
-    found = linkability(defence, embeddings, labels)
+    each = [d_sys(defense, defense.without_key(number), embeddings, labels) for number in range(5)]
+    found = linkability(defense, embeddings, labels)
     assert found.d_sys == pytest.approx(sum(one.d_sys for one in each) / 5)
     assert found.chance == pytest.approx(sum(one.chance for one in each) / 5)
     assert found.highest == max(one.d_sys for one in each)
-    open_store = parse_defence("none")
+    open_store = parse_defense("none")
     assert linkability(open_store, embeddings, labels) == d_sys(open_store, open_store, embeddings, labels)
 
 
 def test_one_identity_is_refused() -> None:
     rows, _ = people(0.3)
-    defence = parse_defence("none")
+    defense = parse_defense("none")
     with pytest.raises(InputError, match="several identities"):
-        d_sys(defence, defence, rows, torch.zeros(200, dtype=torch.int64))
+        d_sys(defense, defense, rows, torch.zeros(200, dtype=torch.int64))

@@ -1,4 +1,4 @@
-"""What a defence is: how templates are kept, how they are compared, and what an attacker makes of them."""
+"""What a defense is: how templates are kept, how they are compared, and what an attacker makes of them."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -15,17 +15,17 @@ from arcinvert.inversion.terms import Term
 from arcinvert.recognizer import Trace
 
 
-class Defence(ABC):
+class Defense(ABC):
     """A way to store embeddings. D is the size of an embedding, K that of a stored template.
 
     The attacker knows the scheme, and the key unless :meth:`without_key` took it away: he has :meth:`soft`, so his
-    gradient goes through the defence to the pixels.
+    gradient goes through the defense to the pixels.
     """
 
     @property
     @abstractmethod
     def spec(self) -> str:
-        """As :func:`~arcinvert.audit.defences.parse_defence` reads it, such as ``rotate:17``."""
+        """As :func:`~arcinvert.audit.defenses.parse_defense` reads it, such as ``rotate:17``."""
 
     @abstractmethod
     def soft(self, embeddings: Tensor) -> Tensor:
@@ -35,8 +35,8 @@ class Defence(ABC):
         ("straight-through", Bengio et al. 2013).
         """
 
-    def fitted(self, own: Tensor) -> "Defence":
-        """The defence ready for embeddings like ``own`` (M, D), unit norm; what is learnt, is learnt from them.
+    def fitted(self, own: Tensor) -> "Defense":
+        """The defense ready for embeddings like ``own`` (M, D), unit norm; what is learned, is learned from them.
 
         Raises:
             UsageError: it does not fit embeddings of this size.
@@ -80,11 +80,11 @@ class Defence(ABC):
         weight, bias, _ = fit_regression(known, own)
         return normalize(normalize(self.values(templates)) @ weight + bias)
 
-    def without_key(self, seed: int) -> "Defence":
+    def without_key(self, seed: int) -> "Defense":
         """What an attacker assumes who does not know the key: some other key; the same where there is none."""
         return self
 
-    def guessed(self, templates: Tensor, own: Tensor, seed: int) -> "Defence":
+    def guessed(self, templates: Tensor, own: Tensor, seed: int) -> "Defense":
         """What an attacker who does not know the key assumes once he has seen the templates (B, K).
 
         :meth:`without_key`, where there are too many keys that differ for trying some to be of use.
@@ -107,16 +107,16 @@ class TemplateMatch:
     """``1 - cos(soft(embedding), template)``, in [0, 2].
 
     Attributes:
-        defence: of the templates.
+        defense: of the templates.
         target: (B, V), unit norm, their values.
     """
 
-    defence: Defence
+    defense: Defense
     target: Tensor
     taps: tuple[str, ...] = ()
 
     def __call__(self, trace: Trace) -> Tensor:
-        found = normalize(self.defence.soft(trace.embedding))
+        found = normalize(self.defense.soft(trace.embedding))
         if found.shape != self.target.shape:
             raise InputError(f"expected templates {tuple(found.shape)}, got {tuple(self.target.shape)}")
         return 1 - (found * self.target.to(found)).sum(1)

@@ -16,7 +16,7 @@ from arcinvert.app.task import Task
 from arcinvert.app.telling import advance, followed, to, told, visitor
 from arcinvert.audit import AuditConfig, audit, open_store
 from arcinvert.audit.checks import Scan, scan
-from arcinvert.audit.output import HTML
+from arcinvert.audit.files import HTML
 from arcinvert.audit.page.markup import Markup, tag
 from arcinvert.audit.stores import Store
 from arcinvert.errors import InputError

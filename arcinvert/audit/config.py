@@ -27,7 +27,7 @@ class AuditConfig:
         preset, steps, batch_size: see :class:`~arcinvert.synthesis.reconstruct.SynthConfig`.
         defenses: see :func:`~arcinvert.audit.defenses.parse_defense`; each is applied to the sample and attacked.
         sweep: all defenses that fit the store, unless some are named.
-        photos: folder of the enrolled photos, see :func:`~arcinvert.audit.references.match_photos`.
+        photos: folder of the enrolled photos, see :func:`~arcinvert.audit.photos.match_photos`.
         calibration_faces: folder of aligned crops that fix the thresholds, and that an attacker on a defense learns
             from if they are enough; None takes the face prior's own faces.
         authorization: text for the report: who allowed this.

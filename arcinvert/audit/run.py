@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from arcinvert.audit import output
+from arcinvert.audit import files
 from arcinvert.audit.attack import Attacker, attack
+from arcinvert.audit.attack_defenses import attack_defenses, measured_on, own_faces
+from arcinvert.audit.build_report import Case, report_of
 from arcinvert.audit.config import AuditConfig
-from arcinvert.audit.defended import attack_defenses, measured_on, own_faces
 from arcinvert.audit.defenses import Defense, parse_defense
 from arcinvert.audit.judges import appoint, folder_faces, prior_faces
-from arcinvert.audit.outcome import Case, report_of
-from arcinvert.audit.references import match_photos
+from arcinvert.audit.photos import match_photos
 from arcinvert.audit.report import LeakageReport
 from arcinvert.audit.sample import Sample, read_sample
 from arcinvert.audit.stores import Store
@@ -85,14 +85,14 @@ def audit(
     run = config.digest(store=[store.kind, store.name, sample.scan.digest], networks=networks, prior=prior.digest)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory())) if out is None else out
-        done = None if force else output.existing(folder, run)
+        done = None if force else files.existing(folder, run)
         ranks.wait()  # all have looked
         if done is not None:
             say(f"the report is there already, in {str(folder)!r}")
             return done
         stack.enter_context(journal.locked(folder, wanted=ranks.rank == 0))
         if force and ranks.rank == 0:
-            output.clear(folder)
+            files.clear(folder)
         ranks.wait()  # nothing foreign is left
         attacker = Attacker(recognizer, prior, calibration, config.synthesis(), ranks, say, progress)
         case = _case(store, sample, attacker, name, judges, config)
@@ -101,7 +101,7 @@ def audit(
             own, labels = own_faces(case.attacked, case.faces, prior, progress)
             known = measured_on(sample, case.attacked, case.faces, own, labels)
             defenses = [parse_defense(spec).fitted(own) for spec in specs]  # refused before the work, not after it
-        inner = folder / output.ATTACK
+        inner = folder / files.ATTACK
         tried = attack(attacker, sample.targets, inner / "bare")
         entries = []
         if defenses:
@@ -109,10 +109,10 @@ def audit(
         if ranks.rank == 0:
             report = report_of(case, tried, entries, run, started)
             faces = tried.chosen()[0] if config.show_faces else None
-            report = output.write(folder, report, faces, sample.positions.tolist(), sweep=config.sweep)
-            output.clear_attack(folder)
+            report = files.write(folder, report, faces, sample.positions.tolist(), sweep=config.sweep)
+            files.clear_attack(folder)
         ranks.wait()  # the report is written
-        done = output.existing(folder, run)
+        done = files.existing(folder, run)
     if done is None:
         raise EnvironmentProblem(f"the report in {str(folder)!r} has gone while it was written")
     return done

@@ -12,8 +12,8 @@ from arcinvert.audit.attack import Attacker, Attempts
 from arcinvert.audit.checks import mismatch, rank1
 from arcinvert.audit.config import AuditConfig
 from arcinvert.audit.judges import Faces, Judge, described
+from arcinvert.audit.photos import Photos
 from arcinvert.audit.rates import TYPE_I, Held, attack_rows, control_faces, control_rows, judged, someone_else
-from arcinvert.audit.references import Photos
 from arcinvert.audit.report import LeakageReport, not_shown, verdict
 from arcinvert.audit.sample import Sample
 from arcinvert.audit.stores import Store

@@ -16,7 +16,7 @@ targets those of the targets so far. A run that was killed goes on where it was.
 import argparse
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,8 @@ from torch import Tensor
 
 from arcinvert.audit.defenses import Defense, DrawnMatch
 from arcinvert.audit.defenses.curve import trade_off
-from arcinvert.audit.defenses.sweep import Left, TradeOff, sweep
+from arcinvert.audit.defenses.sweep import DefenseResult, Outcome, fit_defenses, sweep
+from arcinvert.audit.rates import TYPE_I, TYPE_II, Kind, Rate
 from arcinvert.calibration.calibration import Calibration, calibration_for
 from arcinvert.evaluation.metrics import threshold_at_fmr
 from arcinvert.faceprior.prior import FacePrior, default_face_prior
@@ -52,13 +53,14 @@ class Judge:
     enrolled: Tensor
     others: list[Tensor]
 
-    def left(self, images: Tensor) -> list[Left]:
+    def rates(self, images: Tensor) -> list[Rate]:
         rows = self.network.embed(images)
         first = (rows * self.enrolled[: len(rows)]).sum(1)
         second = torch.cat([other @ row for row, other in zip(rows, self.others[: len(rows)], strict=True)])
+        compared: list[tuple[Kind, Tensor]] = [(TYPE_I, first), (TYPE_II, second)]
         return [
-            Left(self.name, fmr, int((scores >= threshold).sum()), len(scores), what)
-            for what, scores in (("type I", first), ("type II", second))
+            Rate.measured(self.name, kind, fmr, int((scores >= threshold).sum()), len(scores))
+            for kind, scores in compared
             for fmr, threshold in self.thresholds.items()
         ]
 
@@ -161,18 +163,18 @@ def embeddings_of_prior(network: Recognizer, prior: FacePrior, count: int) -> Te
     return torch.cat(parts)
 
 
-def row_of(row: TradeOff, judge: str) -> str:
-    cells = [row.spec if row.key_known else f"{row.spec}, key not known", f"{row.kept.eer:.3f}"]
-    cells += ["null" if point.tar is None else f"{point.tar:.2f}" for point in row.kept.points]
-    cells.append(f"{row.linked.d_sys:.2f} to {row.linked.highest:.2f} ({row.linked.chance:.2f})")
-    found = [left.to_json() for left in row.left if left.judge == judge]
-    cells += [f"{cell['sar']:.2f} ({cell['low']:.2f} to {cell['high']:.2f})" for cell in found]
+def row_of(row: DefenseResult, judge: str) -> str:
+    cells = [row.spec if row.key_known else f"{row.spec}, key not known", f"{row.accuracy.eer:.3f}"]
+    cells += ["null" if point.tar is None else f"{point.tar:.2f}" for point in row.accuracy.points]
+    cells.append(f"{row.linkability.d_sys:.2f} to {row.linkability.highest:.2f} ({row.linkability.chance:.2f})")
+    found = [rate for rate in row.rates if rate.judge == judge]
+    cells += [f"{rate.rate:.2f} ({rate.low:.2f} to {rate.high:.2f})" for rate in found]
     return "| " + " | ".join(cells) + " |"
 
 
-def write(rows: Sequence[TradeOff], judges: Sequence[Judge], count: int, out: Path) -> None:
+def write(rows: Sequence[DefenseResult], judges: Sequence[Judge], count: int, out: Path) -> None:
     """Table and picture of the first ``count`` targets."""
-    table = {"targets": count, "rows": [row.to_json() for row in rows]}
+    table = {"targets": count, "rows": [asdict(row) for row in rows]}
     (out / "table.json").write_text(json.dumps(table, indent=2) + "\n")
     lines = []
     for judge in judges:
@@ -216,13 +218,14 @@ def main() -> None:
     )
     judges = [judge_of(path, targets[: options.targets], references, out) for path in options.judge]
     attacker = Attacker(attacked, prior, calibration, own, enrolled, out, options.seed, options.share)
+    defenses = fit_defenses(options.defense or TABLE, own)
     for count in [*range(CHUNK, options.targets, CHUNK), options.targets]:
 
-        def attack(defense: Defense, known: bool, count: int = count) -> list[Left]:
+        def attack(defense: Defense, known: bool, count: int = count) -> Outcome:
             images = attacker.reconstructions(defense, known, count)
-            return [left for judge in judges for left in judge.left(images)]
+            return Outcome([rate for judge in judges for rate in judge.rates(images)])
 
-        write(sweep(options.defense or TABLE, embeddings, labels, own, attack), judges, count, out)
+        write(sweep(defenses, embeddings, labels, attack), judges, count, out)
 
 
 if __name__ == "__main__":

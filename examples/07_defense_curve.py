@@ -17,8 +17,9 @@ from people import people
 from arcinvert import Recognizer
 from arcinvert.audit.defenses import Defense
 from arcinvert.audit.defenses.curve import trade_off
-from arcinvert.audit.defenses.sweep import Left, sweep
-from arcinvert.audit.judges import appoint, prior_faces
+from arcinvert.audit.defenses.sweep import Outcome, fit_defenses, sweep
+from arcinvert.audit.judges import make_judge, prior_faces
+from arcinvert.audit.rates import TYPE_I, Rate
 from arcinvert.calibration.calibration import calibration_for
 from arcinvert.evaluation.readers.sets import identity_files, read_crop
 from arcinvert.faceprior.prior import default_face_prior
@@ -52,22 +53,22 @@ def main() -> None:
     # Strangers fix the judge's threshold, and teach the attacker what a defense does to embeddings.
     strangers = replace(prior, codes=prior.codes[:300], labels=prior.labels[:300]) if options.quick else prior
     faces = prior_faces(strangers)
-    attacked = appoint("attacked", recognizer, faces)
-    judge = attacked if options.judge is None else appoint(options.judge.stem, Recognizer.load(options.judge), faces)
+    attacked = make_judge("attacked", recognizer, faces)
+    judge = attacked if options.judge is None else make_judge(options.judge.stem, Recognizer.load(options.judge), faces)
     threshold = next(limit.threshold for limit in judge.thresholds if limit.fmr == FMR)
 
-    def attack(defense: Defense, known: bool) -> list[Left]:
+    def attack(defense: Defense, known: bool) -> Outcome:
         templates = defense.protect(embeddings[first], first.tolist())
         guess = defense.estimate(templates, attacked.own)
         config = SynthConfig(steps=2 if options.quick else None, report=False)
         made = torch.stack([found.image for found in reconstruct(recognizer, guess, prior, calibration, config=config)])
         cosine = (judge.embed(made) * judge.embed(crops[first])).sum(1)
-        return [Left(judge.name, FMR, int((cosine >= threshold).sum()), count)]
+        return Outcome([Rate.measured(judge.name, TYPE_I, FMR, int((cosine >= threshold).sum()), count)])
 
-    rows = sweep(specs, embeddings, labels, attacked.own, attack)
+    rows = sweep(fit_defenses(specs, attacked.own), embeddings, labels, attack)
     for row in rows:
-        tar = next(point.tar for point in row.kept.points if point.fmr == FMR)
-        print(f"{row.spec}: TAR {tar:.2f} kept, {row.left[0].accepted} of {count} reconstructions accepted")
+        tar = next(point.tar for point in row.accuracy.points if point.fmr == FMR)
+        print(f"{row.spec}: TAR {tar:.2f} kept, {row.rates[0].accepted} of {count} reconstructions accepted")
     trade_off(options.out, rows, judge=judge.name, fmr=FMR)
     print(options.out)
 

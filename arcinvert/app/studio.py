@@ -11,7 +11,7 @@ import torch
 
 from arcinvert.app.targets import EXAMPLE, Target, read_target
 from arcinvert.app.task import Task
-from arcinvert.audit.judges import Judge, Threshold, appoint, prior_faces
+from arcinvert.audit.judges import Judge, Threshold, make_judge, prior_faces
 from arcinvert.calibration.calibration import Calibration, calibration_for, calibration_of, kept_calibration
 from arcinvert.errors import CheckpointError, InputError
 from arcinvert.evaluation.self_test import describe
@@ -150,7 +150,7 @@ class Studio:
     def judge(self, name: str, *, progress: Progress = silent) -> Judge:
         """A recognizer with thresholds fixed on the face prior's faces, on first use."""
         if name not in self._judges:
-            self._judges[name] = appoint(name, self.recognizer(name), prior_faces(self.prior), progress=progress)
+            self._judges[name] = make_judge(name, self.recognizer(name), prior_faces(self.prior), progress=progress)
         return self._judges[name]
 
     def example(self, name: str) -> Target:

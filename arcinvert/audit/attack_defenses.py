@@ -1,30 +1,38 @@
-"""Defenses applied to the sample: the accuracy each keeps, and what an attacker who adapts to it still reaches."""
+"""Defenses applied to the sample: the accuracy each keeps, and the rates of an attacker who adapts to it."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from arcinvert.audit.attack import Attacker, attack_defended
 from arcinvert.audit.defenses import Defense
-from arcinvert.audit.defenses.accuracy import accuracy
-from arcinvert.audit.defenses.sweep import linkability
-from arcinvert.audit.judges import Faces, Judge
-from arcinvert.audit.rates import Held, attack_rows, judged
+from arcinvert.audit.defenses.sweep import DefenseResult, Outcome, sweep
+from arcinvert.audit.judges import Judge, ThresholdFaces
+from arcinvert.audit.rates import References, attack_rates, embed_attempts
 from arcinvert.audit.sample import Sample
 from arcinvert.errors import InputError
 from arcinvert.faceprior.prior import FacePrior
 from arcinvert.inversion.invert import to_bytes
 from arcinvert.progress import Progress, silent
 
-ENOUGH = 40
+ENOUGH_PEOPLE = 40
 """If so many people of the sample have two templates, accuracy is measured on them; else on other faces."""
-PICTURES = 3
-"""Faces of each person of the face prior that the attacker learns from."""
-EACH = 2
+FACES_A_PERSON = 3
+"""Faces of each identity of the face prior that the attacker learns from."""
+FACES_A_NUMBER = 2
 """So many faces for every number of an embedding are enough to learn from."""
+
+
+@dataclass(frozen=True, eq=False)
+class KnownFaces:
+    """Embeddings (N, D), unit norm, their identities (N,), and where they come from, in words."""
+
+    embeddings: Tensor
+    labels: Tensor
+    source: str
 
 
 def attack_defenses(
@@ -32,82 +40,78 @@ def attack_defenses(
     defenses: Sequence[Defense],
     sample: Sample,
     judges: Sequence[Judge],
-    held: Mapping[str, Held],
-    known: tuple[Tensor, Tensor, str],
-    own: Tensor,
+    references: Mapping[str, References],
+    measured_on: KnownFaces,
+    own: KnownFaces,
     out: Path,
-) -> list[dict[str, Any]]:
-    """Entries of ``report.json``: one for each defense, with a key two, against an attacker with it and without.
+) -> list[DefenseResult]:
+    """Attack the sample through each defense; one with a key by an attacker who knows it, and by one who does not.
 
     Args:
-        attacker: who attacks.
+        attacker: the attack.
         defenses: fitted.
-        sample: what is protected.
-        judges, held: judge the reconstructions, see :class:`~arcinvert.audit.rates.Held`.
-        known: embeddings, labels and where they come from, see :func:`measured_on`.
-        own: (M, D), unit norm, the attacker's own faces.
+        sample: is protected.
+        judges: judge the reconstructions.
+        references: name of a judge -> its references.
+        measured_on: for the accuracy, see :func:`accuracy_faces`.
+        own: the attacker's own faces.
         out: gets a folder for each attack.
     """
-    embeddings, labels, source = known
-    entries: list[dict[str, Any]] = []
-    for defense in defenses:
-        kept, linked = accuracy(defense, embeddings, labels).to_json(), linkability(defense, embeddings, labels)
+    count = 0
+
+    def attack(defense: Defense, key_known: bool) -> Outcome:
+        nonlocal count
         templates = defense.protect(sample.targets, sample.positions.tolist())
-        for with_key in (True, False) if defense.keyed else (True,):
-            attacker.say(f"attacking {defense.spec}{'' if with_key else ', the key not known'}")
-            believed = defense if with_key else defense.guessed(templates, own, attacker.config.seed)
-            tried = attack_defended(attacker, believed, templates, own, out / f"defense-{len(entries):02d}")
-            rows = [
-                {"judge": judge.name, **row.to_json()}
-                for judge in judges
-                if judge.name in held
-                for row in attack_rows(judge, held[judge.name], judged(judge, *tried.chosen()))
-            ]
-            entry = {"spec": defense.spec, "key_known": with_key, **kept, "accuracy_on": source, "own_faces": len(own)}
-            entry |= {"d_sys": linked.to_json()["d_sys"], "linkability": linked.to_json()}
-            entries.append(entry | {"rows": rows, "score": tried.mean_score(), "failed": int(tried.failed.sum())})
-    return entries
+        believed = defense if key_known else defense.guessed(templates, own.embeddings, attacker.config.seed)
+        found = attack_defended(attacker, believed, templates, own.embeddings, out / f"defense-{count:02d}")
+        count += 1
+        rates = [
+            rate
+            for judge in judges
+            if judge.name in references
+            for rate in attack_rates(judge, references[judge.name], embed_attempts(judge, *found.chosen()))
+        ]
+        return Outcome(rates, found.mean_score(), int(found.failed.sum()))
+
+    return sweep(defenses, measured_on.embeddings, measured_on.labels, attack)
 
 
-def own_faces(attacked: Judge, faces: Faces, prior: FacePrior, progress: Progress = silent) -> tuple[Tensor, Tensor]:
-    """The attacker's own: embeddings (M, D), unit norm, and whom they show (M,).
+def own_faces(attacked: Judge, faces: ThresholdFaces, prior: FacePrior, progress: Progress = silent) -> KnownFaces:
+    """The attacker's own faces.
 
-    The faces of a folder that fixed the thresholds, if there are :data:`EACH` for every number of an embedding; else
-    faces of the prior.
+    A folder that fixed the thresholds, if it has :data:`FACES_A_NUMBER` for every number of an embedding; else faces of
+    the prior.
     """
-    if faces.folder and len(attacked.own) >= EACH * attacked.own.shape[1]:
-        return attacked.own, torch.from_numpy(faces.labels)
+    if faces.folder and len(attacked.own) >= FACES_A_NUMBER * attacked.own.shape[1]:
+        return KnownFaces(attacked.own, torch.from_numpy(faces.labels), faces.source)
     labels = prior.labels.cpu()
-    rows = torch.cat([(labels == label).nonzero()[:PICTURES, 0] for label in torch.unique(labels)])
+    people = torch.unique(labels)
+    rows = torch.cat([(labels == label).nonzero()[:FACES_A_PERSON, 0] for label in people])
     parts: list[Tensor] = []
     for part in torch.split(rows, 32):
         codes = prior.codes[part.to(prior.codes.device)].to(prior.code_scale) * prior.code_scale
         with torch.no_grad():
             parts.append(attacked.embed(to_bytes(prior.render(codes)).cpu()))
         progress(sum(map(len, parts)), len(rows), "the attacker's own faces")
-    return torch.cat(parts), labels[rows]
+    source = f"the face prior's own synthetic faces, {FACES_A_PERSON} of each of {len(people)} people"
+    return KnownFaces(torch.cat(parts), labels[rows], source)
 
 
-def measured_on(
-    sample: Sample, attacked: Judge, faces: Faces, own: Tensor, labels: Tensor
-) -> tuple[Tensor, Tensor, str]:
-    """Embeddings (M, D) with several of each person, to measure accuracy on; their labels (M,), and whose they are.
+def accuracy_faces(sample: Sample, attacked: Judge, faces: ThresholdFaces, own: KnownFaces) -> KnownFaces:
+    """Faces with several of each person, on which accuracy is measured.
 
-    People of the sample if :data:`ENOUGH` of them have two templates, else the faces that fixed the thresholds, else
-    those of the attacker.
+    People of the sample if :data:`ENOUGH_PEOPLE` of them have two templates, else the faces that fixed the thresholds,
+    else those of the attacker.
 
     Raises:
         InputError: none of them show a person more than once.
     """
     two = ~sample.seconds.isnan().any(1)
-    if int(two.sum()) >= ENOUGH:
+    if int(two.sum()) >= ENOUGH_PEOPLE:
         people = torch.arange(int(two.sum())).repeat(2)
         rows = torch.cat([sample.targets[two], sample.seconds[two]])
-        return rows, people, "two templates of each person of the sample"
-    shown = torch.from_numpy(faces.labels)
-    if len(torch.unique(shown)) < len(shown):
-        return attacked.own, shown, faces.what
-    if len(torch.unique(labels)) == len(labels):
-        raise InputError("expected several faces of a person to measure accuracy on; see --calibration-faces")
-    people = torch.unique(labels)
-    return own, labels, f"the face prior's own synthetic faces, {PICTURES} of each of {len(people)} people"
+        return KnownFaces(rows, people, "two templates of each person of the sample")
+    for known in (KnownFaces(attacked.own, torch.from_numpy(faces.labels), faces.source), own):
+        if len(torch.unique(known.labels)) < len(known.labels):
+            return known
+    raise InputError("expected several faces of a person to measure accuracy on; see --calibration-faces")

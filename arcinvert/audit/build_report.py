@@ -1,30 +1,52 @@
-"""From attempts to the report: every judge's rates with the controls beside them, and what else the store says."""
+"""From attempts to the report: every judge's rates and controls, re-identification, and the summaries."""
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from torch import Tensor
 
 from arcinvert.audit.attack import Attacker, Attempts
+from arcinvert.audit.attack_defenses import KnownFaces
 from arcinvert.audit.checks import mismatch, rank1
 from arcinvert.audit.config import AuditConfig
-from arcinvert.audit.judges import Faces, Judge, described
+from arcinvert.audit.defenses.sweep import DefenseResult
+from arcinvert.audit.judges import Judge, ThresholdFaces
 from arcinvert.audit.photos import Photos
-from arcinvert.audit.rates import TYPE_I, Held, attack_rows, control_faces, control_rows, judged, someone_else
-from arcinvert.audit.report import LeakageReport, not_shown, verdict
+from arcinvert.audit.rates import (
+    TYPE_I,
+    Rate,
+    References,
+    attack_rates,
+    control_faces,
+    control_rates,
+    embed_attempts,
+    ratio,
+    someone_else,
+)
+from arcinvert.audit.report import (
+    VERSION,
+    AttackSummary,
+    JudgeResult,
+    LeakageReport,
+    Reidentification,
+    RestartResult,
+    Restarts,
+    Run,
+    SampleSummary,
+    StoreSummary,
+)
 from arcinvert.audit.sample import Sample
 from arcinvert.audit.stores import Store
-from arcinvert.evaluation.intervals import wilson_interval
+from arcinvert.audit.verdict import limitations, verdict
 
 NEEDS_PHOTOS = "only the attacked network reads stored templates; this judge needs --photos"
 
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """What an audit has before it attacks.
+    """Everything an audit knows before it attacks.
 
     Attributes:
         store, sample, attacker, config: what is attacked, and how.
@@ -32,7 +54,7 @@ class Case:
         judges: all.
         faces: that fixed the thresholds.
         photos: of the sample, or None.
-        held: name of a judge -> what it holds reconstructions against; a judge without references is not in it.
+        references: name of a judge -> what it compares reconstructions with; a judge without references is missing.
     """
 
     store: Store
@@ -40,134 +62,139 @@ class Case:
     attacker: Attacker
     attacked: Judge
     judges: tuple[Judge, ...]
-    faces: Faces
+    faces: ThresholdFaces
     photos: Photos | None
-    held: Mapping[str, Held]
+    references: Mapping[str, References]
     config: AuditConfig
 
 
-def report_of(case: Case, tried: Attempts, defenses: list[dict[str, Any]], run: str, started: float) -> LeakageReport:
-    """Judge the attempts.
+@dataclass(frozen=True, eq=False)
+class Defended:
+    """The attacks through defenses, with the faces that the accuracy and the attacker rest on."""
+
+    results: list[DefenseResult]
+    measured_on: KnownFaces
+    own: KnownFaces
+
+
+def build_report(
+    case: Case, attempts: Attempts, defended: Defended | None, fingerprint: str, started: float
+) -> LeakageReport:
+    """Judge the attempts and write everything down.
 
     Args:
         case: what was attacked.
-        tried: the attempts.
-        defenses: entries of the report.
-        run: what makes two audits the same.
+        attempts: the attack on the bare templates.
+        defended: the attacks through defenses; None without any.
+        fingerprint: equal for two audits that are the same.
         started: by ``time.perf_counter``.
     """
-    sample, config, store = case.sample, case.config, case.store
-    seen = {judge.name: judged(judge, *tried.chosen()) for judge in case.judges}
-    judges = _judges(case, seen)
-    suspicion = asdict(mismatch(case.attacked.own.numpy(), sample.targets.numpy()))
-    searched = _searched(case, seen[case.attacked.name])
-    size = len(sample.positions)
-    others = any(judge["rows"] for judge in judges if not judge["attacked"])
-    limits = not_shown(
-        others=others,
-        photos=case.photos is not None,
-        restarts=config.restarts,
-        preset=config.preset,
-        defended=bool(defenses),
-        searched=searched["rank1"] is not None,
-    )
+    sample, config, store, attacker = case.sample, case.config, case.store, case.attacker
+    embedded = {judge.name: embed_attempts(judge, *attempts.chosen()) for judge in case.judges}
+    judges = _judge_results(case, embedded)
+    suspicion = mismatch(case.attacked.own.numpy(), sample.targets.numpy())
     return LeakageReport(
-        verdict=verdict(judges, suspicion, size),
-        store=_store(store, sample),
-        sample=sample.described(config.sample, config.seed),
-        attacked={
-            "name": case.attacked.name,
-            "digest": case.attacker.recognizer.digest,
-            "cosine": tried.mean_score(),
-            "failed": int(tried.failed.sum()),
-            "attempts": tried.failed.numel(),
-            "steps": tried.steps,
-        },
+        version=VERSION,
+        verdict=verdict(judges, suspicion, len(sample.positions)),
+        store=StoreSummary(
+            store.kind,
+            store.name,
+            store.count,
+            store.size,
+            sample.scan.digest,
+            sample.scan.identities,
+            sample.scan.norms,
+            sample.scan.skipped_rows,
+        ),
+        sample=SampleSummary(
+            len(sample.positions),
+            None if sample.identities is None else len({*sample.identities} - {None}),
+            int((~sample.seconds.isnan().any(1)).sum()),
+            sample.digest,
+        ),
+        attack=AttackSummary(
+            case.attacked.name,
+            attacker.recognizer.digest,
+            attempts.mean_score(),
+            int(attempts.failed.sum()),
+            attempts.failed.numel(),
+            attempts.steps,
+        ),
         judges=judges,
-        reidentification=searched,
-        restarts=_restarts(case, tried, seen),
-        hygiene=[asdict(finding) for finding in sample.scan.findings],
+        reidentification=_reidentification(case, embedded[case.attacked.name]),
+        restarts=_restarts(case, attempts, embedded),
+        hygiene=sample.scan.findings,
         mismatch=suspicion,
-        defenses=defenses,
-        settings=_settings(case),
-        authorization=config.authorization,
-        photos=None if case.photos is None else case.photos.about,
-        not_shown=limits,
-        run=run,
-        seconds=round(time.perf_counter() - started, 1),
+        defenses=() if defended is None else tuple(defended.results),
+        accuracy_on=None if defended is None else defended.measured_on.source,
+        attacker_faces=None if defended is None else len(defended.own.embeddings),
+        photos=None if case.photos is None else case.photos.matches,
+        config=config,
+        run=Run(
+            fingerprint,
+            case.faces.source,
+            case.faces.digest,
+            attacker.prior.digest,
+            str(attacker.recognizer.device),
+            attacker.ranks.world,
+            round(time.perf_counter() - started, 1),
+        ),
+        limitations=limitations(
+            others=any(judge.rates for judge in judges if not judge.attacked),
+            photos=case.photos is not None,
+            restarts=config.attack.restarts,
+            preset=config.attack.preset,
+            defended=defended is not None,
+        ),
+        files=(),
     )
 
 
-def _store(store: Store, sample: Sample) -> dict[str, Any]:
-    known = {"kind": store.kind, "name": store.name, "count": store.count, "size": store.size}
-    return known | {"digest": sample.scan.digest, "identities": sample.scan.identities, "norms": sample.scan.norms}
-
-
-def _judges(case: Case, seen: Mapping[str, Tensor]) -> list[dict[str, Any]]:
+def _judge_results(case: Case, embedded: Mapping[str, Tensor]) -> tuple[JudgeResult, ...]:
     count = len(case.sample.positions)
     controls = control_faces(case.attacker.prior, count, case.config.seed)
     others = someone_else(case.sample.identities, count)
-    found = []
+    results = []
     for judge in case.judges:
-        held = case.held.get(judge.name)
-        if held is None:
-            found.append(described(judge, [], NEEDS_PHOTOS))
-            continue
-        rows = seen[judge.name]
-        measured = attack_rows(judge, held, rows) + control_rows(judge, held, rows, controls, others)
-        found.append(described(judge, [row.to_json() for row in measured], None))
-    return found
+        references, rows = case.references.get(judge.name), embedded[judge.name]
+        rates: list[Rate] = []
+        if references is not None:
+            rates = attack_rates(judge, references, rows)
+            rates += control_rates(judge, references, rows, controls, others)
+        note = NEEDS_PHOTOS if references is None else None
+        digest = judge.recognizer.digest
+        results.append(JudgeResult(judge.name, digest, judge.attacked, judge.thresholds, tuple(rates), note))
+    return tuple(results)
 
 
-def _restarts(case: Case, tried: Attempts, seen: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The type-I rates of the best restart of each target, and their mean over the restarts."""
-    count = case.config.restarts
-    best: dict[str, Any] = {"own cosine": tried.mean_score()}
-    mean: dict[str, Any] = {}
-    finite = tried.score[tried.score.isfinite()].double()
-    mean["own cosine"] = round(float(finite.mean()), 4) if len(finite) else None
+def _restarts(case: Case, attempts: Attempts, embedded: Mapping[str, Tensor]) -> Restarts:
+    """The type I rates of the best restart of each target, and their mean over the restarts."""
+    count = case.config.attack.restarts
+    finite = attempts.score[attempts.score.isfinite()].double()
+    mean = round(float(finite.mean()), 4) if len(finite) else None
+    results = [RestartResult("cosine to the template", attempts.mean_score(), mean)]
     for judge in case.judges:
-        held = case.held.get(judge.name)
-        if held is None:
+        references = case.references.get(judge.name)
+        if references is None:
             continue
-        rates: dict[str, list[float]] = {}
-        for restart in (None, *range(count)):
-            alone = restart is None or count == 1
-            rows = seen[judge.name] if alone else judged(judge, *tried.chosen(restart))
-            for row in attack_rows(judge, held, rows):
-                name, rate = f"{judge.name} at {row.fmr:g}", row.to_json()["sar"]
-                if row.what != TYPE_I or rate is None:
-                    continue
-                if restart is None:
-                    best[name] = rate
-                else:
-                    rates.setdefault(name, []).append(rate)
-        mean |= {name: round(float(np.mean(found)), 6) for name, found in rates.items()}
-    return {"k": count, "chosen_by": "the attacked network's cosine to the template", "best": best, "mean": mean}
+        first, chosen = embedded[judge.name], attempts.chosen
+        rows = [first] if count == 1 else [embed_attempts(judge, *chosen(restart)) for restart in range(count)]
+        best, *single = (
+            [rate for rate in attack_rates(judge, references, one) if rate.kind == TYPE_I] for one in (first, *rows)
+        )
+        for rate, *restarts in zip(best, *single, strict=True):
+            if rate.rate is not None:
+                mean = round(float(np.mean([one.rate for one in restarts])), 6)
+                results.append(RestartResult(f"{judge.name} at {rate.fmr:g}", rate.rate, mean))
+    return Restarts(count, "the attacked network's cosine to the template", tuple(results))
 
 
-def _searched(case: Case, rows: Tensor) -> dict[str, Any]:
+def _reidentification(case: Case, rows: Tensor) -> Reidentification:
     """Rank 1 of the reconstructions in the whole store, by the attacked network."""
-    size = len(case.sample.positions)
-    made = np.flatnonzero(~rows.isneginf().any(1).numpy())
-    ranks = (
-        rank1(case.store, rows.numpy()[made], case.sample.positions[made], scanned=case.sample.scan)
-        if len(made)
-        else np.empty(0)
-    )
-    accepted = int((ranks == 1).sum())
-    low, high = wilson_interval(accepted, size)
-    return {
-        "rank1": round(accepted / size, 6),
-        "accepted": accepted,
-        "tried": size,
-        "gallery": case.store.count,
-        "low": round(low, 6),
-        "high": round(high, 6),
-    }
-
-
-def _settings(case: Case) -> dict[str, Any]:
-    known = {"thresholds_fixed_on": case.faces.what, "thresholds_digest": case.faces.digest}
-    known |= {"face_prior": case.attacker.prior.digest, "device": str(case.attacker.recognizer.device)}
-    return case.config.to_json() | known | {"processes": case.attacker.ranks.world}
+    size, scan = len(case.sample.positions), case.sample.scan
+    there = np.flatnonzero(~rows.isneginf().any(1).numpy())
+    accepted = 0
+    if len(there):
+        ranks = rank1(case.store, rows.numpy()[there], case.sample.positions[there], scanned=scan)
+        accepted = int((ranks == 1).sum())
+    return Reidentification(accepted, size, *ratio(accepted, size), case.store.count)

@@ -39,10 +39,11 @@ def test_a_clean_store() -> None:
     told: list[int] = []
     found = scan(Memory(ROWS), progress=lambda done, total, text: told.append(done))
     assert counts(found) == {"note": 1}
-    assert (found.count, found.size, found.unusable, found.identities) == (200, 16, 0, 0)
+    assert (found.count, found.size, found.skipped_rows, found.identities) == (200, 16, 0, 0)
     assert found.identity is None
     assert found.digest == hashlib.sha256(ROWS.tobytes()).hexdigest()
-    assert found.norms["unit"] == 200
+    assert found.norms is not None
+    assert found.norms.unit == 200
     assert told == [64, 128, 192, 200]
 
 
@@ -63,7 +64,7 @@ def test_everything_that_is_wrong_is_counted() -> None:
     assert "1 of them under another identity" in texts["duplicates"]
     assert "norms from 1 to 12" in texts["unnormalized"]
     assert np.flatnonzero(~found.good).tolist() == [3, 4, 5, 50, 51, 52, 53, 54]
-    assert found.unusable == 8
+    assert found.skipped_rows == 8
     assert found.identity is not None
     assert found.identity[9] == found.identity[10] != found.identity[11]
     assert found.identity[20] == 0
@@ -73,9 +74,9 @@ def test_everything_that_is_wrong_is_counted() -> None:
 def test_raw_embeddings_are_said_to_be_raw() -> None:
     found = scan(Memory(ROWS * np.linspace(10, 30, 200)[:, None]))
     assert counts(found) == {"note": 1, "unnormalized": 200}
-    assert found.norms["least"] == pytest.approx(10, rel=1e-5)
-    assert found.norms["most"] == pytest.approx(30, rel=1e-5)
-    assert found.norms["mean"] == pytest.approx(20, rel=1e-5)
+    assert found.norms.min == pytest.approx(10, rel=1e-5)
+    assert found.norms.max == pytest.approx(30, rel=1e-5)
+    assert found.norms.mean == pytest.approx(20, rel=1e-5)
 
 
 def test_copies_under_one_name() -> None:
@@ -94,8 +95,8 @@ def test_quantization_is_seen_far_from_the_start() -> None:
 
 def test_a_store_of_nothing_usable() -> None:
     found = scan(Memory(np.zeros((5, 4)), ["a"] * 5))
-    assert found.unusable == 5
-    assert found.norms == {}
+    assert found.skipped_rows == 5
+    assert found.norms is None
 
 
 def test_unit_leaves_out_what_has_no_direction() -> None:

@@ -171,7 +171,7 @@ def test_too_large_for_float32_is_counted(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = scan(open_store(str(tmp_path / "a.npy")))
-    assert found.unusable == 1
+    assert found.skipped_rows == 1
     assert not found.good[3]
     assert "not-finite" in {finding.code for finding in found.findings}
 

@@ -73,7 +73,7 @@ def test_null_and_ragged_rows_are_left_out_and_counted(fixed: bool, tmp_path: Pa
         "not-finite": 1,
         **({} if fixed else {"ragged": 2}),
     }
-    assert found.unusable == (2 if fixed else 4)
+    assert found.skipped_rows == (2 if fixed else 4)
 
 
 def test_a_folder_of_files_is_one_store(tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def test_what_was_written_is_read(
     assert taken.identities == [identities[n] for n in chosen]
     assert store.take(np.empty(0, np.int64)).templates.shape == (0, SIZE)
     found = scan(store)
-    assert found.unusable == 0
+    assert found.skipped_rows == 0
     assert found.identities == len(set(identities))
     assert found.digest == hashlib.sha256(templates.tobytes()).hexdigest()
     drawn = draw_sample(found, count=20, seed=3)

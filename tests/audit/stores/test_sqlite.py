@@ -98,7 +98,7 @@ def test_rows_that_hold_no_embedding_are_counted(tmp_path: Path) -> None:
     found = scan(open_store(write(tmp_path / "a.db", "create table t (v)", rows=values)))
     counts = {finding.code: finding.count for finding in found.findings if finding.severity != "info"}
     assert counts == {"null": 1, "ragged": 1, "unreadable": 2, "pickle": 1}
-    assert found.unusable == 5
+    assert found.skipped_rows == 5
 
 
 def test_a_log_that_is_not_merged_yet_is_read(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Final, Literal
 
 from pydantic import TypeAdapter
 
+from arcinvert.audit.checks.finding import Finding
 from arcinvert.audit.checks.hygiene import Norms
 from arcinvert.audit.checks.mismatch import Mismatch
 from arcinvert.audit.config import AuditConfig
@@ -18,7 +19,6 @@ from arcinvert.audit.defenses.sweep import DefenseResult
 from arcinvert.audit.judges import Threshold
 from arcinvert.audit.photos import PhotoMatches
 from arcinvert.audit.rates import Rate
-from arcinvert.audit.stores.store import Finding
 from arcinvert.audit.types import Cosine, Count, Digest, Share
 from arcinvert.errors import UsageError
 

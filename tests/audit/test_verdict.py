@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from arcinvert.audit import AuditConfig
+from arcinvert.audit.checks import Finding
 from arcinvert.audit.checks.mismatch import Mismatch, MismatchFigures
 from arcinvert.audit.rates import Rate
 from arcinvert.audit.report import (
@@ -18,7 +19,6 @@ from arcinvert.audit.report import (
     SampleSummary,
     StoreSummary,
 )
-from arcinvert.audit.stores import Finding
 from arcinvert.audit.verdict import Gate, headline, limitations, verdict
 from arcinvert.cli.audit import summary
 from arcinvert.errors import UsageError

@@ -1,4 +1,4 @@
-"""Stores of embeddings as they exist: opened read-only and streamed."""
+"""Readers of the stores of embeddings that exist: each opens one kind read-only and streams it."""
 
 from pathlib import Path
 
@@ -10,13 +10,13 @@ from arcinvert.audit.stores.lance import LanceStore, is_lance
 from arcinvert.audit.stores.postgres import SCHEMES, PostgresStore
 from arcinvert.audit.stores.qdrant import QdrantStore, is_qdrant
 from arcinvert.audit.stores.sqlite import SqliteStore
-from arcinvert.audit.stores.store import Block, Finding, Store
+from arcinvert.audit.stores.store import Block, Contents, Store
 from arcinvert.errors import InputError, UsageError
 
 __all__ = [
     "KINDS",
     "Block",
-    "Finding",
+    "Contents",
     "Store",
     "open_store",
 ]

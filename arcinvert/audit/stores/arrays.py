@@ -15,8 +15,8 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from arcinvert.audit.stores.columns import IDENTITY_NAMES, VECTOR_NAMES, beside, guess, named
-from arcinvert.audit.stores.store import BLOCK, Block, Finding, Index, Store, check_size, name_of
+from arcinvert.audit.stores.columns import IDENTITY_NAMES, VECTOR_NAMES, guess, named
+from arcinvert.audit.stores.store import BLOCK, Block, Contents, Index, Store, check_size, name_of
 from arcinvert.embeddings import DAMAGED
 from arcinvert.errors import InputError
 from arcinvert.evaluation.readers.lists import read_labels
@@ -91,8 +91,8 @@ class NpyStore(Store):
         with open(path, "rb") as file:
             self.layout = _rows_layout(read_layout(file, path.stat().st_size, repr(self.name)), repr(self.name))
         self.count, self.size = self.layout.shape
-        self.names, found = sidecar(path, identity, self.count)
-        self.notes = [*found, *stored_as(self.layout.dtype)]
+        self.names, label_file = sidecar(path, identity, self.count)
+        self.contents = Contents(label_file=label_file, quantization=stored_as(self.layout.dtype))
 
     def blocks(self, rows: int = BLOCK) -> Iterator[Block]:
         for start in range(0, self.count, rows):
@@ -155,8 +155,7 @@ class NpzStore(Store):
             self.names = None
             if who is not None and who in layouts:
                 self.names = self._labels(archive, members[who], layouts[who], asked)
-        lying = dict.fromkeys(rest)
-        self.notes = [*beside(lying, vector=(), identity=who), *stored_as(self.layout.dtype)]
+        self.contents = Contents(dict.fromkeys(rest), who, quantization=stored_as(self.layout.dtype))
 
     def _column(self, columns: list[str], matrices: list[str], wanted: str | None) -> str:
         if wanted is not None:
@@ -208,8 +207,8 @@ def damage(name: str) -> Iterator[None]:
         raise InputError(f"{name!r} is not a whole .npz file: {error}") from None
 
 
-def sidecar(path: Path, identity: str | None, count: int) -> tuple[list[str] | None, list[Finding]]:
-    """Identities of a file that holds nothing but embeddings: from the text file ``identity``, or one beside it.
+def sidecar(path: Path, identity: str | None, count: int) -> tuple[list[str] | None, str | None]:
+    """Identities of a file that holds embeddings alone, and their text file: ``identity``, or one beside the file.
 
     Raises:
         InputError: no such file, or not a label for each row.
@@ -217,15 +216,13 @@ def sidecar(path: Path, identity: str | None, count: int) -> tuple[list[str] | N
     beside_it = path.with_name(path.stem + ".labels.txt")
     source = Path(identity) if identity is not None else beside_it if beside_it.is_file() else None
     if source is None:
-        return None, []
+        return None, None
     numbers, names = read_labels(source)
     if len(numbers) != count:
         raise InputError(f"{str(path)!r} has {count} rows, but {str(source)!r} {len(numbers)} labels")
-    return [names[n] for n in numbers], [Finding("names", "info", f"the file {source.name!r} says who the rows are", 1)]
+    return [names[n] for n in numbers], source.name
 
 
-def stored_as(dtype: "np.dtype[Any]") -> list[Finding]:
-    """What the type of the numbers says of their precision."""
-    if dtype.kind in "iu" and dtype.itemsize == 1:
-        return [Finding("quantized", "info", f"the numbers are stored as {dtype}: lossy quantization", 1)]
-    return []
+def stored_as(dtype: "np.dtype[Any]") -> str | None:
+    """The quantization that the type of the numbers implies."""
+    return f"the numbers are stored as {dtype}" if dtype.kind in "iu" and dtype.itemsize == 1 else None

@@ -4,8 +4,8 @@ import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from arcinvert.audit.stores.columns import VECTOR_NAMES, beside, guess, identity_column, vector_column, wide_columns
-from arcinvert.audit.stores.store import RawStore
+from arcinvert.audit.stores.columns import VECTOR_NAMES, guess, identity_column, vector_column, wide_columns
+from arcinvert.audit.stores.store import Contents, RawStore
 from arcinvert.errors import InputError
 
 LINE = 1 << 22
@@ -43,7 +43,7 @@ class CsvStore(RawStore):
         found = identity_column(names, identity, self.name, vector=names[self.vectors[0]])
         self.identity = None if found is None else names.index(found)
         rest = {name: None for n, name in enumerate(names) if n not in set(self.vectors)}
-        self.notes = beside(rest, vector=(), identity=found)
+        self.contents = Contents(rest, found)
         self.settle(sum(1 for _ in self._rows()))
 
     def raw(self, rows: int) -> Iterator[tuple[Sequence[object], Sequence[object] | None]]:

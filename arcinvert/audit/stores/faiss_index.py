@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from arcinvert.audit.stores.arrays import sidecar, to_float
-from arcinvert.audit.stores.store import BLOCK, Block, Finding, Index, Rows, Store, check_size, need
+from arcinvert.audit.stores.store import BLOCK, Block, Contents, Index, Rows, Store, check_size, need, one_line
 from arcinvert.errors import InputError
 
 LOSSY = re.compile(r"PQ|ScalarQuantizer|SQ|LSH|Residual|LocalSearch|Additive|FastScan|RaBitQ|Lattice")
@@ -44,16 +44,15 @@ class FaissStore(Store):
         inner = self._inner(index)
         if hasattr(inner, "invlists"):
             self._list_order(inner)
-        self.names, self.notes = sidecar(path, identity, self.count)
+        self.names, label_file = sidecar(path, identity, self.count)
         if self.names is None and ids is not None and len(np.unique(ids)) < self.count:
             self.names = [str(number) for number in ids]
-        named = type(inner).__name__
+        named, quantization = type(inner).__name__, None
         if LOSSY.search(named) or LOSSY.search(type(index).__name__):
-            text = f"the index is a {named}: it keeps a lossy quantization of the embeddings"
-            self.notes.append(Finding("quantized", "info", text, self.count))
+            quantization = f"the index is a {named}"
         elif inner is not index and type(index).__name__ == "IndexPreTransform" and inner.d < self.size:
-            text = f"the index keeps {inner.d} of {self.size} dimensions"
-            self.notes.append(Finding("quantized", "info", text, self.count))
+            quantization = f"the index keeps {inner.d} of {self.size} dimensions"
+        self.contents = Contents(label_file=label_file, quantization=quantization)
         self.flat: Path | None = None
         first, last = self._rows(0, 1), self._rows(self.count - 1, 1)  # whether it can give its rows back at all
         if type(index).__name__ in FLAT and path.stat().st_size == FLAT_START + 4 * self.count * self.size:
@@ -133,6 +132,5 @@ def _check_header(path: Path, name: str) -> None:
 
 
 def _line(error: BaseException) -> str:
-    """FAISS's own words without the place in its source."""
-    text = " ".join(str(error).split())
-    return text.rpartition("Error: ")[2][:200] or type(error).__name__
+    """FAISS's message without the place in its source."""
+    return one_line(error).rpartition("Error: ")[2]

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from arcinvert.audit.stores.columns import beside, guess, identity_column, named
+from arcinvert.audit.stores.columns import guess, identity_column, named
 from arcinvert.audit.stores.points import check_first, read_point
 from arcinvert.audit.stores.sqlite import read_only
-from arcinvert.audit.stores.store import SAMPLE, Finding, RawStore
+from arcinvert.audit.stores.store import SAMPLE, Contents, RawStore
 from arcinvert.errors import InputError, UsageError
 
 META, LARGEST = "meta.json", 1 << 24
@@ -49,10 +49,9 @@ class QdrantStore(RawStore):
             found = self._payload(content)
             fields = {**found, **fields}
         self.identity = identity_column(list(fields), identity, self.name, vector="")
-        self.notes = beside(fields, vector=(), identity=self.identity)
         settings = collections[self.table].get("vectors")
-        if isinstance(settings, dict) and settings.get("distance") == "Cosine":
-            self.notes.append(Finding("distance", "info", "Qdrant normalizes these vectors when it loads them", count))
+        cosine = isinstance(settings, dict) and settings.get("distance") == "Cosine"
+        self.contents = Contents(fields, self.identity, normalized_on_load=cosine)
         self.settle(count)
 
     def _vector(self, names: list[str], wanted: str | None) -> str:

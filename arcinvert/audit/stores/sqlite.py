@@ -8,8 +8,8 @@ from urllib.parse import quote
 
 import numpy as np
 
-from arcinvert.audit.stores.columns import VECTOR_NAMES, beside, guess, identity_column, vector_column
-from arcinvert.audit.stores.store import Block, Finding, Index, RawStore
+from arcinvert.audit.stores.columns import VECTOR_NAMES, guess, identity_column, vector_column
+from arcinvert.audit.stores.store import Block, Contents, Index, RawStore
 from arcinvert.audit.stores.vectors import Reader
 from arcinvert.errors import InputError, UsageError
 
@@ -62,11 +62,8 @@ class SqliteStore(RawStore):
             ).fetchone()
             keyed = [n for n, k in connection.execute("select name, pk from pragma_table_info(?)", (self.table,)) if k]
         self.order = ", ".join(map(_quoted, keyed)) if keys else "rowid"
-        self.notes = beside(dict(zip(columns, row or (), strict=False)), vector=[self.vector], identity=self.identity)
-        others = [name for name in tables if name != self.table]
-        if others:
-            listed = ", ".join(map(repr, others[:5]))
-            self.notes.append(Finding("tables", "info", f"the database has other tables: {listed}", len(others)))
+        beside = {name: value for name, value in zip(columns, row or (), strict=False) if name != self.vector}
+        self.contents = Contents(beside, self.identity, tables=tuple(name for name in tables if name != self.table))
         self.settle(count)
 
     def raw(self, rows: int) -> Iterator[tuple[Sequence[object], Sequence[object] | None]]:

@@ -89,22 +89,22 @@ def matrix(values: Sequence[object], size: int, reader: Reader) -> tuple[Rows, M
         ``null``, ``ragged``, ``unreadable`` and ``pickle``.
     """
     rows, kept = np.zeros((len(values), size), np.float32), np.zeros(len(values), bool)
-    refused: Counter[str] = Counter()
+    skipped: Counter[str] = Counter()
     with np.errstate(over="ignore", invalid="ignore"):
         for number, value in enumerate(values):
             if value is None:
-                refused["null"] += 1
+                skipped["null"] += 1
                 continue
             try:
                 row = reader(value)
             except ValueError:
-                refused["pickle" if is_pickle(value) else "unreadable"] += 1
+                skipped["pickle" if is_pickle(value) else "unreadable"] += 1
                 continue
             if len(row) != size:
-                refused["pickle" if is_pickle(value) else "ragged"] += 1
+                skipped["pickle" if is_pickle(value) else "ragged"] += 1
                 continue
             rows[number], kept[number] = row, True
-    return rows, kept, dict(refused)
+    return rows, kept, dict(skipped)
 
 
 def size_of(values: Sequence[object], reader: Reader, name: str) -> int:

@@ -52,7 +52,7 @@ def test_what_was_written_is_read(
     assert read.dtype == np.float32
     assert np.array_equal(read, templates)
     assert [name for block in blocks for name in block.identities] == identities
-    assert not any(block.refused for block in blocks)
+    assert not any(block.skipped for block in blocks)
     chosen = np.array([0, 3, 69, 70, 71, COUNT - 1])
     taken = store.take(chosen)
     assert np.array_equal(taken.positions, chosen)

@@ -1,18 +1,19 @@
-"""A report to draw, and a browser to look at it."""
+"""A report and a browser."""
 
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from chromium import Browser, find_chromium
 from page_report import example
 
+from arcinvert.audit.report import LeakageReport
+
 
 @pytest.fixture
-def report() -> dict[str, Any]:
-    """A report as an audit writes it."""
+def report() -> LeakageReport:
+    """A report as an audit gives it."""
     return example()
 
 

@@ -3,7 +3,6 @@
 import base64
 import io
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +11,7 @@ from page_report import PNG, hostile
 from PIL import Image
 
 from arcinvert.audit.page import page, sweep_page
+from arcinvert.audit.report import LeakageReport
 
 pytestmark = pytest.mark.slow
 WIDTHS = (320, 768, 1280)
@@ -19,12 +19,12 @@ TEXT = ("ink", "soft", "accent", "alarm", "strong", "middle", "doubt", "plain")
 LABELS = ("quiet", "s0", "s1", "s2", "s3", "s4", "s5")
 OUTSIDE = """(width => [...document.querySelectorAll('body *')].filter(e => {
   const box = e.getBoundingClientRect();
-  return box.width > 1 && (box.right > width + 1 || box.left < -1) && !e.closest('.unseen');
+  return box.width > 1 && (box.right > width + 1 || box.left < -1) && !e.closest('.visually-hidden');
 }).map(e => e.outerHTML.slice(0, 120)))"""
 
 
 @pytest.fixture(params=["audit", "hostile", "sweep", "hostile sweep"])
-def opened(request: pytest.FixtureRequest, report: dict[str, Any], tmp_path: Path) -> Path:
+def opened(request: pytest.FixtureRequest, report: LeakageReport, tmp_path: Path) -> Path:
     """A page in a file."""
     report = hostile(report) if "hostile" in request.param else report
     path = tmp_path / "page.html"
@@ -64,7 +64,7 @@ def test_a_request_would_be_seen(browser: Browser, tmp_path: Path) -> None:
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("width", [320, 1280])
 def test_a_screenshot_shows_the_report(
-    browser: Browser, report: dict[str, Any], tmp_path: Path, width: int, dark: bool
+    browser: Browser, report: LeakageReport, tmp_path: Path, width: int, dark: bool
 ) -> None:
     path = tmp_path / "page.html"
     path.write_text(page(report), encoding="utf-8")
@@ -79,7 +79,7 @@ def test_a_screenshot_shows_the_report(
     assert np.diff(np.flatnonzero(inked.any(1))).max() < 150, "a hole in the page"
 
 
-def test_text_stands_out_in_both_schemes(browser: Browser, report: dict[str, Any], tmp_path: Path) -> None:
+def test_text_stands_out_in_both_schemes(browser: Browser, report: LeakageReport, tmp_path: Path) -> None:
     """WCAG 2 contrast: 4.5 for text, against the paper and the panel; marks stand on paper alone."""
     path = tmp_path / "page.html"
     path.write_text(page(report), encoding="utf-8")
@@ -92,7 +92,7 @@ def test_text_stands_out_in_both_schemes(browser: Browser, report: dict[str, Any
             assert contrast(color(browser, name), panel) >= 4.5, (dark, name)
 
 
-def test_it_prints_on_paper(browser: Browser, report: dict[str, Any], tmp_path: Path) -> None:
+def test_it_prints_on_paper(browser: Browser, report: LeakageReport, tmp_path: Path) -> None:
     path = tmp_path / "page.html"
     path.write_text(page(report), encoding="utf-8")
     browser.open(path, width=1280, dark=True)

@@ -1,4 +1,4 @@
-"""Stores that are ``.npy`` or ``.npz`` files. Headers are held against the file before anything is allocated."""
+"""Stores that are ``.npy`` or ``.npz`` files. Headers are checked against the file before anything is allocated."""
 
 import math
 import sys
@@ -22,14 +22,14 @@ from arcinvert.errors import InputError
 from arcinvert.evaluation.readers.lists import read_labels
 
 RATIO, SLACK = 100, 1 << 20
-"""A member of an archive that unpacks to more than this many times its size, and some bytes, is a bomb."""
+"""A member of an archive that unpacks to more than RATIO times its size plus SLACK bytes counts as a zip bomb."""
 WHOLE = 2 << 30
-"""Bytes of an array that has to be in memory at once: identities, or a compressed one in Fortran's order."""
+"""Largest array in bytes that may be in memory at once: identities, or a compressed one in Fortran order."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What a ``.npy`` header says: type, (N, D) or (N,), order, and where the numbers start."""
+    """The header of a ``.npy``: type, shape (N, D) or (N,), order, and where the numbers start."""
 
     dtype: "np.dtype[Any]"
     shape: tuple[int, ...]
@@ -49,7 +49,7 @@ def read_layout(stream: IO[bytes], length: int, name: str) -> Layout:
             raise ValueError(f"format version {version}")
         read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a header of Python 2 is read, and warned of
+            warnings.simplefilter("ignore")  # numpy warns about headers of Python 2
             shape, fortran, dtype = read(stream)
         if not all(type(side) is int and 0 <= side <= sys.maxsize for side in shape):
             raise ValueError("the shape is not one")
@@ -76,13 +76,13 @@ def _rows_layout(layout: Layout, name: str) -> Layout:
 
 
 def to_float(values: NDArray[np.generic]) -> NDArray[np.float32]:
-    """As float32; what is too large becomes infinite, and counts as such."""
+    """As float32; numbers that are too large become infinite."""
     with np.errstate(over="ignore", invalid="ignore"):
         return np.ascontiguousarray(values, np.float32)
 
 
 class NpyStore(Store):
-    """An array in a ``.npy`` file. Identities: a text file, a label a line; ``NAME.labels.txt`` is found by itself."""
+    """An array in a ``.npy`` file. Identities: a text file, a label a line; default: ``NAME.labels.txt``."""
 
     kind = "npy"
 
@@ -96,7 +96,7 @@ class NpyStore(Store):
 
     def blocks(self, rows: int = BLOCK) -> Iterator[Block]:
         for start in range(0, self.count, rows):
-            # Opened anew for each block: pages that were read do not add up to the whole file.
+            # The file is opened again for each block, so that mapped pages do not add up to the whole file.
             yield self._block(np.arange(start, min(start + rows, self.count)), slice(start, start + rows))
 
     def take(self, positions: Index) -> Block:
@@ -115,7 +115,7 @@ class NpyStore(Store):
 
 
 class NpzStore(Store):
-    """An array of a ``.npz`` archive, unpacked as it is read; identities are another array of it."""
+    """An array of a ``.npz`` archive, unpacked while it is read; another array may hold identities."""
 
     kind = "npz"
 
@@ -140,14 +140,14 @@ class NpzStore(Store):
                     except InputError:
                         if key in (column, identity) or len(members) == 1 or guess([key], VECTOR_NAMES):
                             raise
-                        continue  # a pickled array that nobody asks for
+                        continue  # a pickled array that is not needed
                 if len(layouts[key].shape) > 1 and layouts[key].dtype.kind in "fiu":
                     matrices.append(key)
             self.column = self._column(list(layouts), matrices, column)
             self.member = members[self.column].filename
             self.layout = _rows_layout(layouts[self.column], f"{self.column!r} of {self.name!r}")
             if self.layout.fortran and math.prod(self.layout.shape) * self.layout.dtype.itemsize > WHOLE:
-                raise InputError(f"{self.name!r} is packed in Fortran's order; save numpy.ascontiguousarray of it")
+                raise InputError(f"{self.name!r} is compressed in Fortran order; save numpy.ascontiguousarray of it")
             self.count, self.size = self.layout.shape
             rest = [key for key in members if key != self.column]
             asked = identity is not None
@@ -200,7 +200,7 @@ class NpzStore(Store):
 
 @contextmanager
 def damage(name: str) -> Iterator[None]:
-    """Turn what a broken archive raises into one line."""
+    """Turn the errors of a damaged archive into an InputError."""
     try:
         yield
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:

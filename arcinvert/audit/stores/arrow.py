@@ -1,4 +1,4 @@
-"""Columns of Arrow as rows of numbers, and parquet files as stores."""
+"""Arrow columns as rows of numbers, and parquet files as stores."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -25,11 +25,11 @@ from arcinvert.audit.stores.vectors import Mask, Reader, Rows, matrix, size_of
 from arcinvert.errors import InputError
 
 BUFFER, BATCH = 1 << 20, 8192
-"""Bytes read at a time, and rows decoded at a time: larger ones are slower, and take more memory."""
+"""Bytes read and rows decoded at a time: larger values are slower and need more memory."""
 
 
 class Columns:
-    """Which columns of an Arrow schema are read, and how.
+    """The columns of an Arrow schema that are read, and how.
 
     Attributes:
         vectors: the column of the embeddings, or D columns of one number each.
@@ -84,7 +84,7 @@ class Columns:
         check_size(self.size, self.name)
 
     def block(self, batch: Any, start: int) -> Block:
-        """Rows ``start`` and on, of the columns :attr:`wanted` in their order."""
+        """The rows from ``start`` on; the batch has the columns :attr:`wanted` in their order."""
         if len(self.vectors) > 1:
             parts = [to_float(batch.column(i).to_numpy(zero_copy_only=False)) for i in range(self.size)]
             rows, kept = np.stack(parts, 1), np.ones(batch.num_rows, bool)
@@ -100,7 +100,7 @@ class Columns:
         return Block(positions[kept], rows, names, skipped)
 
     def _rows(self, column: Any) -> tuple[Rows, Mask, dict[str, int]]:
-        """The rows that can be read, (n,) which those are, and why the others cannot."""
+        """The rows that can be read, a mask (n,) of them, and why the others cannot."""
         kind = column.type
         if not self._holds_rows(kind):
             rows, kept, skipped = matrix(column.to_pylist(), self.size, self.reader)
@@ -193,5 +193,5 @@ class ParquetStore(Store):
 
 
 def _storage(column: Any) -> Any:
-    """Of an extension type, what it is stored as."""
+    """The storage of an extension type."""
     return getattr(column, "storage", column)

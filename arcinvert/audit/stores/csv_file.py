@@ -1,4 +1,4 @@
-"""CSV files: a column of embeddings written as text, or a column for each number. Nothing of a cell is evaluated."""
+"""CSV files: a column of embeddings written as text, or a column for each number. No cell is ever evaluated."""
 
 import csv
 from collections.abc import Iterator, Sequence
@@ -15,7 +15,7 @@ DELIMITERS = ",;\t"
 
 
 class CsvStore(RawStore):
-    """A CSV file in UTF-8, separated by commas, semicolons or tabs; the first line names the columns, or is numbers."""
+    """A CSV file in UTF-8, separated by commas, semicolons or tabs; the first line holds column names or numbers."""
 
     kind = "csv"
 

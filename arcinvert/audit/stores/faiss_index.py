@@ -1,4 +1,4 @@
-"""FAISS index files: what an index can reconstruct, in the order of its ids."""
+"""FAISS index files: the rows that an index can reconstruct, in the order of its ids."""
 
 import re
 import struct
@@ -14,16 +14,16 @@ from arcinvert.errors import InputError
 
 LOSSY = re.compile(r"PQ|ScalarQuantizer|SQ|LSH|Residual|LocalSearch|Additive|FastScan|RaBitQ|Lattice")
 FLAT, FLAT_START = ("IndexFlat", "IndexFlatIP", "IndexFlatL2"), 45
-"""Indexes that are a header and then the rows: these are read as an array, block by block, which takes a third of the
-time and keeps what was read out of memory."""
+"""Indexes that are a header and then the rows. They are read as an array, block by block, which takes a third of the
+time and keeps memory bounded."""
 HEADER = struct.Struct("<4siq")
 
 
 class FaissStore(Store):
-    """An index file. Flat ones stay on disk; others are held in memory as FAISS needs it.
+    """An index file. Flat indexes stay on disk; FAISS loads the others into memory.
 
     Positions follow the order of adding, or of the ids of an inverted file. Identities come from a text
-    file as for ``.npy``, or are the ids of an IDMap where these repeat.
+    file as for ``.npy``, or from the ids of an IDMap if these repeat.
     """
 
     kind = "faiss"
@@ -54,7 +54,7 @@ class FaissStore(Store):
             quantization = f"the index keeps {inner.d} of {self.size} dimensions"
         self.contents = Contents(label_file=label_file, quantization=quantization)
         self.flat: Path | None = None
-        first, last = self._rows(0, 1), self._rows(self.count - 1, 1)  # whether it can give its rows back at all
+        first, last = self._rows(0, 1), self._rows(self.count - 1, 1)  # fails if the index cannot reconstruct rows
         if type(index).__name__ in FLAT and path.stat().st_size == FLAT_START + 4 * self.count * self.size:
             self.flat = path
             if not np.array_equal([self._rows(0, 1), self._rows(self.count - 1, 1)], [first, last], equal_nan=True):
@@ -62,14 +62,14 @@ class FaissStore(Store):
 
     def _read(self, path: Path) -> Any:
         try:
-            # Codes of flat indexes are mapped instead of read; indexes that cannot be are read.
+            # FAISS maps the codes of flat indexes into memory, and reads other indexes.
             flags = self.faiss.IO_FLAG_READ_ONLY | getattr(self.faiss, "IO_FLAG_MMAP_IFC", 0)
             return self.faiss.read_index(str(path), flags)
         except (RuntimeError, MemoryError) as error:
             raise InputError(f"{self.name!r} is no FAISS index that can be read: {_line(error)}") from None
 
     def _inner(self, index: Any) -> Any:
-        """Behind transformations of the embeddings."""
+        """The index behind transformations of the embeddings."""
         while type(index).__name__ == "IndexPreTransform":
             index = self.faiss.downcast_index(index.index)
         return index
@@ -113,11 +113,11 @@ class FaissStore(Store):
             raise InputError(f"{self.name!r} cannot be read any more: {error}") from None
         except RuntimeError as error:
             kind = type(self.index).__name__
-            raise InputError(f"a {kind} such as {self.name!r} does not give its rows back: {_line(error)}") from None
+            raise InputError(f"a {kind} such as {self.name!r} cannot reconstruct its rows: {_line(error)}") from None
 
 
 def _check_header(path: Path, name: str) -> None:
-    """Held against the size of the file, before FAISS allocates what it says."""
+    """Check the header against the size of the file, before FAISS allocates memory for it."""
     size = path.stat().st_size
     with open(path, "rb") as file:
         start = file.read(HEADER.size)
@@ -126,7 +126,7 @@ def _check_header(path: Path, name: str) -> None:
     if len(start) < HEADER.size:
         raise InputError(f"{name!r} is too short for a FAISS index")
     _, dimension, count = HEADER.unpack(start)
-    # The tightest codes, one bit a number, of D at least 2.
+    # The smallest codes have one bit a number, and D is at least 2.
     if dimension < 1 or count < 0 or count > 8 * size:
         raise InputError(f"{name!r} says {count} embeddings of {dimension} numbers, in {size} bytes")
 

@@ -15,7 +15,7 @@ OWN = {"vector": "pgvector", "halfvec": "pghalfvec"}
 READABLE = {*OWN, "_float4", "_float8", "_numeric", "json", "jsonb", "text", "varchar", "bytea"}
 BATCH = 4096
 TIMEOUT = 15
-"""Seconds until a server that does not answer is given up."""
+"""Seconds to wait for a server."""
 _COLUMNS = """
     select n.nspname, c.relname, a.attname, t.typname
     from pg_attribute a join pg_class c on c.oid = a.attrelid join pg_namespace n on n.oid = c.relnamespace
@@ -31,8 +31,8 @@ Tables = dict[tuple[str, str], dict[str, str]]
 class PostgresStore(RawStore):
     """A table of a PostgreSQL database.
 
-    Positions follow the order of the rows on disk; a table that changes between two readings is refused
-    when its number of rows does. Passwords may stand in the URL, ``PGPASSWORD`` or ``.pgpass``.
+    Positions follow the order of the rows on disk. If the number of rows changes between two passes, the store is
+    refused. Passwords may be in the URL, ``PGPASSWORD`` or ``.pgpass``.
     """
 
     kind = "postgres"
@@ -97,7 +97,7 @@ class PostgresStore(RawStore):
 
     @contextmanager
     def _transaction(self) -> Iterator[Any]:
-        """One snapshot, read-only, with rows in the order of the disk."""
+        """One read-only snapshot, with rows in the order of the disk."""
         psycopg = self.psycopg
         try:
             with psycopg.connect(self.url, connect_timeout=TIMEOUT) as connection:

@@ -1,6 +1,6 @@
 """Qdrant's local mode: a folder with ``meta.json``, and a SQLite file of points for each collection.
 
-Read without Qdrant's client, which would unpickle what it finds, and lock the folder.
+Read without Qdrant's client, which would unpickle the points and lock the folder.
 """
 
 import json
@@ -82,7 +82,7 @@ class QdrantStore(RawStore):
         try:
             vector, payload = read_point(content)
         except ValueError:
-            return content, None  # counted with what cannot be read
+            return content, None  # counts as unreadable
         if self.column is not None:
             vector = vector.get(self.column) if isinstance(vector, dict) else None
         name = payload.get(self.identity) if isinstance(payload, dict) and self.identity is not None else None
@@ -90,7 +90,7 @@ class QdrantStore(RawStore):
 
 
 def is_qdrant(folder: Path) -> bool:
-    """Whether a folder is that of a local Qdrant."""
+    """Whether a folder is a local Qdrant."""
     return (folder / META).is_file() and (folder / "collection").is_dir()
 
 

@@ -1,4 +1,4 @@
-"""SQLite files, opened so that nothing in them or beside them is written or run."""
+"""SQLite files, opened so that nothing is written and no code in them runs."""
 
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -14,24 +14,24 @@ from arcinvert.audit.stores.vectors import Reader
 from arcinvert.errors import InputError, UsageError
 
 LEAST = 16
-"""Numbers in a value of a column, for it to be taken for embeddings whatever its name."""
+"""A column whose values hold at least so many numbers may hold embeddings, whatever its name."""
 
 
 @contextmanager
 def read_only(path: Path) -> Iterator[sqlite3.Connection]:
-    """A connection that can only read.
+    """A read-only connection.
 
     Raises:
-        InputError: no database, or a damaged one.
+        InputError: not a database, or a damaged one.
     """
-    # ``immutable`` leaves everything alone, but does not see what a writer has put into its log and not yet merged.
+    # ``immutable`` creates no files, but ignores a log that a writer has not merged yet.
     log = path.with_name(path.name + "-wal")
     immutable = "" if log.is_file() and log.stat().st_size else "&immutable=1"
     try:
         with closing(sqlite3.connect(f"file:{quote(str(path.resolve()))}?mode=ro{immutable}", uri=True)) as connection:
             connection.execute("pragma query_only = on")
             connection.execute("pragma trusted_schema = off")
-            # Text that is no UTF-8 is text all the same.
+            # Text that is not UTF-8 is text all the same.
             connection.text_factory = lambda raw: raw.decode(errors="replace")
             yield connection
     except (sqlite3.Error, OverflowError) as error:
@@ -121,7 +121,7 @@ class SqliteStore(RawStore):
         raise UsageError(f"{str(self.path)!r} has several tables that might hold embeddings: {listed}; use --table")
 
     def _likely(self, connection: sqlite3.Connection, table: str, columns: list[str]) -> list[str]:
-        """The columns whose first value reads as an embedding."""
+        """The columns whose first value can be read as an embedding."""
         found = []
         for column in columns:
             name = _quoted(column)

@@ -1,17 +1,17 @@
 """Defenses applied to the sample: the accuracy each keeps, and the rates of an attacker who adapts to it."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from arcinvert.audit.attack import Attacker, attack_defended
+from arcinvert.audit.attack import attack_defended
+from arcinvert.audit.case import Case
 from arcinvert.audit.defenses import Defense
-from arcinvert.audit.defenses.sweep import DefenseResult, Outcome, sweep
+from arcinvert.audit.defenses.sweep import DefenseResult, Outcome, fit_defenses, sweep
 from arcinvert.audit.judges import Judge, ThresholdFaces, render
-from arcinvert.audit.rates import References, attack_rates, embed_attempts
+from arcinvert.audit.rates import attack_rates, embed_attempts
 from arcinvert.audit.sample import Sample
 from arcinvert.errors import InputError
 from arcinvert.faceprior.prior import FacePrior
@@ -34,45 +34,47 @@ class KnownFaces:
     source: str
 
 
-def attack_defenses(
-    attacker: Attacker,
-    defenses: Sequence[Defense],
-    sample: Sample,
-    judges: Sequence[Judge],
-    references: Mapping[str, References],
-    measured_on: KnownFaces,
-    own: KnownFaces,
-    out: Path,
-) -> list[DefenseResult]:
-    """Attack the sample through each defense; one with a key by an attacker who knows it, and by one who does not.
+@dataclass(frozen=True, eq=False)
+class DefensePlan:
+    """The fitted defenses, the faces that accuracy is measured on, and the attacker's own faces."""
 
-    Args:
-        attacker: the attack.
-        defenses: fitted.
-        sample: is protected.
-        judges: judge the reconstructions.
-        references: name of a judge -> its references.
-        measured_on: for the accuracy, see :func:`accuracy_faces`.
-        own: the attacker's own faces.
-        out: gets a folder for each attack.
+    defenses: list[Defense]
+    measured_on: KnownFaces
+    own: KnownFaces
+
+
+def plan_defenses(case: Case) -> DefensePlan:
+    """Fit the defenses of a case.
+
+    Raises:
+        UsageError: one does not fit the embeddings.
+        InputError: see :func:`accuracy_faces`.
     """
+    own = own_faces(case.attacked, case.faces, case.attacker.prior, case.attacker.progress)
+    measured_on = accuracy_faces(case.sample, case.attacked, case.faces, own)
+    return DefensePlan(fit_defenses(case.config.specs(case.store.size), own.embeddings), measured_on, own)
+
+
+def attack_defenses(case: Case, plan: DefensePlan, out: Path) -> list[DefenseResult]:
+    """Attack the sample through each defense, in a folder of ``out`` each."""
+    sample, attacker, references, own = case.sample, case.attacker, case.references, plan.own.embeddings
     count = 0
 
     def attack(defense: Defense, key_known: bool) -> Outcome:
         nonlocal count
         templates = defense.protect(sample.targets, sample.positions.tolist())
-        believed = defense if key_known else defense.guessed(templates, own.embeddings, attacker.config.seed)
-        found = attack_defended(attacker, believed, templates, own.embeddings, out / f"defense-{count:02d}")
+        believed = defense if key_known else defense.guessed(templates, own, attacker.config.seed)
+        found = attack_defended(attacker, believed, templates, own, out / f"defense-{count:02d}")
         count += 1
         rates = [
             rate
-            for judge in judges
+            for judge in case.judges
             if judge.name in references
             for rate in attack_rates(judge, references[judge.name], embed_attempts(judge, *found.chosen()))
         ]
         return Outcome(rates, found.mean_score(), int(found.failed.sum()))
 
-    return sweep(defenses, measured_on.embeddings, measured_on.labels, attack)
+    return sweep(plan.defenses, plan.measured_on.embeddings, plan.measured_on.labels, attack)
 
 
 def own_faces(attacked: Judge, faces: ThresholdFaces, prior: FacePrior, progress: Progress = silent) -> KnownFaces:

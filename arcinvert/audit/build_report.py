@@ -1,118 +1,69 @@
 """From attempts to the report: every judge's rates and controls, re-identification, and the summaries."""
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from torch import Tensor
 
-from arcinvert.audit.attack import Attacker, Attempts
-from arcinvert.audit.attack_defenses import KnownFaces
+from arcinvert.audit import report
+from arcinvert.audit.attack import Attempts
+from arcinvert.audit.attack_defenses import DefensePlan
+from arcinvert.audit.case import Case
 from arcinvert.audit.checks import mismatch, rank1
-from arcinvert.audit.config import AuditConfig
 from arcinvert.audit.defenses.sweep import DefenseResult
-from arcinvert.audit.judges import Judge, ThresholdFaces
-from arcinvert.audit.photos import Photos
 from arcinvert.audit.rates import (
     TYPE_I,
     Rate,
-    References,
     attack_rates,
     control_faces,
     control_rates,
     embed_attempts,
+    other_people,
     ratio,
-    someone_else,
 )
-from arcinvert.audit.report import (
-    VERSION,
-    AttackSummary,
-    JudgeResult,
-    LeakageReport,
-    Reidentification,
-    RestartResult,
-    Restarts,
-    Run,
-    SampleSummary,
-    StoreSummary,
-)
-from arcinvert.audit.sample import Sample
-from arcinvert.audit.stores import Store
+from arcinvert.audit.report import JudgeResult, LeakageReport, Reidentification, RestartResult, Restarts
 from arcinvert.audit.verdict import limitations, verdict
 
 NEEDS_PHOTOS = "only the attacked network reads stored templates; this judge needs --photos"
 
 
-@dataclass(frozen=True, eq=False)
-class Case:
-    """Everything an audit knows before it attacks.
-
-    Attributes:
-        store, sample, attacker, config: what is attacked, and how.
-        attacked: the attacked network as a judge; the last of ``judges``.
-        judges: all.
-        faces: that fixed the thresholds.
-        photos: of the sample, or None.
-        references: name of a judge -> what it compares reconstructions with; a judge without references is missing.
-    """
-
-    store: Store
-    sample: Sample
-    attacker: Attacker
-    attacked: Judge
-    judges: tuple[Judge, ...]
-    faces: ThresholdFaces
-    photos: Photos | None
-    references: Mapping[str, References]
-    config: AuditConfig
-
-
-@dataclass(frozen=True, eq=False)
-class Defended:
-    """The attacks through defenses, with the faces that the accuracy and the attacker rest on."""
-
-    results: list[DefenseResult]
-    measured_on: KnownFaces
-    own: KnownFaces
-
-
 def build_report(
-    case: Case, attempts: Attempts, defended: Defended | None, fingerprint: str, started: float
+    case: Case,
+    attempts: Attempts,
+    plan: DefensePlan | None,
+    defenses: Sequence[DefenseResult],
+    fingerprint: str,
+    started: float,
 ) -> LeakageReport:
     """Judge the attempts and write everything down.
 
     Args:
         case: what was attacked.
         attempts: the attack on the bare templates.
-        defended: the attacks through defenses; None without any.
+        plan, defenses: the attacks through defenses; None and empty without any.
         fingerprint: equal for two audits that are the same.
         started: by ``time.perf_counter``.
     """
     sample, config, store, attacker = case.sample, case.config, case.store, case.attacker
+    scan = sample.scan
     embedded = {judge.name: embed_attempts(judge, *attempts.chosen()) for judge in case.judges}
     judges = _judge_results(case, embedded)
     suspicion = mismatch(case.attacked.own.numpy(), sample.targets.numpy())
     return LeakageReport(
-        version=VERSION,
+        version=report.VERSION,
         verdict=verdict(judges, suspicion, len(sample.positions)),
-        store=StoreSummary(
-            store.kind,
-            store.name,
-            store.count,
-            store.size,
-            sample.scan.digest,
-            sample.scan.identities,
-            sample.scan.norms,
-            sample.scan.skipped_rows,
+        store=report.StoreSummary(
+            *(store.kind, store.name, store.count, store.size),
+            *(scan.digest, scan.identities, scan.norms, scan.skipped_rows),
         ),
-        sample=SampleSummary(
+        sample=report.SampleSummary(
             len(sample.positions),
             None if sample.identities is None else len({*sample.identities} - {None}),
             int((~sample.seconds.isnan().any(1)).sum()),
             sample.digest,
         ),
-        attack=AttackSummary(
+        attack=report.AttackSummary(
             case.attacked.name,
             attacker.recognizer.digest,
             attempts.mean_score(),
@@ -123,14 +74,14 @@ def build_report(
         judges=judges,
         reidentification=_reidentification(case, embedded[case.attacked.name]),
         restarts=_restarts(case, attempts, embedded),
-        hygiene=sample.scan.findings,
+        hygiene=scan.findings,
         mismatch=suspicion,
-        defenses=() if defended is None else tuple(defended.results),
-        accuracy_on=None if defended is None else defended.measured_on.source,
-        attacker_faces=None if defended is None else len(defended.own.embeddings),
+        defenses=tuple(defenses),
+        accuracy_on=plan.measured_on.source if plan else None,
+        attacker_faces=len(plan.own.embeddings) if plan else None,
         photos=None if case.photos is None else case.photos.matches,
         config=config,
-        run=Run(
+        run=report.Run(
             fingerprint,
             case.faces.source,
             case.faces.digest,
@@ -144,7 +95,7 @@ def build_report(
             photos=case.photos is not None,
             restarts=config.attack.restarts,
             preset=config.attack.preset,
-            defended=defended is not None,
+            defended=plan is not None,
         ),
         files=(),
     )
@@ -153,7 +104,7 @@ def build_report(
 def _judge_results(case: Case, embedded: Mapping[str, Tensor]) -> tuple[JudgeResult, ...]:
     count = len(case.sample.positions)
     controls = control_faces(case.attacker.prior, count, case.config.seed)
-    others = someone_else(case.sample.identities, count)
+    others = other_people(case.sample.identities, count)
     results = []
     for judge in case.judges:
         references, rows = case.references.get(judge.name), embedded[judge.name]

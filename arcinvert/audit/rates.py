@@ -154,7 +154,7 @@ def control_faces(prior: FacePrior, count: int, seed: int) -> dict[Kind, Tensor]
     return {MEAN: mean, RANDOM: torch.cat(list(render(prior, rows)))}
 
 
-def someone_else(identities: Sequence[str | None] | None, count: int) -> list[int]:
+def other_people(identities: Sequence[str | None] | None, count: int) -> list[int]:
     """For each target the next one of another person; empty if all are of one person.
 
     Args:

@@ -11,14 +11,12 @@ import numpy as np
 
 from arcinvert.audit import files
 from arcinvert.audit.attack import Attacker, attack
-from arcinvert.audit.attack_defenses import accuracy_faces, attack_defenses, own_faces
-from arcinvert.audit.build_report import Case, Defended, build_report
+from arcinvert.audit.attack_defenses import attack_defenses, plan_defenses
+from arcinvert.audit.build_report import build_report
+from arcinvert.audit.case import prepare
 from arcinvert.audit.config import AuditConfig
-from arcinvert.audit.defenses.sweep import fit_defenses
-from arcinvert.audit.judges import folder_faces, make_judge, prior_faces
-from arcinvert.audit.photos import match_photos
 from arcinvert.audit.report import LeakageReport
-from arcinvert.audit.sample import Sample, read_sample
+from arcinvert.audit.sample import read_sample
 from arcinvert.audit.stores import Store
 from arcinvert.calibration.calibration import Calibration, calibration_for
 from arcinvert.distributed import ALONE, Ranks
@@ -30,8 +28,6 @@ from arcinvert.recognizer import Recognizer
 from arcinvert.synthesis import journal
 
 log = logging.getLogger(__name__)
-SAME = 0.99
-"""A judge whose embeddings have this mean cosine to those of the attacked network, or more, is the attacked network."""
 
 
 def audit(
@@ -97,20 +93,13 @@ def audit(
             files.clear(folder)
         ranks.wait()  # nothing foreign is left
         attacker = Attacker(recognizer, prior, calibration, config.synthesis(), ranks, progress)
-        case = _case(store, sample, attacker, name, judges, config)
+        case = prepare(store, sample, attacker, name, judges, config)
         inner = folder / files.ATTACK
-        specs = config.specs(store.size)
-        if specs:
-            own = own_faces(case.attacked, case.faces, prior, progress)
-            measured_on = accuracy_faces(sample, case.attacked, case.faces, own)
-            defenses = fit_defenses(specs, own.embeddings)  # refused before the attack, not after it
+        plan = plan_defenses(case) if config.specs(store.size) else None  # refused before the attack, not after it
         attempts = attack(attacker, sample.targets, inner / "bare")
-        defended = None
-        if specs:
-            results = attack_defenses(attacker, defenses, sample, case.judges, case.references, measured_on, own, inner)
-            defended = Defended(results, measured_on, own)
+        results = attack_defenses(case, plan, inner) if plan else []
         if ranks.rank == 0:
-            report = build_report(case, attempts, defended, fingerprint, started)
+            report = build_report(case, attempts, plan, results, fingerprint, started)
             faces = attempts.chosen()[0] if config.show_faces else None
             report = files.write(folder, report, faces, sample.positions.tolist(), sweep=config.sweep)
             files.clear_attack(folder)
@@ -119,28 +108,3 @@ def audit(
     if done is None:
         raise EnvironmentProblem(f"the report in {str(folder)!r} disappeared while it was written")
     return done
-
-
-def _case(
-    store: Store, sample: Sample, attacker: Attacker, name: str, judges: Mapping[str, Recognizer], config: AuditConfig
-) -> Case:
-    """Fix the thresholds, and find the references."""
-    faces = prior_faces(attacker.prior) if config.calibration_faces is None else folder_faces(config.calibration_faces)
-    attacked = make_judge(name, attacker.recognizer, faces, attacked=True, progress=attacker.progress)
-    judges = {} if attacker.ranks.rank else judges  # the first process judges for all
-    others = [make_judge(title, judge, faces, progress=attacker.progress) for title, judge in judges.items()]
-    for judge in others:
-        if judge.own.shape == attacked.own.shape and float((judge.own * attacked.own).sum(1).mean()) > SAME:
-            raise UsageError(f"expected judges that are not attacked; {judge.name!r} is the attacked network itself")
-    photos = None
-    if config.photos is not None:
-        photos = match_photos(
-            config.photos,
-            attacker.recognizer,
-            sample.targets,
-            positions=sample.positions.tolist(),
-            identities=sample.identities,
-        )
-    references = {} if photos is None else {judge.name: photos.references(judge) for judge in (*others, attacked)}
-    references[name] = sample.references(references.get(name))
-    return Case(store, sample, attacker, attacked, (*others, attacked), faces, photos, references, config)

@@ -156,14 +156,6 @@ def test_what_is_refused(
     assert not (out / "report.json").exists()
 
 
-def test_an_audit_of_a_store_of_another_size_names_both(
-    settings: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    np.save(tmp_path / "other.npy", np.ones((4, 128), np.float32))
-    assert run(["-q", "audit", str(tmp_path / "other.npy"), *settings]) == 3
-    assert "128-d (dlib, FaceNet or MobileFaceNet y1?), the recognizer is 16-d" in capsys.readouterr().err
-
-
 # --- killed, and several processes
 
 

@@ -7,7 +7,7 @@ from writing import write_store
 from arcinvert.audit.checks import scan
 from arcinvert.audit.checks.contents import contents_findings
 from arcinvert.audit.stores import open_store
-from arcinvert.errors import EnvironmentProblem, InputError, UsageError
+from arcinvert.errors import InputError, UsageError
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -119,10 +119,3 @@ def test_what_holds_no_embeddings(tmp_path: Path) -> None:
         open_store(write(tmp_path, {"embedding": pa.array([None], pa.list_(pa.float32()))}))
     with pytest.raises(InputError, match="8192 numbers"):
         open_store(write(tmp_path, {"embedding": [list(range(9000))]}))
-
-
-def test_the_extra_is_named_where_the_client_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = write(tmp_path, {"embedding": ROWS.tolist()})
-    monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
-    with pytest.raises(EnvironmentProblem, match=r"pip install 'arcinvert\[stores\]'"):
-        open_store(path)

@@ -8,7 +8,7 @@ from writing import write_store
 
 from arcinvert.audit.checks import scan
 from arcinvert.audit.stores import open_store
-from arcinvert.errors import EnvironmentProblem, InputError, UsageError
+from arcinvert.errors import InputError, UsageError
 
 faiss = pytest.importorskip("faiss")
 
@@ -128,10 +128,3 @@ def test_damage_is_refused(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", OPEN, *paths], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["refused"] * len(paths)
-
-
-def test_the_extra_is_named_where_faiss_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = write_store("faiss", tmp_path, ROWS, None)
-    monkeypatch.setitem(sys.modules, "faiss", None)
-    with pytest.raises(EnvironmentProblem, match=r"pip install 'arcinvert\[search\]'"):
-        open_store(str(path))

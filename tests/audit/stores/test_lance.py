@@ -7,7 +7,7 @@ from writing import write_store
 from arcinvert.audit.checks import scan
 from arcinvert.audit.checks.contents import contents_findings
 from arcinvert.audit.stores import open_store
-from arcinvert.errors import EnvironmentProblem, InputError, UsageError
+from arcinvert.errors import InputError, UsageError
 
 pa = pytest.importorskip("pyarrow")
 lancedb = pytest.importorskip("lancedb")
@@ -63,11 +63,4 @@ def test_damage_is_one_line(tmp_path: Path) -> None:
     for manifest in (path / "faces.lance" / "_versions").iterdir():
         manifest.write_bytes(b"nothing")
     with pytest.raises(InputError, match="no Lance table"):
-        open_store(str(path))
-
-
-def test_the_extra_is_named_where_the_client_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = write_store("lancedb", tmp_path, ROWS, None)
-    monkeypatch.setitem(__import__("sys").modules, "lancedb", None)
-    with pytest.raises(EnvironmentProblem, match=r"pip install 'arcinvert\[stores\]'"):
         open_store(str(path))

@@ -2,6 +2,7 @@
 
 import hashlib
 import pickle
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from writing import FILES, write_store
 
 from arcinvert.audit.checks import draw_sample, rank1, scan
 from arcinvert.audit.stores import KINDS, open_store
-from arcinvert.errors import InputError, UsageError
+from arcinvert.errors import EnvironmentProblem, InputError, UsageError
 
 COUNT, SIZE = 120, 32
 
@@ -26,11 +27,6 @@ def identities() -> list[str]:
     return [f"person {n // 2}" for n in range(COUNT - 1)] + ["<script>é"]
 
 
-@pytest.fixture(scope="module")
-def stores(templates: np.ndarray, identities: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("stores")
-
-
 def state(path: Path) -> dict[str, str]:
     """Every file of a store and beside it, with its digest."""
     files = [path, *path.parent.glob(path.stem + "*"), *path.rglob("*")]
@@ -38,9 +34,7 @@ def state(path: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("kind", FILES)
-def test_what_was_written_is_read(
-    kind: str, stores: Path, templates: np.ndarray, identities: list[str], tmp_path: Path
-) -> None:
+def test_what_was_written_is_read(kind: str, templates: np.ndarray, identities: list[str], tmp_path: Path) -> None:
     path = write_store(kind, tmp_path, templates, identities)
     before = state(tmp_path)
     store = open_store(str(path))
@@ -86,16 +80,6 @@ def test_a_store_may_name_nobody(kind: str, templates: np.ndarray, tmp_path: Pat
     assert len(draw_sample(found, count=1000, seed=0).positions) == COUNT
 
 
-def test_the_sample_is_the_same_in_every_kind(templates: np.ndarray, identities: list[str], tmp_path: Path) -> None:
-    samples = []
-    for kind in ("npy", "npz", "csv", "sqlite"):
-        found = scan(open_store(str(write_store(kind, tmp_path, templates, identities))))
-        samples.append(draw_sample(found, count=30, seed=9))
-    for sample in samples[1:]:
-        assert np.array_equal(sample.positions, samples[0].positions)
-        assert np.array_equal(sample.second, samples[0].second)
-
-
 def test_what_does_not_fit_together_is_a_usage_error(templates: np.ndarray, tmp_path: Path) -> None:
     path = str(write_store("npy", tmp_path, templates, None))
     with pytest.raises(UsageError, match="kind of store out of npy"):
@@ -137,3 +121,20 @@ def test_what_is_no_store_is_refused(kind: str | None, tmp_path: Path, monkeypat
 def test_a_file_that_may_not_be_read_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="No such file"):
         open_store(str(tmp_path / "nothing.npy"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "module", "extra"),
+    [("parquet", "pyarrow", "stores"), ("lancedb", "lancedb", "stores"), ("faiss", "faiss", "search")],
+)
+def test_the_extra_is_named_where_the_client_is_missing(
+    kind: str, module: str, extra: str, templates: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip(module)
+    path = write_store(kind, tmp_path, templates, None)
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(EnvironmentProblem, match=rf"pip install 'arcinvert\[{extra}\]'"):
+        open_store(str(path))
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(EnvironmentProblem, match=r"pip install 'arcinvert\[stores\]'"):
+        open_store("postgresql://nowhere/x")

@@ -141,9 +141,3 @@ def test_a_table_without_rows(filled: str) -> None:
     run(filled, "create table nobody (embedding vector(4))")
     with pytest.raises(InputError, match="no rows"):
         open_store(filled, table="nobody")
-
-
-def test_the_extra_is_named_where_the_client_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "psycopg", None)
-    with pytest.raises(EnvironmentProblem, match=r"pip install 'arcinvert\[stores\]'"):
-        open_store("postgresql://nowhere/x")

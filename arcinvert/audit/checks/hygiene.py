@@ -107,21 +107,14 @@ def scan(store: Store, *, progress: Progress = silent) -> Scan:
         reservoir.add(rows)
         if len(block.positions):
             progress(int(block.positions[-1]) + 1, store.count, "reading the store")
-    names = identity if named else None
     norms, norm_findings = _norms(np.sqrt(squared[usable]))
     findings = [*contents_findings(store), *_skipped(skipped, store.count), *norm_findings]
     findings += _duplicates(content[usable], identity[usable] if named else None)
     findings += reservoir.findings()
+    names = len(np.unique(identity[identity != 0]))
     return Scan(
-        store.count,
-        store.size,
-        usable,
-        names,
-        len(np.unique(identity[identity != 0])),
-        content,
-        norms,
-        digest.hexdigest(),
-        tuple(findings),
+        *(store.count, store.size, usable, identity if named else None, names, content, norms),
+        *(digest.hexdigest(), tuple(findings)),
     )
 
 

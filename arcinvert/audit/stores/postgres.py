@@ -70,9 +70,7 @@ class PostgresStore(RawStore):
 
     def raw(self, rows: int) -> Iterator[tuple[Sequence[object], Sequence[object] | None]]:
         named = self.identity is not None
-        columns = [self.vector, *([self.identity] if named else [])]
-        listed = self.psycopg.sql.SQL(", ").join(map(self.psycopg.sql.Identifier, columns))
-        query = self._sql("select ") + listed + self._sql(" from {}", table=True)
+        query = self._sql("select ") + self._columns() + self._sql(" from {}", table=True)
         with self._transaction() as connection, connection.cursor(name="arcinvert", binary=True) as cursor:
             cursor.execute(query)
             while found := cursor.fetchmany(min(rows, BATCH)):
@@ -82,12 +80,9 @@ class PostgresStore(RawStore):
     def take(self, positions: Index) -> Block:
         wanted = self.check(positions)
         named = self.identity is not None
-        columns = [self.vector, *([self.identity] if named else [])]
-        listed = self.psycopg.sql.SQL(", ").join(map(self.psycopg.sql.Identifier, columns))
-        inner = (
-            self._sql("select row_number() over () - 1 as arcinvert_row, ") + listed + self._sql(" from {}", table=True)
-        )
-        query = self._sql("select ") + listed + self._sql(" from (") + inner
+        inner = self._sql("select row_number() over () - 1 as arcinvert_row, ") + self._columns()
+        inner += self._sql(" from {}", table=True)
+        query = self._sql("select ") + self._columns() + self._sql(" from (") + inner
         query += self._sql(") as numbered where arcinvert_row = any(%s) order by arcinvert_row")
         with self._transaction() as connection, connection.cursor(binary=True) as cursor:
             found = cursor.execute(query, (wanted.tolist(),)).fetchall()
@@ -110,6 +105,10 @@ class PostgresStore(RawStore):
             raise EnvironmentProblem(f"the database does not answer: {one_line(error)}") from None
         except psycopg.Error as error:
             raise InputError(f"the database refuses: {one_line(error)}") from None
+
+    def _columns(self) -> Any:
+        columns = [self.vector] if self.identity is None else [self.vector, self.identity]
+        return self.psycopg.sql.SQL(", ").join(map(self.psycopg.sql.Identifier, columns))
 
     def _sql(self, text: str, *, table: bool = False) -> Any:
         sql = self.psycopg.sql

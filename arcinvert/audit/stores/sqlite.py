@@ -67,8 +67,7 @@ class SqliteStore(RawStore):
         self.settle(count)
 
     def raw(self, rows: int) -> Iterator[tuple[Sequence[object], Sequence[object] | None]]:
-        columns = [self.vector, *([self.identity] if self.identity is not None else [])]
-        listed = ", ".join(map(_quoted, columns))
+        listed = ", ".join(map(_quoted, self._columns()))
         with read_only(self.path) as connection:
             cursor = connection.execute(f"select {listed} from {_quoted(self.table)} order by {self.order}")  # noqa: S608
             while found := cursor.fetchmany(rows):
@@ -78,8 +77,7 @@ class SqliteStore(RawStore):
         if self.order != "rowid":
             return super().take(positions)
         wanted = self.check(positions)
-        columns = ", ".join(map(_quoted, [self.vector, *([self.identity] if self.identity is not None else [])]))
-        table = _quoted(self.table)
+        columns, table = ", ".join(map(_quoted, self._columns())), _quoted(self.table)
         with read_only(self.path) as connection:
             rows = connection.execute(f"select rowid from {table} order by rowid")  # noqa: S608
             keys = np.fromiter((key for (key,) in rows), np.int64)
@@ -89,6 +87,9 @@ class SqliteStore(RawStore):
             found = [connection.execute(query, (key,)).fetchone() for key in keys[wanted].tolist()]
         names = None if self.identity is None else [row[1] for row in found]
         return self.block(wanted, [row[0] for row in found], names)
+
+    def _columns(self) -> list[str]:
+        return [self.vector] if self.identity is None else [self.vector, self.identity]
 
     def _tables(self, connection: sqlite3.Connection) -> dict[str, list[str]]:
         names = connection.execute(

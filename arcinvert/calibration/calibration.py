@@ -8,7 +8,7 @@ Calibration shows a recognizer the faces of the face prior and keeps
 - how it sees them through the face basis: ridge regression from the embedding of a face to the
   embedding of what the basis keeps of it. The basis is soft; an image of it that matched the
   face's own embedding fully would do so by false detail;
-- what the maps of a few layers are for a given embedding (:mod:`arcinvert.calibration.features`);
+- what the maps of a few layers are for a given embedding (:mod:`arcinvert.calibration.maps`);
 - what a second network sees of a face with a given embedding (:mod:`arcinvert.calibration.auxiliary`): ridge
   regression to its embedding, and to maps inside it;
 - statistics of the input of each BatchNorm layer, and of the output of each convolution whose
@@ -26,8 +26,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from arcinvert.calibration.auxiliary import BLOCKS, SIZE, default_auxiliary
-from arcinvert.calibration.features import ExpectedFeatures, FeatureRegression, medium_layers
-from arcinvert.calibration.moments import Moments, from_bytes, to_bytes
+from arcinvert.calibration.maps import ExpectedFeatures, FeatureRegression, medium_layers
+from arcinvert.calibration.statistics import Moments, from_bytes, to_bytes
 from arcinvert.calibration.regression import RIDGES, fit_regression
 from arcinvert.checkpoint import load_checkpoint, save_checkpoint
 from arcinvert.errors import CheckpointError, EnvironmentProblem, InputError

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from arcinvert.calibration.features import pooled
+from arcinvert.calibration.maps import pooled
 from arcinvert.errors import InputError
 from arcinvert.recognizer import Trace
 
@@ -86,7 +86,7 @@ class ExpectedMatch:
     target's embedding. Without layers, 0.
 
     Attributes:
-        expected: layer -> (B, C, h, w); see :class:`~arcinvert.calibration.features.ExpectedFeatures`.
+        expected: layer -> (B, C, h, w); see :class:`~arcinvert.calibration.maps.ExpectedFeatures`.
         deviation: layer -> (C, h, w).
         share: (B,) that each image is charged of this, 0 to 1; None charges all of it.
     """

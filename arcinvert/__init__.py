@@ -17,7 +17,7 @@ _HOMES = {
     "Recognizer": "arcinvert.recognizer",
     "TrainConfig": "arcinvert.training.trainer",
     "audit": "arcinvert",
-    "calibrate": "arcinvert.calibration.calibration",
+    "calibrate": "arcinvert.calibration.fit",
     "invert": "arcinvert.inversion.invert",
     "train": "arcinvert.training.trainer",
     "metrics": "arcinvert.evaluation",
@@ -50,7 +50,7 @@ __all__ = [
 if TYPE_CHECKING:
     from arcinvert import audit
     from arcinvert.audit import LeakageReport
-    from arcinvert.calibration.calibration import calibrate
+    from arcinvert.calibration.fit import calibrate
     from arcinvert.evaluation import metrics
     from arcinvert.inversion import objectives, parameterization, presets, priors
     from arcinvert.inversion.invert import Inversion, Recipe, invert

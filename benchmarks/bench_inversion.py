@@ -34,7 +34,8 @@ import onnxruntime
 import torch
 from torch import Tensor
 
-from arcinvert.calibration.calibration import Calibration, calibration_of
+from arcinvert.calibration.cache import find_calibration
+from arcinvert.calibration.calibration import Calibration
 from arcinvert.evaluation.metrics import auc, score_pairs, threshold_at_fmr, wilson_interval
 from arcinvert.faceprior.prior import FacePrior, default_face_prior
 from arcinvert.inversion.controls import Controls
@@ -177,7 +178,7 @@ def main() -> None:
     enrolled_rows = [int((faces.labels == i).nonzero()[0]) for i in range(len(attacked))]
     enrolled = faces.images[enrolled_rows]
     recognizer = Recognizer.load(options.checkpoint)
-    calibration = calibration_of(recognizer)
+    calibration = find_calibration(recognizer)
     if calibration is None:
         raise SystemExit("the checkpoint is not calibrated; run `arcinvert calibrate` on it first")
     prior = default_face_prior()

@@ -23,7 +23,8 @@ import torch
 from torch.nn.functional import normalize
 
 from arcinvert.backbones import build_backbone
-from arcinvert.calibration.calibration import Calibration, calibration_of
+from arcinvert.calibration.cache import find_calibration
+from arcinvert.calibration.calibration import Calibration
 from arcinvert.checkpoint import load_checkpoint, load_strictly
 from arcinvert.faceprior.prior import default_face_prior
 from arcinvert.inversion.invert import invert
@@ -80,7 +81,7 @@ def main() -> None:
 
     torch.set_flush_denormal(True)
     recognizer = Recognizer.load(options.checkpoint)
-    calibration = calibration_of(recognizer)
+    calibration = find_calibration(recognizer)
     if calibration is None:
         raise SystemExit("the checkpoint is not calibrated; run `arcinvert calibrate` on it first")
     bare = bare_pass(options.checkpoint or default_checkpoint(), options.batch)

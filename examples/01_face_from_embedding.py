@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from arcinvert import Recognizer, invert, presets
-from arcinvert.calibration.calibration import calibration_of
+from arcinvert.calibration.cache import find_calibration
 from arcinvert.faceprior.prior import default_face_prior
 from arcinvert.synthesis.sheets import write_png
 
@@ -24,7 +24,7 @@ def main() -> None:
     options = parser.parse_args()
 
     recognizer = Recognizer.load()
-    calibration = calibration_of(recognizer)
+    calibration = find_calibration(recognizer)
     assert calibration is not None, "the default checkpoint ships calibrated"
     target = torch.from_numpy(np.load(options.embedding, allow_pickle=False)).view(-1, recognizer.embedding_size)
     generators = [torch.Generator().manual_seed(i) for i in range(len(target))]

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from arcinvert import Recognizer
-from arcinvert.calibration.calibration import calibration_for
+from arcinvert.calibration.cache import load_calibration
 from arcinvert.faceprior.prior import default_face_prior
 from arcinvert.faces.alignment import RetinaFace, align_photo
 from arcinvert.synthesis.reconstruct import SynthConfig, reconstruct
@@ -29,7 +29,7 @@ def main() -> None:
         raise SystemExit(f"no face found in {options.photo}")
     kept = recognizer.embed(torch.from_numpy(crop).permute(2, 0, 1)[None])  # all that goes on from here
     config = SynthConfig(steps=options.steps, report=False)
-    (found,) = reconstruct(recognizer, kept, prior, calibration_for(recognizer, prior), config=config)
+    (found,) = reconstruct(recognizer, kept, prior, load_calibration(recognizer, prior), config=config)
 
     write_png(options.out, contact_sheet([torch.from_numpy(crop), found.image], 2))
     print(f"{options.out}: the crop and what came back, cosine {found.cosine:.3f}")

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from arcinvert import Recognizer
-from arcinvert.calibration.calibration import calibration_for
+from arcinvert.calibration.cache import load_calibration
 from arcinvert.embeddings import read_embeddings
 from arcinvert.faceprior.prior import default_face_prior
 from arcinvert.synthesis.reconstruct import SynthConfig, reconstruct
@@ -24,7 +24,7 @@ def main() -> None:
     options = parser.parse_args()
 
     recognizer, prior = Recognizer.load(), default_face_prior()
-    calibration = calibration_for(recognizer, prior)
+    calibration = load_calibration(recognizer, prior)
     target = torch.tensor(read_embeddings(str(options.embedding), size=recognizer.embedding_size).rows[:1])
     pictures = []
     for expression in ("neutral", "smile"):

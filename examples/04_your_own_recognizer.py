@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from arcinvert import Recognizer
-from arcinvert.calibration.calibration import calibration_for
+from arcinvert.calibration.cache import load_calibration
 from arcinvert.faceprior.prior import default_face_prior
 from arcinvert.faces.alignment import RetinaFace, align_photo
 from arcinvert.synthesis.reconstruct import SynthConfig, reconstruct
@@ -29,7 +29,7 @@ def main() -> None:
 
     recognizer, prior = Recognizer.load(options.recognizer), default_face_prior()
     print(recognizer)
-    calibration = calibration_for(recognizer, prior, say=print)
+    calibration = load_calibration(recognizer, prior)
     crop, _ = align_photo(options.photo, RetinaFace())
     if crop is None:
         raise SystemExit(f"no face found in {options.photo}")

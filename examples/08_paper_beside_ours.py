@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from arcinvert import Recognizer, invert, presets
-from arcinvert.calibration.calibration import calibration_for
+from arcinvert.calibration.cache import load_calibration
 from arcinvert.faceprior.prior import default_face_prior
 from arcinvert.inversion.invert import to_bytes
 from arcinvert.synthesis.sheets import contact_sheet, write_png
@@ -43,7 +43,7 @@ def main() -> None:
     options = parser.parse_args()
 
     recognizer, prior = Recognizer.load(), default_face_prior()
-    calibration = calibration_for(recognizer, prior)
+    calibration = load_calibration(recognizer, prior)
     target = torch.from_numpy(np.load(options.embedding, allow_pickle=False)).view(-1, recognizer.embedding_size)[:1]
 
     def attack() -> presets.Attack:

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from arcinvert.cli.common import Checkpoint, Device, Json, answer, device, say
+from arcinvert.cli.common import Checkpoint, Device, Json, answer, device
 
 NAME = "presets"
 MEASURED = 3  # steps
@@ -19,7 +19,7 @@ def main(
     json_out: Json = False,
 ) -> None:
     """List the presets of `synth` with what they cost."""
-    from arcinvert.calibration.calibration import calibration_for
+    from arcinvert.calibration.cache import load_calibration
     from arcinvert.faceprior.prior import default_face_prior
     from arcinvert.inversion.presets import PRESETS
     from arcinvert.recognizer import Recognizer
@@ -27,7 +27,7 @@ def main(
 
     recognizer = Recognizer.load(checkpoint, device=device(device_name))
     prior = default_face_prior().to(recognizer.device)
-    calibration = calibration_for(recognizer, prior, say=say)
+    calibration = load_calibration(recognizer, prior)
     rows: list[dict[str, Any]] = []
     for name, preset in PRESETS.items():
         about = (preset.__doc__ or "").strip().splitlines()[:1]

@@ -103,7 +103,7 @@ def _run(
 ) -> dict[str, Any]:
     import torch
 
-    from arcinvert.calibration.calibration import calibration_for
+    from arcinvert.calibration.cache import load_calibration
     from arcinvert.embeddings import class_centers, read_embeddings
     from arcinvert.faceprior.prior import default_face_prior
     from arcinvert.recognizer import Recognizer, default_checkpoint
@@ -129,7 +129,7 @@ def _run(
     prior = default_face_prior().to(recognizer.device)
     if ranks.rank:
         ranks.wait()  # for the first process to calibrate, if that is to be done
-    calibration = calibration_for(recognizer, prior, say=say, progress=ProgressLine("face"))
+    calibration = load_calibration(recognizer, prior, progress=ProgressLine("face"))
     if not ranks.rank:
         ranks.wait()
     return synthesize(

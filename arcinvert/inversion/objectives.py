@@ -86,7 +86,7 @@ class ExpectedMatch:
     target's embedding. Without layers, 0.
 
     Attributes:
-        expected: layer -> (B, C, h, w); see :class:`~arcinvert.calibration.maps.ExpectedFeatures`.
+        expected: layer -> (B, C, h, w); see :class:`~arcinvert.calibration.maps.PredictedMaps`.
         deviation: layer -> (C, h, w).
         share: (B,) that each image is charged of this, 0 to 1; None charges all of it.
     """

@@ -77,15 +77,15 @@ def best(attack: Attack, steps: int | None = None) -> Recipe:
 def _face(attack: Attack, *, redraw: int, share: float, steps: int) -> Recipe:
     center, spread = conditional(attack)
     attributes = varied(attack.controls, attack.variation.tolist(), attack.generators).to(center.device)
-    features = attack.calibration.features
+    predicted = attack.calibration.maps
     # What is expected looks ahead: a face that is to turn heeds a fifth of it.
     heeded = torch.where(attributes.isnan().all(1), 1.0, 0.2)
-    expected = ExpectedMatch(features.expected(attack.target), features.deviation, heeded)
-    inside = attack.calibration.auxiliary_features
+    expected = ExpectedMatch(predicted.predict(attack.target), predicted.deviation, heeded)
+    inside = attack.calibration.auxiliary_maps
     face = (0.0006, LatentGaussian())
     besides: Terms = {
-        "match": (1.0, CosineMatch(attack.calibration.auxiliary(attack.target))),
-        "expected": (0.5, ExpectedMatch(inside.expected(attack.target), inside.deviation, heeded)),
+        "match": (1.0, CosineMatch(attack.calibration.auxiliary.predict(attack.target))),
+        "expected": (0.5, ExpectedMatch(inside.predict(attack.target), inside.deviation, heeded)),
         "face": face,
     }
     return Recipe(
@@ -158,8 +158,8 @@ def conditional(attack: Attack, temperature: float = 0.6) -> tuple[Tensor, Tenso
 
     Variations above 0 get a center drawn from it, at ``temperature`` of its standard deviation.
     """
-    spread = attack.calibration.residual
-    center = attack.calibration.predict(attack.target)
+    spread = attack.calibration.coefficients.residual
+    center = attack.calibration.coefficients.predict(attack.target)
     drawn = torch.stack([torch.randn(len(spread), generator=g) for g in attack.generators]).to(center.device)
     moved = (attack.variation > 0)[:, None].to(center.dtype)
     return center + moved * temperature * spread * drawn, spread
@@ -172,7 +172,7 @@ def halfway(attack: Attack, share: float) -> Tensor:
     deceived by; one that matched only what is expected would look less like the target to the
     attacked network than it could.
     """
-    return normalize((1 - share) * attack.target + share * attack.calibration.drawn(attack.target))
+    return normalize((1 - share) * attack.target + share * attack.calibration.projected.predict(attack.target))
 
 
 def location_match(recognizer: Recognizer, calibration: Calibration) -> LocationMatch:
@@ -184,4 +184,4 @@ def location_match(recognizer: Recognizer, calibration: Calibration) -> Location
             for layer, value in maps.items()
         }
 
-    return LocationMatch(enlarged(calibration.location_mean), enlarged(calibration.location_var))
+    return LocationMatch(enlarged(calibration.statistics.location_mean), enlarged(calibration.statistics.location_var))

@@ -260,7 +260,8 @@ def test_a_target_whose_every_step_is_not_finite_diverges(
     tiny_recognizer: Recognizer, targets: Tensor, known: Any, tmp_path: Path
 ) -> None:
     prior, calibration = known
-    broken = replace(calibration, bias=torch.full_like(calibration.bias, float("nan")))
+    nowhere = torch.full_like(calibration.coefficients.bias, float("nan"))
+    broken = replace(calibration, coefficients=replace(calibration.coefficients, bias=nowhere))
     with pytest.raises(DivergedError):
         run(tiny_recognizer, targets[:1], (prior, broken), tmp_path, steps=2)
 

@@ -1,9 +1,9 @@
 """The only reader and writer of our weights: safetensors with a JSON header.
 
 The tensors of the network are named ``network.*``, those of a calibration ``calibration.*``,
-class centers, where they are kept, ``head.centers``. The header says what the network is and how
-an image is put before it. A network's weights may be kept in 8 bits or fewer: then ``network.NAME``
-is int8, and ``unit.NAME`` says for each output channel what 1 is worth.
+class centers, where they are kept, ``head.centers``. The header describes the network and its image
+contract. A network's weights may be kept in 8 bits or fewer: then ``network.NAME`` is int8, and
+``unit.NAME`` is its scale (:mod:`arcinvert.quantize`).
 """
 
 import contextlib
@@ -30,7 +30,7 @@ FORMAT = 2
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a weight file holds.
+    """The content of a weight file.
 
     Attributes:
         header: the JSON header.
@@ -43,10 +43,10 @@ class Checkpoint:
     digest: str
 
     def network(self) -> dict[str, Tensor]:
-        """The tensors of the network, without the prefix; weights that are kept as int8 are multiplied out.
+        """The tensors of the network, without the prefix; int8 weights are dequantized.
 
         Raises:
-            CheckpointError: int8 weights whose units are missing or do not fit.
+            CheckpointError: int8 weights whose scale is missing or does not fit.
         """
         tensors, units = self.section("network"), self.section("unit")
         for name, value in tensors.items():
@@ -145,7 +145,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 
 def load_strictly(module: torch.nn.Module, tensors: dict[str, Tensor], source: str) -> None:
-    """Fill ``module`` from ``tensors`` (float16 is widened); every name and shape must agree.
+    """Load ``tensors`` into ``module`` (float16 is widened); every name and shape must agree.
 
     Raises:
         CheckpointError: lists the first five disagreements.
@@ -170,7 +170,7 @@ def file_digest(path: Path) -> str:
 
 
 def _from_format_1(header: dict[str, Any], tensors: dict[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Names of format 1, whose spelling was British, as format 2 has them."""
+    """Names of format 1, whose spelling was British, as those of format 2."""
 
     def renamed(value: Any) -> Any:
         if not isinstance(value, dict):

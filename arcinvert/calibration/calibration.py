@@ -55,11 +55,11 @@ class Calibration:
 
     @property
     def header(self) -> dict[str, Any]:
-        """What a file says of it besides the tensors."""
+        """What a file keeps in its header, beside the tensors."""
         return {"faces": self.faces, "prior": self.prior_digest, "auxiliary": default_auxiliary().digest}
 
     def to_tensors(self) -> dict[str, Tensor]:
-        """As stored, named ``SECTION.PART``: regression, drawn, auxiliary, expected, channel, location and span."""
+        """As stored, named ``SECTION.PART``; the names are those of the first files, so that all of them are read."""
         return {
             **self.coefficients.to_tensors("regression"),
             **self.projected.to_tensors("drawn"),

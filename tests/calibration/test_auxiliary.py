@@ -57,7 +57,7 @@ def test_residual_blocks_fill_up_with_zeros() -> None:
         network.fc.weight.copy_(torch.eye(SIZE, 256))
         network.fc.bias.zero_()
         chips = torch.rand(2, 3, CHIP, CHIP, generator=torch.Generator().manual_seed(0))
-        found = network.of_chips(chips)
+        found = network.embed_chips(chips)
         x = torch.nn.functional.max_pool2d(torch.relu(network.layers[0](chips)), 3, 2)
         for _ in range(4):
             x = torch.nn.functional.avg_pool2d(x, 2, 2)

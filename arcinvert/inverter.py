@@ -1,6 +1,5 @@
 """The inverter: a recognizer, the face prior and the calibration, which turn embeddings into faces."""
 
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from arcinvert.calibration.calibration import Calibration, calibration_for
+from arcinvert.calibration.cache import load_calibration
+from arcinvert.calibration.calibration import Calibration
 from arcinvert.device import choose_device
 from arcinvert.embeddings import check_embeddings
 from arcinvert.errors import UsageError
@@ -21,8 +21,6 @@ from arcinvert.recognizer import Recognizer
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +96,7 @@ class Inverter:
     def of(cls, recognizer: Recognizer, *, progress: Progress = silent) -> "Inverter":
         """The inverter of a recognizer that is loaded already; see :meth:`load`."""
         prior = default_face_prior().to(recognizer.device)
-        return cls(recognizer, prior, calibration_for(recognizer, prior, say=log.info, progress=progress))
+        return cls(recognizer, prior, load_calibration(recognizer, prior, progress=progress))
 
     def reconstruct(
         self,

@@ -11,8 +11,9 @@ target (shuffled), and a real second photo; and what the face prior can draw at 
 picture itself projected on the basis, without and with detail. ``found`` is the share in which the
 detector finds a face.
 
-``--ablate`` repeats the run with each term of the preset left out, without jitter and with more, from the mean face in place of the predicted one, matching the target alone, without detail, without any descent, and
-from three starts drawn from the conditional prior, of which the one with the highest own cosine is kept.
+``--ablate`` repeats the run with each term of the preset left out, without jitter and with more, from the mean face
+in place of the predicted one, matching the target alone, without detail, without any descent, and from three starts
+drawn from the conditional prior, of which the one with the highest own cosine is kept.
 ``--poses`` asks every target to turn left and right, and prints for how many the measured yaw follows.
 ``--race STEPS`` runs the preset ``paper`` for so many steps and prints when it reaches, if it does,
 the judged cosine that the first preset ends with.

@@ -12,7 +12,7 @@ from bench_inversion import FMRS, Judge, judged
 from loss_table import HELD_OUT
 from torch import Tensor
 
-from arcinvert.calibration.calibration import calibrate
+from arcinvert.calibration.fit import calibrate
 from arcinvert.checkpoint import file_digest
 from arcinvert.errors import InputError, UsageError
 from arcinvert.evaluation.generation.distances import cosine_features, frechet_distance

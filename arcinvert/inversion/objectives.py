@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from arcinvert.calibration.features import pooled
+from arcinvert.calibration.maps import pooled
 from arcinvert.errors import InputError
 from arcinvert.recognizer import Trace
 
@@ -86,7 +86,7 @@ class MapMatch:
     target's embedding. Without layers, 0.
 
     Attributes:
-        predicted: layer -> (B, C, h, w); see :mod:`arcinvert.calibration.features`.
+        predicted: layer -> (B, C, h, w); see :mod:`arcinvert.calibration.maps`.
         deviation: layer -> (C, h, w).
         share: (B,) factor on the cost of each image, 0 to 1; None leaves the cost as it is.
     """

@@ -151,13 +151,13 @@ class FacePreset:
         center, spread = conditional(attack, self.temperature)
         attributes = varied(attack.controls, attack.variation.tolist(), attack.generators).to(center.device)
         share = torch.where(attributes.isnan().all(1), 1.0, self.turned_maps_share)
-        maps, auxiliary_maps = calibration.features, calibration.auxiliary_features
+        maps, auxiliary_maps = calibration.maps, calibration.auxiliary_maps
         prior = (self.prior_weight, LatentGaussian())
         attacked = View(
             recognizer,
             {
                 "match": (self.match_weight, attack.objective or CosineMatch(mixed_target(attack, self.mix_weight))),
-                "maps": (self.maps_weight, MapMatch(maps.expected(attack.target), maps.deviation, share)),
+                "maps": (self.maps_weight, MapMatch(maps.predict(attack.target), maps.deviation, share)),
                 "batchnorm": (
                     self.batchnorm_weight,
                     BatchNormMatch(stored_statistics(recognizer, calibration, largest=self.batchnorm_largest)),
@@ -169,9 +169,9 @@ class FacePreset:
         )
         views = [attacked]
         if self.auxiliary_every:
-            predicted = MapMatch(auxiliary_maps.expected(attack.target), auxiliary_maps.deviation, share)
+            predicted = MapMatch(auxiliary_maps.predict(attack.target), auxiliary_maps.deviation, share)
             terms: Terms = {
-                "match": (self.auxiliary_match_weight, CosineMatch(calibration.auxiliary(attack.target))),
+                "match": (self.auxiliary_match_weight, CosineMatch(calibration.auxiliary.predict(attack.target))),
                 "maps": (self.auxiliary_maps_weight, predicted),
                 "prior": prior,
             }
@@ -267,8 +267,8 @@ def conditional(attack: Attack, temperature: float) -> tuple[Tensor, Tensor]:
     Variations above 0 get a center drawn from it, at ``temperature`` of its standard deviation.
     """
     calibration = attack.inverter.calibration
-    spread = calibration.residual
-    center = calibration.predict(attack.target)
+    spread = calibration.coefficients.residual
+    center = calibration.coefficients.predict(attack.target)
     drawn = torch.stack([torch.randn(len(spread), generator=g) for g in attack.generators]).to(center.device)
     moved = (attack.variation > 0)[:, None].to(center.dtype)
     return center + moved * temperature * spread * drawn, spread
@@ -280,7 +280,7 @@ def mixed_target(attack: Attack, mix_weight: float) -> Tensor:
     An image that matched the target fully would rest on detail that deceives only this network; one that matched
     only the prediction would be less like the target to the attacked network than it could be.
     """
-    projected = attack.inverter.calibration.drawn(attack.target)
+    projected = attack.inverter.calibration.projected.predict(attack.target)
     return normalize((1 - mix_weight) * attack.target + mix_weight * projected)
 
 
@@ -293,4 +293,5 @@ def location_match(recognizer: Recognizer, calibration: Calibration) -> Location
             for layer, value in maps.items()
         }
 
-    return LocationMatch(enlarged(calibration.location_mean), enlarged(calibration.location_var))
+    statistics = calibration.statistics
+    return LocationMatch(enlarged(statistics.location_mean), enlarged(statistics.location_var))

@@ -37,9 +37,9 @@ from face_generator import Generator
 from make_faces import same_settings
 from PIL import Image
 
-from arcinvert.alignment import SIZE, TEMPLATE, Detector, RetinaFace, picture_of, similarity, warp
 from arcinvert.checkpoint import atomic_write
 from arcinvert.errors import ArcInvertError, InputError
+from arcinvert.faces.alignment import SIZE, TEMPLATE, Detector, RetinaFace, picture_of, similarity, warp
 
 PER_SHARD = 500
 PSI = (0.5, 1.0)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from arcinvert.alignment import TEMPLATE, Face
+from arcinvert.faces.alignment import TEMPLATE, Face
 
 
 class Draws:

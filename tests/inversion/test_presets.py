@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from arcinvert.synthesis.reconstruct import generator_for
 from torch import Tensor
 
 from arcinvert.calibration.calibration import Calibration
@@ -14,7 +15,6 @@ from arcinvert.inversion.parameterization import FaceBasis, Pixels
 from arcinvert.inversion.presets import PRESETS, Attack, conditional, halfway, location_match, preset
 from arcinvert.inversion.terms import all_taps
 from arcinvert.recognizer import Recognizer
-from arcinvert.synthesis.reconstruct import generator_for
 
 
 @pytest.fixture

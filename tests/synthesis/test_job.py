@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from arcinvert.synthesis.reconstruct import SynthConfig
 from PIL import Image
 from torch import Tensor
 
@@ -23,7 +24,6 @@ from arcinvert.synthesis import journal
 from arcinvert.synthesis import reconstruct as synthesis
 from arcinvert.synthesis.diversity import feature_distance
 from arcinvert.synthesis.job import synthesize
-from arcinvert.synthesis.reconstruct import SynthConfig
 from arcinvert.synthesis.sheets import read_png
 
 QUICK = SynthConfig(steps=4, batch_size=4, report=False)

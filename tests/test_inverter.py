@@ -7,14 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
-
-from arcinvert.calibration.cache import find_calibration
-from arcinvert.errors import UsageError
-from arcinvert.faceprior.prior import default_face_prior
-from arcinvert.inversion.objectives import CosineMatch
-from arcinvert.recognizer import Recognizer
-from arcinvert.synthesis import reconstruct as synthesis
 from arcinvert.synthesis.reconstruct import (
     PRECISIONS,
     SynthConfig,
@@ -23,6 +15,14 @@ from arcinvert.synthesis.reconstruct import (
     reconstruct,
     targets_tensor,
 )
+from torch import Tensor
+
+from arcinvert.calibration.calibration import calibration_of
+from arcinvert.errors import UsageError
+from arcinvert.faceprior.prior import default_face_prior
+from arcinvert.inversion.objectives import CosineMatch
+from arcinvert.recognizer import Recognizer
+from arcinvert.synthesis import reconstruct as synthesis
 
 QUICK = SynthConfig(steps=4, batch_size=4, report=False)
 
@@ -60,7 +60,7 @@ def test_a_preset_that_takes_no_objective(tiny_recognizer: Recognizer, targets: 
 def test_lower_precision_reaches_the_same_likeness() -> None:
     """On the network that ships: the tiny one, of random weights, goes another way for the smallest change."""
     recognizer, prior = Recognizer.load(), default_face_prior()
-    calibration = find_calibration(recognizer)
+    calibration = calibration_of(recognizer)
     assert calibration is not None
     targets = recognizer.embed(prior.render(prior.coefficients(slice(30, 32))).clamp(0, 1))
     config = replace(QUICK, steps=10)

@@ -1,4 +1,4 @@
-"""How an image is put before a network: range, mean, standard deviation, channel order and size."""
+"""The image contract of a network: range, mean, standard deviation, channel order and size."""
 
 import math
 from collections.abc import Mapping
@@ -12,10 +12,10 @@ from arcinvert.errors import CheckpointError, InputError
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How an image in [0, 1] RGB is put before a network: ``(x - mean) / std`` per channel.
+    """How an RGB image in [0, 1] is prepared for a network: ``(x - mean) / std`` per channel.
 
     Attributes:
-        mean, std: of the network's channel order, in units of [0, 1].
+        mean, std: in the network's channel order, in units of [0, 1].
         color: ``RGB`` or ``BGR``.
         size: height and width.
     """

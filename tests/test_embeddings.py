@@ -1,4 +1,4 @@
-"""Embeddings from files that may lie."""
+"""Embeddings from untrusted files."""
 
 import io
 import os
@@ -67,7 +67,7 @@ def test_many_bad_rows_are_named_in_part() -> None:
 
 
 @pytest.mark.parametrize(("size", "model"), [(128, "FaceNet"), (512, "ArcFace"), (100, "")])
-def test_another_dimension_says_both_and_a_likely_model(size: int, model: str) -> None:
+def test_the_error_for_another_dimension_names_both_and_a_likely_model(size: int, model: str) -> None:
     with pytest.raises(InputError) as caught:
         check_embeddings(np.ones((3, size)), 64, "the store's recognizer")
     assert f"are {size}-d" in str(caught.value)
@@ -75,7 +75,7 @@ def test_another_dimension_says_both_and_a_likely_model(size: int, model: str) -
     assert model in str(caught.value)
 
 
-def test_rows_are_normalized_and_the_norms_are_said_once() -> None:
+def test_rows_are_normalized_and_a_note_names_the_norms() -> None:
     rows = unit_rows()
     lengths = np.array([1.0, 2.0, 10.0, 29.5, 0.25])
     found = check_embeddings(rows * lengths[:, None], SIZE)
@@ -89,7 +89,7 @@ def test_unit_rows_need_no_note() -> None:
     assert check_embeddings(unit_rows().astype(np.float16), SIZE).note() is None
 
 
-@pytest.mark.parametrize("factor", [1e200, 1e-200, 1e300])
+@pytest.mark.parametrize("factor", [1e-200, 1e300])
 def test_numbers_whose_squares_do_not_exist(factor: float) -> None:
     found = check_embeddings(unit_rows() * factor, SIZE)
     np.testing.assert_allclose(found.rows, unit_rows(), atol=1e-6)
@@ -102,14 +102,14 @@ def test_the_longest_row_there_is_does_not_overflow() -> None:
     assert isinstance(found.note(), str)
 
 
-@pytest.mark.parametrize("dtype", ["<f2", ">f2", "<f4", ">f4", "<f8", ">f8"])
+@pytest.mark.parametrize("dtype", ["<f2", ">f4", "<f8"])
 def test_floating_types_of_either_byte_order(tmp_path: Path, dtype: str) -> None:
     found = read_embeddings(write(tmp_path / "e.npy", unit_rows().astype(dtype)), size=SIZE)
     np.testing.assert_allclose(found.rows, unit_rows(), atol=2e-3 if "f2" in dtype else 1e-6)
     np.testing.assert_allclose(np.linalg.norm(found.rows, axis=1), 1, atol=1e-6)
 
 
-@pytest.mark.parametrize("dtype", ["i1", ">i2", "<i8", "u1"])
+@pytest.mark.parametrize("dtype", ["i1", ">i2", "u1"])
 def test_integers(dtype: str) -> None:
     rows = np.arange(1, 2 * SIZE + 1).reshape(2, SIZE)
     if dtype == "i1":
@@ -182,7 +182,7 @@ def test_an_object_array_is_refused_and_not_run(tmp_path: Path) -> None:
     assert trap.exists()
 
 
-@pytest.mark.parametrize("protocol", [0, 2, 5])
+@pytest.mark.parametrize("protocol", [0, 5])
 def test_a_pickle_is_refused_and_not_run(tmp_path: Path, protocol: int) -> None:
     trap = tmp_path / "trap"
     path = tmp_path / "store.pkl"
@@ -213,9 +213,9 @@ def test_a_structured_dtype_with_an_object_inside_is_refused(tmp_path: Path) -> 
         read_embeddings(str(path), size=SIZE)
 
 
-# --- headers that lie
+# --- false headers
 
-LIES = {
+FALSE = {
     "a terabyte": "{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000, 8)}",
     "more than 64 bits": "{'descr': '<f8', 'fortran_order': False, 'shape': (99999999999999999999, 8)}",
     "two to the 64": "{'descr': '<f4', 'fortran_order': False, 'shape': (4611686018427387904, 4)}",
@@ -233,23 +233,23 @@ LIES = {
 }
 
 
-@pytest.mark.parametrize("lie", LIES.values(), ids=LIES)
-def test_a_header_that_lies_is_refused_before_anything_is_allocated(tmp_path: Path, lie: str) -> None:
-    path = tmp_path / "lie.npy"
-    path.write_bytes(header(lie) + bytes(32))
+@pytest.mark.parametrize("description", FALSE.values(), ids=FALSE)
+def test_a_false_header_is_refused_before_anything_is_allocated(tmp_path: Path, description: str) -> None:
+    path = tmp_path / "false.npy"
+    path.write_bytes(header(description) + bytes(32))
     with pytest.raises(InputError) as caught:
         read_embeddings(str(path), size=SIZE)
     assert "\n" not in str(caught.value)
 
 
-def test_a_truncated_file_says_how_much_is_there(tmp_path: Path) -> None:
+def test_the_error_for_a_truncated_file_names_its_size(tmp_path: Path) -> None:
     path = Path(write(tmp_path / "e.npy", unit_rows().astype(np.float32)))
     path.write_bytes(path.read_bytes()[:-4])
     with pytest.raises(InputError, match="160 bytes, but holds 156"):
         read_embeddings(str(path), size=SIZE)
 
 
-@pytest.mark.parametrize("length", [0, 3, 6, 9, 40, 127])
+@pytest.mark.parametrize("length", [0, 6, 40, 127])
 def test_a_file_that_ends_in_its_header(tmp_path: Path, length: int) -> None:
     path = Path(write(tmp_path / "e.npy", unit_rows()))
     path.write_bytes(path.read_bytes()[:length])
@@ -322,10 +322,9 @@ def archive(path: Path, content: bytes, name: str = "e.npy") -> str:
     return str(path)
 
 
-@pytest.mark.parametrize("lie", LIES.values(), ids=LIES)
-def test_a_member_that_lies_is_refused(tmp_path: Path, lie: str) -> None:
+def test_a_member_with_a_false_header_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError):
-        read_embeddings(archive(tmp_path / "lie.npz", header(lie) + bytes(32)), size=SIZE)
+        read_embeddings(archive(tmp_path / "a.npz", header(FALSE["a terabyte"]) + bytes(32)), size=SIZE)
 
 
 def test_a_member_larger_than_the_limit_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

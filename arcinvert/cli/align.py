@@ -1,4 +1,4 @@
-"""``arcinvert align``: photos become the aligned crops that training and evaluation want."""
+"""``arcinvert align``: aligned crops of photos, as training and evaluation expect them."""
 
 import json
 from pathlib import Path
@@ -12,12 +12,14 @@ NAME = "align"
 
 
 def main(
-    photos: Annotated[Path, typer.Argument(help="A folder of photos, such as DIR/<identity>/<photo>.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the crops, laid out alike.")],
+    photos: Annotated[Path, typer.Argument(help="Folder of photos, such as DIR/<identity>/<photo>.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Write the crops to this folder, laid out as the photos.")],
     detector: Annotated[
         str,
         typer.Option(
-            "--detector", metavar="retinaface|FILE", help="retinaface, or the ONNX file of an SCRFD with five points."
+            "--detector",
+            metavar="retinaface|FILE",
+            help="Find faces with retinaface, or with the SCRFD in this ONNX file.",
         ),
     ] = "retinaface",
     json_out: Json = False,
@@ -26,8 +28,6 @@ def main(
     from arcinvert.faces.photos import align_folder
 
     found = align_folder(photos, out, detector=detector, progress=ProgressLine("photo"))
-    for remark in found.remarks:
-        say(remark)
     if json_out:
         skipped = [{"file": str(path), "reason": reason} for path, reason in found.skipped]
         answer(json.dumps({"out": str(out), "files": [str(path) for path in found.files], "skipped": skipped}))

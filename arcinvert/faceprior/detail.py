@@ -1,7 +1,7 @@
-"""What the face basis cannot draw: the detail that belongs to a soft face, and what its coefficients say of pose.
+"""Detail that the face basis lacks, and the pose and expression that its coefficients determine.
 
-The basis is linear and half as high as a face. A small U-shaped network looks at the soft face and
-draws what is missing (edges, eyes, skin); its weights belong to no recognizer.
+The basis is linear and half as high as a face. A small U-shaped network maps the soft face to
+what is missing (edges, eyes, skin); its weights belong to no recognizer.
 ``scripts/train_face_detail.py`` trains it and writes the file.
 
 Ronneberger et al. 2015, "U-Net"; Shi et al. 2016 for the rearrangement of channels into pixels.
@@ -22,7 +22,7 @@ ATTRIBUTES = ("yaw", "pitch", "smile")
 
 
 class Block(nn.Module):
-    """Two convolutions whose sum with their input starts as the input itself."""
+    """A residual block of two convolutions, initialized as the identity."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

@@ -69,7 +69,7 @@ def test_components_come_by_size_and_are_orthogonal(prior: FacePrior) -> None:
     assert float(angles.abs().max()) < 0.02
 
 
-def test_mean_face_and_starting_faces_are_pictures(prior: FacePrior) -> None:
+def test_mean_face_and_starting_faces_are_images(prior: FacePrior) -> None:
     assert torch.equal(prior.decode(torch.zeros(1, prior.size))[0], prior.mean)
     faces = prior.decode(torch.stack(list(prior.starts.values())))
     assert faces.shape == (len(prior.starts), 3, 112, 112)
@@ -202,13 +202,13 @@ def test_moved_leaves_a_face_that_has_the_attributes_already(small_prior: FacePr
 
 
 def test_moved_follows_the_faces_behind_the_prior_where_a_straight_line_does_not() -> None:
-    """The mean face told to turn, against the average of the faces that are turned so."""
+    """The mean face turned, against the average of the faces that are turned so."""
     prior = default_face_prior()
     codes = prior.coefficients()
-    said = prior.attributes(codes)
+    predicted = prior.attributes(codes)
     frontal, weight = torch.zeros(1, prior.size), prior.attribute_weight[0]
     for yaw in (-0.18, 0.18):
-        there = (said[:, 0] - yaw).abs() < 0.03
+        there = (predicted[:, 0] - yaw).abs() < 0.03
         average = codes[there].mean(0)
         asked = prior.attributes(frontal).index_fill(1, torch.tensor([0]), yaw)
         bent = prior.moved(frontal, asked)[0]

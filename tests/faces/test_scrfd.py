@@ -247,7 +247,7 @@ def without_outputs(model: onnx.ModelProto, kept: int) -> onnx.ModelProto:
 
 
 @pytest.mark.parametrize(
-    ("model", "says"),
+    ("model", "message"),
     [
         (lambda: built(points=False), "expected the 9 outputs of an SCRFD with five points, got 6 in "),
         (lambda: without_outputs(built(), 1), "five points, got 1 in "),
@@ -272,9 +272,9 @@ def without_outputs(model: onnx.ModelProto, kept: int) -> onnx.ModelProto:
     ],
 )
 def test_networks_of_another_kind_are_refused(
-    model: Callable[[], onnx.ModelProto], says: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    model: Callable[[], onnx.ModelProto], message: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(InputError, match=says) as caught:
+    with pytest.raises(InputError, match=message) as caught:
         open_detector(str(saved(model(), tmp_path / "odd\n.onnx")))
     assert "\n" not in str(caught.value)
     assert r"odd\n.onnx" in str(caught.value)
@@ -418,10 +418,10 @@ def test_embed_with_a_file_as_detector(
     Image.new("RGB", (300, 200)).save(empty)
     out = tmp_path / "e.npy"
     assert embed(tiny_checkpoint, out, "--detector", files["det"], faces, empty) == 4
-    said = capsys.readouterr()
-    assert said.out == f"1 embeddings in {out}\n"
-    assert "faces.png' shows 2 faces; the largest is taken" in said.err
-    assert "empty.png': no face found" in said.err
+    shown = capsys.readouterr()
+    assert shown.out == f"1 embeddings in {out}\n"
+    assert "faces.png' shows 2 faces; the largest is taken" in shown.err
+    assert "empty.png': no face found" in shown.err
     # The same as from the crop that the known points give.
     Image.fromarray(align(image, [640, 320] + POINTS * 64)).save(tmp_path / "crop.png")
     assert embed(tiny_checkpoint, tmp_path / "c.npy", "--aligned", tmp_path / "crop.png") == 0
@@ -446,11 +446,11 @@ def test_exit_codes_of_embed(
         (2, ["--detector", files["det"], "--aligned"], "expected --aligned or --detector, got both"),
         (0, ["--detector", "retinaface", "--aligned"], ""),
     ]
-    for code, arguments, says in cases:
+    for code, arguments, message in cases:
         assert embed(tiny_checkpoint, out, photo, *arguments) == code
         lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("arcinvert: ")]
         assert len(lines) == bool(code)
-        assert says in "".join(lines)
+        assert message in "".join(lines)
         assert out.exists() == (code == 0)
     monkeypatch.undo()
     assert embed(tiny_checkpoint, out, photo, "--detector", tmp_path / "bad.onnx") == 3

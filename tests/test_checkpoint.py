@@ -142,16 +142,13 @@ class TestAtomicWrite:
         assert path.read_text() == "old"
         assert names(tmp_path) == ["file"]
 
-    def test_a_folder_in_the_way(self, tmp_path: Path) -> None:
-        (tmp_path / "file").mkdir()
-        with pytest.raises(EnvironmentProblem, match="cannot write"), atomic_write(tmp_path / "file") as temporary:
-            temporary.write_text("new")
-        assert names(tmp_path) == ["file"]
-
-    def test_a_file_where_a_folder_should_be(self, tmp_path: Path) -> None:
+    def test_a_folder_or_a_file_in_the_way(self, tmp_path: Path) -> None:
+        (tmp_path / "folder").mkdir()
         (tmp_path / "file").write_text("x")
-        with pytest.raises(EnvironmentProblem, match="cannot write"), atomic_write(tmp_path / "file" / "a"):
-            pass
+        for path in (tmp_path / "folder", tmp_path / "file" / "a"):
+            with pytest.raises(EnvironmentProblem, match="cannot write"), atomic_write(path):
+                pass
+        assert names(tmp_path) == ["file", "folder"]
 
     @pytest.mark.parametrize(
         ("function", "number"),

@@ -5,8 +5,10 @@ import os
 import pickle
 import struct
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -46,24 +48,20 @@ class Bomb:
 # --- values
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_a_row_that_is_not_finite_is_named(bad: float) -> None:
-    rows = unit_rows()
-    rows[3, 2] = bad
-    with pytest.raises(InputError, match=r"NaN or infinity in row 3$"):
-        check_embeddings(rows, SIZE)
-
-
-def test_zero_rows_are_named() -> None:
-    rows = unit_rows()
-    rows[[1, 4]] = 0
-    with pytest.raises(InputError, match=r"zeros in rows 1, 4$"):
-        check_embeddings(rows, SIZE)
-
-
-def test_many_bad_rows_are_named_in_part() -> None:
-    with pytest.raises(InputError, match=r"rows 0, 1, 2, 3, 4 and 15 more$"):
-        check_embeddings(np.zeros((20, SIZE)), SIZE)
+@pytest.mark.parametrize(
+    ("bad", "rows", "message"),
+    [
+        (np.nan, [3], "NaN or infinity in row 3"),
+        (-np.inf, [0], "NaN or infinity in row 0"),
+        (0, [1, 4], "zeros in rows 1, 4"),
+        (0, range(20), "rows 0, 1, 2, 3, 4 and 15 more"),
+    ],
+)
+def test_bad_rows_are_named(bad: float, rows: Sequence[int], message: str) -> None:
+    array = unit_rows(20)
+    array[list(rows)] = bad
+    with pytest.raises(InputError, match=f"{message}$"):
+        check_embeddings(array, SIZE)
 
 
 @pytest.mark.parametrize(("size", "model"), [(128, "FaceNet"), (512, "ArcFace"), (100, "")])
@@ -102,9 +100,9 @@ def test_the_longest_row_there_is_does_not_overflow() -> None:
     assert isinstance(found.note(), str)
 
 
-@pytest.mark.parametrize("dtype", ["<f2", ">f4", "<f8"])
-def test_floating_types_of_either_byte_order(tmp_path: Path, dtype: str) -> None:
-    found = read_embeddings(write(tmp_path / "e.npy", unit_rows().astype(dtype)), size=SIZE)
+@pytest.mark.parametrize(("dtype", "order"), [("<f2", "C"), (">f4", "F"), ("<f8", "C")])
+def test_floating_types_of_either_byte_and_memory_order(tmp_path: Path, dtype: str, order: Any) -> None:
+    found = read_embeddings(write(tmp_path / "e.npy", unit_rows().astype(dtype, order=order)), size=SIZE)
     np.testing.assert_allclose(found.rows, unit_rows(), atol=2e-3 if "f2" in dtype else 1e-6)
     np.testing.assert_allclose(np.linalg.norm(found.rows, axis=1), 1, atol=1e-6)
 
@@ -129,13 +127,6 @@ def test_what_is_not_a_real_number_is_refused(array: np.ndarray) -> None:
         check_embeddings(array, SIZE)
 
 
-def test_fortran_order(tmp_path: Path) -> None:
-    stored = np.asfortranarray(unit_rows())
-    assert not stored.flags.c_contiguous
-    found = read_embeddings(write(tmp_path / "f.npy", stored), size=SIZE)
-    np.testing.assert_allclose(found.rows, unit_rows(), atol=1e-6)
-
-
 # --- shapes
 
 
@@ -154,54 +145,33 @@ def test_transposed_is_refused_with_a_hint() -> None:
         check_embeddings(unit_rows().T, SIZE)
 
 
-@pytest.mark.parametrize("shape", [(0,), (0, SIZE), (3, 0)])
-def test_empty_is_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(InputError, match="empty array"):
-        check_embeddings(np.empty(shape), SIZE)
-
-
-@pytest.mark.parametrize("shape", [(), (2, 2, SIZE), (2, SIZE, 1), (1, 1, 1, SIZE)])
-def test_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(InputError, match="expected embeddings"):
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [((0,), "empty array"), ((3, 0), "empty array"), ((), "expected emb"), ((2, SIZE, 1), "expected emb")],
+)
+def test_other_shapes_are_refused(shape: tuple[int, ...], message: str) -> None:
+    with pytest.raises(InputError, match=message):
         check_embeddings(np.ones(shape), SIZE)
 
 
 # --- pickles
 
 
-def test_an_object_array_is_refused_and_not_run(tmp_path: Path) -> None:
-    trap = tmp_path / "trap"
+@pytest.mark.parametrize("suffix", ["npy", "npz", "pkl"])
+def test_a_pickle_is_refused_and_not_run(tmp_path: Path, suffix: str) -> None:
+    trap, path = tmp_path / "trap", tmp_path / f"store.{suffix}"
     array = np.empty(1, object)
     array[0] = Bomb(trap)
-    path = tmp_path / "o.npy"
-    np.save(path, array, allow_pickle=True)
+    if suffix == "pkl":
+        path.write_bytes(pickle.dumps(Bomb(trap)))
+    else:
+        (np.save if suffix == "npy" else np.savez)(path, array)
     with pytest.raises(InputError, match="pickle"):
         read_embeddings(str(path), size=SIZE)
     assert not trap.exists()
-    np.load(path, allow_pickle=True)  # the trap works
-    assert trap.exists()
-
-
-@pytest.mark.parametrize("protocol", [0, 5])
-def test_a_pickle_is_refused_and_not_run(tmp_path: Path, protocol: int) -> None:
-    trap = tmp_path / "trap"
-    path = tmp_path / "store.pkl"
-    path.write_bytes(pickle.dumps(Bomb(trap), protocol))
-    with pytest.raises(InputError, match=r"numpy\.save"):
-        read_embeddings(str(path), size=SIZE)
-    assert not trap.exists()
-    pickle.loads(path.read_bytes())
-    assert trap.exists()
-
-
-def test_an_object_array_in_an_archive_is_refused_and_not_run(tmp_path: Path) -> None:
-    trap = tmp_path / "trap"
-    array = np.empty(1, object)
-    array[0] = Bomb(trap)
-    np.savez(tmp_path / "o.npz", array)
-    with pytest.raises(InputError, match="pickle"):
-        read_embeddings(str(tmp_path / "o.npz"), size=SIZE)
-    assert not trap.exists()
+    if suffix != "npz":
+        np.load(path, allow_pickle=True)  # the trap works
+        assert trap.exists()
 
 
 def test_a_structured_dtype_with_an_object_inside_is_refused(tmp_path: Path) -> None:
@@ -395,18 +365,16 @@ def feed(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
     monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(content)))
 
 
-def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", ["npy", "npz"])
+def test_standard_input(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     buffer = io.BytesIO()
-    np.save(buffer, unit_rows())
+    if kind == "npy":
+        np.save(buffer, unit_rows())
+    else:
+        np.savez(buffer, a=unit_rows(), b=np.arange(3))
     feed(monkeypatch, buffer.getvalue())
-    np.testing.assert_allclose(read_embeddings("-", size=SIZE).rows, unit_rows(), atol=1e-6)
-
-
-def test_an_archive_on_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
-    buffer = io.BytesIO()
-    np.savez(buffer, a=unit_rows(), b=np.arange(3))
-    feed(monkeypatch, buffer.getvalue())
-    assert len(read_embeddings("-", size=SIZE, key="a").rows) == 5
+    rows = read_embeddings("-", size=SIZE, key="a" if kind == "npz" else None).rows
+    np.testing.assert_allclose(rows, unit_rows(), atol=1e-6)
 
 
 @pytest.mark.parametrize("content", [b"", b"hello"])

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -59,8 +59,13 @@ class Checkpoint:
 
     def section(self, name: str) -> dict[str, Tensor]:
         """The tensors named ``name.*``, without the prefix."""
-        prefix = name + "."
-        return {key[len(prefix) :]: value for key, value in self.tensors.items() if key.startswith(prefix)}
+        return section(self.tensors, name)
+
+
+def section(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    """The tensors named ``name.*``, without the prefix."""
+    prefix = name + "."
+    return {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
 
 
 @contextlib.contextmanager
@@ -136,9 +141,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"the header of {str(path)!r} is not JSON: {error}") from None
     if not isinstance(header, dict) or header.get("format") not in (1, FORMAT):
-        raise CheckpointError(
-            f"{str(path)!r} has header format {_format_of(header)!r}, this version reads 1 to {FORMAT}"
-        )
+        found = header.get("format") if isinstance(header, dict) else header
+        raise CheckpointError(f"{str(path)!r} has header format {found!r}, this version reads 1 to {FORMAT}")
     if header["format"] == 1:
         header, tensors = _from_format_1(header, tensors)
     return Checkpoint(header, tensors, file_digest(path))
@@ -179,7 +183,3 @@ def _from_format_1(header: dict[str, Any], tensors: dict[str, Tensor]) -> tuple[
 
     centers = {"head.centers": tensors["head.centres"]} if "head.centres" in tensors else {}
     return renamed(header), {key: v for key, v in tensors.items() if key != "head.centres"} | centers
-
-
-def _format_of(header: object) -> object:
-    return header.get("format") if isinstance(header, dict) else header

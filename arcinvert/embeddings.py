@@ -7,13 +7,13 @@ checked against the size of the file.
 import io
 import math
 import sys
-import tokenize
 import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -26,17 +26,10 @@ from arcinvert.formats import open_checkpoint
 LIMIT = 4 << 30
 """Bytes: an array, or standard input, larger than this is refused."""
 MAX_AXES = 8
+LIKELY = {128: " (dlib, FaceNet or MobileFaceNet y1?)", 256: " (MobileFace?)", 512: " (ArcFace?)", 2048: " (ResNet?)"}
+"""Models by the dimension of their embeddings."""
 # What numpy raises on a damaged header, which it passes to Python's parser.
-DAMAGED = (
-    ValueError,
-    TypeError,
-    SyntaxError,
-    EOFError,
-    OverflowError,
-    RecursionError,
-    MemoryError,
-    tokenize.TokenError,
-)
+DAMAGED = (ValueError, TypeError, SyntaxError, EOFError, OverflowError, RecursionError, MemoryError, TokenError)
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,8 +98,8 @@ def check_embeddings(array: NDArray[np.generic], size: int, model: str = "the re
     if shaped.shape[1] != size:
         if shaped.shape[0] == size:
             raise InputError(f"expected embeddings (N, {size}), got {array.shape}: transposed? (save the array's .T)")
-        hint = _likely_model(shaped.shape[1])
-        raise InputError(f"the embeddings are {shaped.shape[1]}-d{hint}, {model} is {size}-d")
+        got = shaped.shape[1]
+        raise InputError(f"the embeddings are {got}-d{LIKELY.get(got, '')}, {model} is {size}-d")
     with np.errstate(over="ignore", invalid="ignore"):
         wide = shaped.astype(np.float64)
     finite = np.isfinite(wide).all(1)
@@ -209,13 +202,3 @@ def _rows(mask: Any) -> str:
     numbers = np.flatnonzero(mask)
     more = f" and {len(numbers) - 5} more" if len(numbers) > 5 else ""
     return f"row{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers[:5]))}{more}"
-
-
-def _likely_model(size: int) -> str:
-    known = {
-        128: " (dlib, FaceNet or MobileFaceNet y1?)",
-        256: " (MobileFace?)",
-        512: " (ArcFace?)",
-        2048: " (ResNet?)",
-    }
-    return known.get(size, "")

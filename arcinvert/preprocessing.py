@@ -9,6 +9,8 @@ from torch import Tensor
 
 from arcinvert.errors import CheckpointError, InputError
 
+COLORS = ("RGB", "BGR")
+
 
 @dataclass(frozen=True)
 class Preprocessing:
@@ -38,14 +40,8 @@ class Preprocessing:
             color = header["color"]
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"the checkpoint's preprocessing is incomplete: {error!r}") from None
-        if (
-            not all(map(math.isfinite, (*mean, *std)))
-            or len(mean) != 3
-            or len(std) != 3
-            or len(size) != 2
-            or min(std) <= 0
-            or color not in ("RGB", "BGR")
-        ):
+        finite = all(map(math.isfinite, (*mean, *std)))
+        if len(mean) != 3 or len(std) != 3 or len(size) != 2 or not finite or min(std) <= 0 or color not in COLORS:
             raise CheckpointError(f"the checkpoint's preprocessing does not fit: {dict(header)}")
         return cls(mean, std, color, size)
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from arcinvert.cli.common import Json, ProgressLine, answer, say
+from arcinvert.cli.common import Detector, Json, ProgressLine, answer
 
 NAME = "align"
 
@@ -14,14 +14,7 @@ NAME = "align"
 def main(
     photos: Annotated[Path, typer.Argument(help="Folder of photos, such as DIR/<identity>/<photo>.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Write the crops to this folder, laid out as the photos.")],
-    detector: Annotated[
-        str,
-        typer.Option(
-            "--detector",
-            metavar="retinaface|FILE",
-            help="Find faces with retinaface, or with the SCRFD in this ONNX file.",
-        ),
-    ] = "retinaface",
+    detector: Detector = "retinaface",
     json_out: Json = False,
 ) -> None:
     """Detect and align the largest face of each photo to 112x112."""
@@ -33,7 +26,5 @@ def main(
         answer(json.dumps({"out": str(out), "files": [str(path) for path in found.files], "skipped": skipped}))
     else:
         answer(f"{len(found.files)} crops in {out}")
-    for path, reason in found.skipped:
-        say(f"arcinvert: skipped {str(path)!r}: {reason}")
     if found.skipped:
         raise typer.Exit(4)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from arcinvert.cli.common import Checkpoint, Device, Json, ProgressLine, answer, device, say
+from arcinvert.cli.common import Checkpoint, Detector, Device, Json, ProgressLine, answer, device
 from arcinvert.errors import UsageError
 
 NAME = "embed"
@@ -16,14 +16,7 @@ def main(
     photos: Annotated[list[Path], typer.Argument(help="Photos, and folders of photos, taken in sorted order.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Write (N, D) float32 of unit norm to this .npy file.")],
     aligned: Annotated[bool, typer.Option("--aligned", help="Take the photos as aligned 112x112 crops.")] = False,
-    detector: Annotated[
-        str,
-        typer.Option(
-            "--detector",
-            metavar="retinaface|FILE",
-            help="Find faces with retinaface, or with the SCRFD in this ONNX file.",
-        ),
-    ] = "retinaface",
+    detector: Detector = "retinaface",
     checkpoint: Checkpoint = None,
     device_name: Device = "auto",
     json_out: Json = False,
@@ -43,7 +36,5 @@ def main(
         answer(json.dumps({"out": str(out), "rows": [str(f) for f in found.files], "skipped": skipped}))
     else:
         answer(f"{len(found.files)} embeddings in {out}" if found.files else "no embeddings, nothing written")
-    for path, reason in found.skipped:
-        say(f"arcinvert: skipped {str(path)!r}: {reason}")
     if found.skipped:
         raise typer.Exit(4)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, relu
 
 from arcinvert.checkpoint import load_checkpoint, load_strictly
+from arcinvert.device import OnDevice
 from arcinvert.errors import CheckpointError
 
 HALF = 56
@@ -70,7 +71,7 @@ class DetailNetwork(nn.Module):
 
 
 @dataclass(frozen=True, eq=False)
-class FaceDetail:
+class FaceDetail(OnDevice):
     """The network, and linear measures of pose and expression.
 
     Attributes:
@@ -84,13 +85,6 @@ class FaceDetail:
     attribute_weight: Tensor
     attribute_bias: Tensor
     digest: str
-
-    def to(self, device: torch.device | str) -> "FaceDetail":
-        """The same on another device."""
-        network = DetailNetwork()
-        network.load_state_dict(self.network.state_dict())
-        weight, bias = self.attribute_weight.to(device), self.attribute_bias.to(device)
-        return FaceDetail(_frozen(network.to(device)), weight, bias, self.digest)
 
 
 def load_face_detail(path: Path, *, prior_digest: str) -> FaceDetail:

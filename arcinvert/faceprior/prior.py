@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from arcinvert.checkpoint import load_checkpoint
+from arcinvert.device import OnDevice
 from arcinvert.errors import CheckpointError, UsageError
 from arcinvert.faceprior.detail import FaceDetail, load_face_detail
 
@@ -26,7 +27,7 @@ SIZE = 112
 
 
 @dataclass(frozen=True, eq=False)
-class FacePrior:
+class FacePrior(OnDevice):
     """Mean face, basis, starting faces, and the coefficients of synthetic faces.
 
     Attributes:
@@ -133,16 +134,6 @@ class FacePrior:
         detail = interpolate(images - self.mean, size=(height, width), mode="area").flatten(1)
         flat = self.components.flatten(1)
         return detail @ flat.T / flat.square().sum(1)
-
-    def to(self, device: torch.device | str) -> "FacePrior":
-        """The same on another device."""
-        tensors = ("mean", "components", "codes", "code_scale", "labels")
-        return replace(
-            self,
-            **{name: getattr(self, name).to(device) for name in tensors},
-            starts={name: start.to(device) for name, start in self.starts.items()},
-            detail=None if self.detail is None else self.detail.to(device),
-        )
 
 
 def _polynomial(attributes: Tensor, ends: Tensor) -> Tensor:

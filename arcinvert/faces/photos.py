@@ -151,6 +151,7 @@ def _each_crop(
         try:
             crop = _crop(photo, detector)
         except InputError as error:
+            log.warning("skipped %r: %s", str(photo), error)
             skipped.append((photo, str(error)))
         else:
             files.append(use(photo, crop))

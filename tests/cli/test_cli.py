@@ -169,7 +169,7 @@ def test_a_checkpoint_that_is_not_calibrated_is_calibrated_once(
     small_prior: FacePrior,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("arcinvert.faceprior.prior.default_face_prior", lambda: small_prior)
+    monkeypatch.setattr("arcinvert.inverter.default_face_prior", lambda: small_prior)
     monkeypatch.setenv("ARCINVERT_CACHE", str(tmp_path / "cache"))
     command = ["synth", "-e", str(target), "--steps", "1", "--checkpoint", str(tiny_checkpoint), "-o"]
     assert run([*command, str(tmp_path / "first")]) == 0

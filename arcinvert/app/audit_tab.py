@@ -9,11 +9,11 @@ import gradio as gr
 import numpy as np
 import torch
 
+from arcinvert.app.callbacks import advance, followed, to, told, visitor
 from arcinvert.app.drawing import remark
-from arcinvert.app.studio import Studio
+from arcinvert.app.state import Studio
 from arcinvert.app.targets import LARGEST
 from arcinvert.app.task import Task
-from arcinvert.app.telling import advance, followed, to, told, visitor
 from arcinvert.audit import AttackConfig, AuditConfig, audit, open_store
 from arcinvert.audit.checks import Scan, scan
 from arcinvert.audit.files import HTML

@@ -6,12 +6,12 @@ from typing import Any
 import gradio as gr
 from torch import Tensor
 
-from arcinvert.app.comparing import MEAN_FACE, RECONSTRUCTION, SHOWN, Opinion, controls, opinions
+from arcinvert.app.callbacks import advance, followed, told, visitor
+from arcinvert.app.comparison import MEAN_FACE, RECONSTRUCTION, SHOWN, Opinion, controls, opinions
 from arcinvert.app.drawing import figure, remark, row, scale, verdict
-from arcinvert.app.making import Made
-from arcinvert.app.studio import Studio
+from arcinvert.app.reconstruction import Made
+from arcinvert.app.state import Studio
 from arcinvert.app.task import Task
-from arcinvert.app.telling import advance, followed, told, visitor
 from arcinvert.audit.page.markup import Markup, join, tag
 
 EMPTY = "First let a face come back in the first tab. Then come here and ask who is deceived by it."

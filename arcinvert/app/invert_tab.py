@@ -6,12 +6,12 @@ from typing import Any
 
 import gradio as gr
 
+from arcinvert.app.callbacks import advance, followed, to, told, visitor
 from arcinvert.app.drawing import curve, figure, remark, row
-from arcinvert.app.making import MOST_STEPS, MOST_VARIATIONS, Made, Making, begin, checked
-from arcinvert.app.studio import Studio
+from arcinvert.app.reconstruction import MOST_STEPS, MOST_VARIATIONS, Made, Making, begin, checked
+from arcinvert.app.state import Studio
 from arcinvert.app.targets import Target, read_target
 from arcinvert.app.task import DONE, PAUSED, WAITING
-from arcinvert.app.telling import advance, followed, to, told, visitor
 from arcinvert.audit.page.markup import join
 from arcinvert.errors import InputError
 from arcinvert.inversion.controls import LARGEST

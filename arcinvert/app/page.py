@@ -4,8 +4,8 @@ import logging
 import os
 from typing import Any
 
-from arcinvert.app.making import begin, checked
-from arcinvert.app.studio import Studio
+from arcinvert.app.reconstruction import begin, checked
+from arcinvert.app.state import Studio
 from arcinvert.app.style import COLORS, STYLE
 from arcinvert.app.targets import LARGEST
 from arcinvert.errors import EnvironmentProblem
@@ -31,7 +31,7 @@ def build(studio: Studio) -> Any:
 
         from arcinvert.app import audit_tab, compare_tab, invert_tab
         from arcinvert.app import recognizers_tab as recognizers_tab
-        from arcinvert.app.telling import visitor
+        from arcinvert.app.callbacks import visitor
     except ImportError as error:
         raise EnvironmentProblem(f"the page needs gradio ({error}): pip install 'arcinvert[app]'") from None
 

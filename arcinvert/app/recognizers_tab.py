@@ -5,9 +5,9 @@ from typing import Any
 
 import gradio as gr
 
+from arcinvert.app.callbacks import advance, followed, told, visitor
 from arcinvert.app.drawing import odds, remark
-from arcinvert.app.studio import Studio
-from arcinvert.app.telling import advance, followed, told, visitor
+from arcinvert.app.state import Studio
 from arcinvert.audit.page.markup import Markup, tag
 
 CALIBRATION = (

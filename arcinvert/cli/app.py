@@ -25,7 +25,7 @@ def main(
     Only this machine can reach it, and it asks for nothing from outside. Ctrl-C ends it.
     """
     from arcinvert.app.page import launch, warm
-    from arcinvert.app.studio import Studio
+    from arcinvert.app.state import Studio
 
     studio = Studio(checkpoint, judge or [], device=device(device_name))
     try:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from arcinvert.app.studio import Studio
+from arcinvert.app.state import Studio
 from arcinvert.calibration.calibration import Calibration
 from arcinvert.checkpoint import load_checkpoint, save_checkpoint
 from arcinvert.faceprior.prior import FacePrior

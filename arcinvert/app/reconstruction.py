@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from arcinvert.app.studio import Studio
+from arcinvert.app.state import Studio
 from arcinvert.app.targets import Target
 from arcinvert.app.task import Task
 from arcinvert.errors import UsageError

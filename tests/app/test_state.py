@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from arcinvert.app.comparing import MEAN_FACE, SOMEBODY, controls, opinions
-from arcinvert.app.making import Making, begin, checked
-from arcinvert.app.studio import Studio
+from arcinvert.app.comparison import MEAN_FACE, SOMEBODY, controls, opinions
+from arcinvert.app.reconstruction import Making, begin, checked
+from arcinvert.app.state import Studio
 from arcinvert.app.targets import read_target
 from arcinvert.app.task import PAUSED, Ended, Task
 from arcinvert.calibration.calibration import Calibration

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from arcinvert.app.making import Made
-from arcinvert.app.studio import Studio
+from arcinvert.app.reconstruction import Made
+from arcinvert.app.state import Studio
 from arcinvert.audit.judges import Threshold
 from arcinvert.audit.rates import MEAN, RANDOM, control_faces
 from arcinvert.faceprior.prior import FacePrior

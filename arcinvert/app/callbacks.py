@@ -1,4 +1,4 @@
-"""How the page tells: errors in one line, work as it goes on."""
+"""Helpers of the tabs' callbacks: errors as messages, the progress of a task, the visitor of a request."""
 
 import html
 import time
@@ -8,45 +8,47 @@ from typing import Any
 
 import gradio as gr
 
-from arcinvert.app.drawing import remark
-from arcinvert.app.task import DONE, PAUSED, WAITING, Ended, Task
-from arcinvert.audit.page.markup import Markup, join, tag
+from arcinvert.app.drawing import PARTS
+from arcinvert.app.task import DONE, PAUSED, WAITING, Canceled, Task
 from arcinvert.errors import ArcInvertError
 
 PERIOD = 0.25
-"""Seconds between two pictures on the page, at least."""
+"""Least seconds between two updates of the page."""
+QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": 8}
+"""Options of every event."""
 
 
 @contextmanager
-def told() -> Iterator[None]:
-    """An error of ours becomes a message in the page; work that was ended says nothing."""
+def errors_as_messages() -> Iterator[None]:
+    """Show an error of ours as a message on the page; a canceled task shows nothing."""
     try:
         yield
+    except Canceled:
+        return
     except ArcInvertError as error:
         line = html.escape(" ".join(str(error).split()))
-        raise gr.Error(line, duration=None, print_exception=False) from None
     except MemoryError:
         line = "This machine has too little memory for that; try fewer variations."
-        raise gr.Error(line, duration=None, print_exception=False) from None
-    except Ended:
+    else:
         return
+    raise gr.Error(line, duration=None, print_exception=False)
 
 
-def to(element: str) -> str:
-    """Script for the browser: on a phone, scroll to what has begun."""
+def scroll_to(element: str) -> str:
+    """Script for the browser: on a phone, scroll to the result."""
     return f"() => {{ document.getElementById('{element}').scrollIntoView({{behavior: 'smooth', block: 'nearest'}}); }}"
 
 
 def visitor(request: gr.Request) -> str:
-    """Which tab of which browser asks."""
+    """The browser tab of a request."""
     return str(request.session_hash)
 
 
-def followed(task: Task[Any]) -> Iterator[str]:
-    """The state of a task, each time something has happened, until it is paused or done; not too often."""
+def follow(task: Task[Any]) -> Iterator[str]:
+    """The state of a task after each change, at most every :data:`PERIOD`, until it is paused or done."""
     seen = 0
     while True:
-        seen = task.news(seen, timeout=1.0)
+        seen = task.wait_for_change(seen, timeout=1.0)
         state = task.state
         yield state
         if state in (PAUSED, DONE):
@@ -54,15 +56,14 @@ def followed(task: Task[Any]) -> Iterator[str]:
         time.sleep(PERIOD)
 
 
-def advance(task: Task[Any], waiting: str = "") -> Markup:
-    """How far a task is, as a bar and words."""
+def progress_bar(task: Task[Any]) -> str:
+    """The progress of a task, as a bar and in words."""
+    done, total, text = task.last_progress
     if task.state == WAITING:
-        return remark(
-            waiting or "This machine is busy with other work of this page; yours begins as soon as that is done."
-        )
-    done, total, text = task.told
-    if not total:
-        return remark("Beginning …")
-    share = f"{100 * done / total:.0f}"
-    bar = tag("div", tag("div", style=f"width:{share}%"), class_="ai-bar", aria_hidden="true")
-    return join([remark(f"{text.capitalize()}: {done:,} of {total:,}"), bar])
+        return message("This machine is busy with other work of this page; yours starts when that is done.")
+    return str(PARTS.progress_bar(text.capitalize(), done, total)) if total else message("Starting …")
+
+
+def message(text: str, kind: str = "") -> str:
+    """A line of the page; ``kind`` may be ``warning``."""
+    return str(PARTS.message(text, kind))

@@ -1,4 +1,4 @@
-"""The target beside a picture: what the attacked recognizer and the others say of the two."""
+"""The target compared with an image, by the attacked recognizer and by judges."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -6,26 +6,26 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from arcinvert.app.reconstruction import Made
-from arcinvert.app.state import Studio
+from arcinvert.app.reconstruction import Result
+from arcinvert.app.state import AppState
 from arcinvert.audit.judges import Threshold
 from arcinvert.audit.rates import MEAN, RANDOM, control_faces
 from arcinvert.faceprior.prior import FacePrior
 from arcinvert.progress import Progress, silent
 
-RECONSTRUCTION, MEAN_FACE, SOMEBODY = "the reconstruction", "the mean face", "another person"
-SHOWN = (RECONSTRUCTION, MEAN_FACE, SOMEBODY)
+RECONSTRUCTION, MEAN_FACE, OTHER_PERSON = "the reconstruction", "the mean face", "another person"
+CHOICES = (RECONSTRUCTION, MEAN_FACE, OTHER_PERSON)
 
 
 @dataclass(frozen=True)
-class Opinion:
-    """What one recognizer says.
+class Comparison:
+    """The answer of one recognizer.
 
     Attributes:
-        name: of it.
-        attacked: whether the picture was made against it, so that its word counts little.
-        cosine: None where it cannot say: it cannot read another's embedding, and there is no photo.
-        thresholds: where it accepts; () if none are known.
+        name: of the recognizer.
+        attacked: whether the image was optimized for it, so that its answer proves little.
+        cosine: None for a judge without a photo: it cannot use the embedding of another recognizer.
+        thresholds: from which it accepts; () if none are known.
     """
 
     name: str
@@ -35,38 +35,34 @@ class Opinion:
 
 
 def controls(prior: FacePrior, seed: int = 0) -> Mapping[str, Tensor]:
-    """The mean face and somebody of the face prior, each (112, 112, 3) uint8."""
-    found = control_faces(prior, 1, seed)
-    return {MEAN_FACE: found[MEAN][0], SOMEBODY: found[RANDOM][0]}
+    """The mean face and a random face of the face prior, each (112, 112, 3) uint8."""
+    faces = control_faces(prior, 1, seed)
+    return {MEAN_FACE: faces[MEAN][0], OTHER_PERSON: faces[RANDOM][0]}
 
 
-def own_opinion(studio: Studio, made: Made, picture: Tensor) -> Opinion:
-    """Of the attacked recognizer, to the embedding itself."""
-    seen = studio.recognizer(made.name).embed(picture.permute(2, 0, 1)[None])[0].cpu()
-    return Opinion(made.name, True, float(seen @ made.target.embedding), studio.thresholds(made.name))
-
-
-def opinions(
-    studio: Studio, made: Made, picture: Tensor, judges: Sequence[str], *, progress: Progress = silent
-) -> Iterator[Opinion]:
-    """Of the attacked recognizer, then of each of ``judges``, whose thresholds are fixed on first use.
+def compare(
+    state: AppState, result: Result, image: Tensor, judges: Sequence[str], *, progress: Progress = silent
+) -> Iterator[Comparison]:
+    """Compare by the attacked recognizer, then by each of ``judges``, whose thresholds are fixed on first use.
 
     Args:
-        studio: knows the recognizers.
-        made: what was inverted, and the photo behind it.
-        picture: (112, 112, 3) uint8 that is held against the target.
+        state: has the recognizers.
+        result: of the reconstruction, with its target.
+        image: (112, 112, 3) uint8, compared with the target.
         judges: names of recognizers.
-        progress: told while thresholds are fixed.
+        progress: called while thresholds are fixed.
     """
-    if not studio.thresholds(made.name):
-        studio.judge(made.name, progress=progress)
-    yield own_opinion(studio, made, picture)
+    attacked = result.name
+    if not state.thresholds(attacked):
+        state.judge(attacked, progress=progress)
+    embedding = state.recognizer(attacked).embed(image.permute(2, 0, 1)[None])[0].cpu()
+    yield Comparison(attacked, True, float(embedding @ result.target.embedding), state.thresholds(attacked))
     for name in judges:
-        if name == made.name:
+        if name == attacked:
             continue
-        judge = studio.judge(name, progress=progress)
+        judge = state.judge(name, progress=progress)
         cosine = None
-        if made.target.crop is not None:
-            first, second = judge.embed(torch.stack([made.target.crop, picture]))
+        if result.target.crop is not None:
+            first, second = judge.embed(torch.stack([result.target.crop, image]))
             cosine = float(first @ second)
-        yield Opinion(name, False, cosine, judge.thresholds)
+        yield Comparison(name, False, cosine, judge.thresholds)

@@ -1,4 +1,4 @@
-"""From a target to faces, watched: what ``arcinvert synth`` does, with each picture of the path kept for the page."""
+"""Reconstruction of a target as ``arcinvert synth`` does it, with the images of every step kept for the page."""
 
 import json
 import tempfile
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from arcinvert.app.state import Studio
+from arcinvert.app.state import AppState
 from arcinvert.app.targets import Target
 from arcinvert.app.task import Task
 from arcinvert.errors import UsageError
@@ -20,22 +20,22 @@ from arcinvert.synthesis.journal import MANIFEST, Job
 from arcinvert.synthesis.reconstruct import SynthConfig
 from arcinvert.synthesis.sheets import contact_sheet, read_png, write_png
 
-FRAMES = 60
-"""Pictures of a path that are kept, and the result."""
-IN_STRIP = 8
-"""Pictures of the film strip."""
-MOST_STEPS, MOST_VARIATIONS = 400, 4
+MAX_FRAMES = 60
+"""Frames that are kept of the steps, besides the result."""
+STRIP_FRAMES = 8
+"""Images of the film strip."""
+MAX_STEPS, MAX_VARIATIONS = 400, 4
 STRIP = "strip.png"
 
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """A moment of the path.
+    """The images after some steps.
 
     Attributes:
         step: steps done.
         images: (V, 112, 112, 3) uint8, one for each variation.
-        cosine: (V,) of these pictures to the target, by the attacked recognizer.
+        cosine: (V,) of these images to the target, by the attacked recognizer.
     """
 
     step: int
@@ -44,16 +44,16 @@ class Frame:
 
 
 @dataclass(frozen=True, eq=False)
-class Made:
-    """What came out.
+class Result:
+    """A finished reconstruction.
 
     Attributes:
-        name: of the recognizer that was inverted.
-        target: what was asked for.
+        name: of the attacked recognizer.
+        target: that was inverted.
         images: (V, 112, 112, 3) uint8.
-        frames: the path, the result last.
+        frames: of the steps, the result last.
         files: PNGs, manifest, film and film strip.
-        manifest: as ``manifest.json`` has it.
+        manifest: the content of ``manifest.json``.
     """
 
     name: str
@@ -64,16 +64,19 @@ class Made:
     manifest: dict[str, Any] = field(repr=False)
 
 
-def checked(
+def settings(
     preset: str, steps: float, variations: float, seed: float, pose: str | None, expression: str | None
 ) -> SynthConfig:
-    """Settings as the page gives them.
+    """The configuration of the page's settings.
 
     Raises:
-        UsageError: one that is out of the page's range; or see :class:`~arcinvert.synthesis.reconstruct.SynthConfig`.
+        UsageError: a setting is out of the page's range; or see
+            :class:`~arcinvert.synthesis.reconstruct.SynthConfig`.
     """
-    if not 1 <= steps <= MOST_STEPS or not 1 <= variations <= MOST_VARIATIONS:
-        raise UsageError(f"expected 1 to {MOST_STEPS} steps and 1 to {MOST_VARIATIONS} variations")
+    if not 1 <= steps <= MAX_STEPS or not 1 <= variations <= MAX_VARIATIONS:
+        raise UsageError(
+            f"expected 1 to {MAX_STEPS} steps and 1 to {MAX_VARIATIONS} variations, got {steps:g} and {variations:g}"
+        )
     return SynthConfig(
         variations=int(variations),
         preset=preset,
@@ -85,74 +88,67 @@ def checked(
     )
 
 
-@dataclass(eq=False)
-class Making:
-    """Faces that are being made.
+class Reconstruction:
+    """A reconstruction that runs in the background for a visitor.
 
     Attributes:
-        name: of the recognizer that is inverted.
-        target: what is asked for.
+        name: of the attacked recognizer.
+        target: to invert.
         config: how.
-        frames: the path so far; grows.
-        task: the work, once it has begun.
+        frames: of the steps so far.
+        task: the work; see :meth:`_run` for its errors.
     """
 
-    name: str
-    target: Target
-    config: SynthConfig
-    frames: list[Frame] = field(default_factory=list)
-    task: Task[Made] | None = None
+    def __init__(self, state: AppState, visitor: str, name: str, target: Target, config: SynthConfig) -> None:
+        self.name, self.target, self.config = name, target, config
+        self.frames: list[Frame] = []
+        self.task: Task[Result] = state.start(visitor, lambda task: self._run(state, task))
+
+    def _run(self, state: AppState, task: Task[Result]) -> Result:
+        """Calibrate if needed, invert, write the files.
+
+        Raises:
+            ArcInvertError: see :func:`~arcinvert.synthesis.job.synthesize`.
+            Canceled: the task was canceled.
+        """
+        config, target = self.config, self.target
+        recognizer = state.recognizer(self.name)
+        calibration = state.calibration(self.name, task.progress)
+        every = max(1, -(-(config.steps or 1) // MAX_FRAMES))
+        rows = target.embedding[None].to(recognizer.device)
+
+        def keep(step: int, images: Tensor) -> None:
+            cosine = (recognizer.embed(images.permute(0, 3, 1, 2)) * rows).sum(1)
+            self.frames.append(Frame(step, images, tuple(cosine.tolist())))
+            task.step()
+
+        def on_step(jobs: Sequence[Job], step: int, images: Tensor) -> None:
+            if step % every == 0 and len(jobs) == config.variations:  # fewer only when memory runs out
+                keep(step, to_bytes(images).cpu())
+
+        out = Path(tempfile.mkdtemp(prefix="face-", dir=state.folder))
+        manifest = synthesize(
+            recognizer,
+            target.embedding[None],
+            state.prior,
+            calibration,
+            out,
+            config=config,
+            progress=task.progress,
+            watch=on_step,
+        )
+        images = torch.stack([read_png(out / row["file"]) for row in manifest["results"]])
+        keep(manifest["results"][0]["steps"], images)
+        frames = self.frames
+        strip = [frames[i].images[0] for i in _evenly_spaced(len(frames), STRIP_FRAMES)]
+        write_png(out / STRIP, contact_sheet(strip, STRIP_FRAMES))
+        files = sorted(path for path in out.iterdir() if path.suffix in (".png", ".json", ".webp"))
+        manifest = json.loads((out / MANIFEST).read_bytes())
+        return Result(self.name, target, images, tuple(frames), tuple(files), manifest)
 
 
-def begin(studio: Studio, visitor: str, name: str, target: Target, config: SynthConfig) -> Making:
-    """Begin to make a visitor's faces, in the background."""
-    making = Making(name, target, config)
-    making.task = studio.begin(visitor, lambda task: make(studio, name, target, config, making.frames, task))
-    return making
-
-
-def make(studio: Studio, name: str, target: Target, config: SynthConfig, frames: list[Frame], task: Task[Made]) -> Made:
-    """The work behind the button: calibrate if need be, invert, write the files; ``frames`` grows meanwhile.
-
-    Raises:
-        ArcInvertError: see :func:`~arcinvert.synthesis.job.synthesize`.
-        Ended: the task was ended.
-    """
-    recognizer = studio.recognizer(name)
-    calibration = studio.calibration(name, task.progress)
-    every = max(1, -(-(config.steps or 1) // FRAMES))
-    rows = target.embedding[None].to(recognizer.device)
-
-    def seen(step: int, images: Tensor) -> None:
-        cosine = (recognizer.embed(images.permute(0, 3, 1, 2)) * rows).sum(1)
-        frames.append(Frame(step, images, tuple(cosine.tolist())))
-        task.step()
-
-    def watch(jobs: Sequence[Job], step: int, images: Tensor) -> None:
-        if step % every == 0 and len(jobs) == config.variations:  # fewer only when memory runs out
-            seen(step, to_bytes(images).cpu())
-
-    out = Path(tempfile.mkdtemp(prefix="face-", dir=studio.folder))
-    manifest = synthesize(
-        recognizer,
-        target.embedding[None],
-        studio.prior,
-        calibration,
-        out,
-        config=config,
-        progress=task.progress,
-        watch=watch,
-    )
-    images = torch.stack([read_png(out / row["file"]) for row in manifest["results"]])
-    seen(manifest["results"][0]["steps"], images)
-    chosen = [frames[i].images[0] for i in _spread(len(frames), IN_STRIP)]
-    write_png(out / STRIP, contact_sheet(chosen, IN_STRIP))
-    files = sorted(path for path in out.iterdir() if path.suffix in (".png", ".json", ".webp"))
-    return Made(name, target, images, tuple(frames), tuple(files), json.loads((out / MANIFEST).read_bytes()))
-
-
-def _spread(count: int, wanted: int) -> list[int]:
-    """At most ``wanted`` of ``count`` places, the first and the last among them."""
+def _evenly_spaced(count: int, wanted: int) -> list[int]:
+    """At most ``wanted`` of ``count`` indices, the first and the last among them."""
     if count <= wanted:
         return list(range(count))
     return [round(i * (count - 1) / (wanted - 1)) for i in range(wanted)]

@@ -1,4 +1,4 @@
-"""The page in a browser: Debian's Chromium, driven by Playwright, on a network that is quick and knows nothing."""
+"""The page in a browser: Debian's Chromium, driven by Playwright, with a tiny untrained network."""
 
 import shutil
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from arcinvert.app.state import Studio
+from arcinvert.app.state import AppState
 from arcinvert.calibration.calibration import Calibration
 from arcinvert.checkpoint import load_checkpoint, save_checkpoint
 from arcinvert.faceprior.prior import FacePrior
@@ -27,23 +27,23 @@ ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
 
 
 @pytest.fixture(scope="module")
-def studio(
+def state(
     tiny_checkpoint: Path,
     small_prior: FacePrior,
     tiny_calibration: Calibration,
     tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Studio]:
-    made = Studio(tiny_checkpoint, prior=small_prior)
+) -> Iterator[AppState]:
+    made = AppState(tiny_checkpoint, prior=small_prior)
     made._calibrations["tiny"] = tiny_calibration
     yield made
     made.close()
 
 
 @pytest.fixture(scope="module")
-def address(studio: Studio) -> Iterator[str]:
+def address(state: AppState) -> Iterator[str]:
     from arcinvert.app.page import launch
 
-    page = launch(studio)
+    page = launch(state)
     yield page.local_url
     page.close(verbose=False)
 
@@ -113,7 +113,7 @@ def test_the_example_to_the_end_and_another_pose(page: Any, address: str) -> Non
     assert page.locator("#stage img").nth(1).get_attribute("src") != free
     page.get_by_role("tab", name="Compare").click()
     page.wait_for_selector("#opinions .ai-card svg")
-    page.get_by_text("default: a judge that had no part in the picture").wait_for()
+    page.get_by_text("default: a judge that had no part in the image").wait_for()
     assert "tiny: it was inverted" in page.inner_text("#opinions")
     foreign = [url for url in page.asked if not url.startswith((address, "data:", "blob:"))]
     assert page.asked
@@ -165,14 +165,14 @@ def test_an_audit(page: Any) -> None:
     assert "iresnet18" in page.inner_text("#recognizer-card")
 
 
-def test_a_second_visitor_waits_and_who_closes_the_tab_stops(browser: Any, address: str, studio: Studio) -> None:
+def test_a_second_visitor_waits_and_who_closes_the_tab_stops(browser: Any, address: str, state: AppState) -> None:
     first, second = browser.new_context(), browser.new_context(viewport={"width": 360, "height": 740})
     busy = opened(first, address)
     fill(busy, "steps", 400)
     fill(busy, "faces", 4)
     busy.click("#go")
     busy.wait_for_selector("#stage img >> nth=1")
-    task = next(iter(studio._tasks.values()))
+    task = next(iter(state._tasks.values()))
     patient = opened(second, address)
     assert patient.evaluate("document.documentElement.scrollWidth") == 360
     fill(patient, "steps", 5)

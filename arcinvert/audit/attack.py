@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from arcinvert.audit.defenses import Defense, DrawnMatch
+from arcinvert.audit.defenses import Defense, ProjectedMatch
 from arcinvert.calibration.calibration import Calibration
 from arcinvert.distributed import ALONE, Ranks
 from arcinvert.errors import DivergedError
@@ -118,10 +118,10 @@ def attack_defended(attacker: Attacker, believed: Defense, templates: Tensor, ow
         out: see :func:`attack`.
     """
     estimate = believed.estimate(templates, own)
-    drawn = attacker.calibration.drawn(estimate.to(attacker.recognizer.device))
+    projected = attacker.calibration.drawn(estimate.to(attacker.recognizer.device))
 
     def objective(rows: Sequence[int]) -> Term:
-        return DrawnMatch(believed.term(templates[list(rows)]), drawn[list(rows)])
+        return ProjectedMatch(believed.term(templates[list(rows)]), projected[list(rows)])
 
     manifest = _run(attacker, estimate, out, objective, believed.spec)
     wanted = normalize(believed.values(templates))

@@ -9,10 +9,11 @@ from torch import Tensor
 from arcinvert.app.callbacks import QUIET, errors_as_messages, follow, message, progress_bar, visitor
 from arcinvert.app.comparison import CHOICES, MEAN_FACE, RECONSTRUCTION, Comparison, compare, controls
 from arcinvert.app.drawing import PARTS, Scale, figure
-from arcinvert.app.reconstruction import Result
+from arcinvert.app.reconstruction import FinishedReconstruction
 from arcinvert.app.state import AppState
 from arcinvert.app.task import Task
 
+Update = dict[Any, Any]
 EMPTY = "First reconstruct a face in the first tab. Then see here which recognizers accept it."
 ONLY_ATTACKED = (
     "Only the attacked recognizer is known on this machine. Its answer proves little, because the image was optimized "
@@ -30,7 +31,7 @@ def card(comparison: Comparison) -> str:
     return str(PARTS.comparison(comparison, None if cosine is None else Scale(cosine, comparison.thresholds)))
 
 
-def pair(result: Result, image: Tensor, what: str) -> str:
+def pair(result: FinishedReconstruction, image: Tensor, what: str) -> str:
     """The target and the image beside it."""
     target = figure(result.target.crop, "The target", "no image: only numbers are known", note="the enrolled image")
     note = NOTES.get(what, "a control: the face of another person")
@@ -53,7 +54,9 @@ def build(state: AppState, result: gr.State, tab: gr.Tab) -> dict[str, Any]:
         with gr.Column(scale=3, min_width=320):
             answers = gr.HTML(message(EMPTY), elem_id="opinions")
 
-    def run(found: Result | None, wanted: str, names: list[str], request: gr.Request) -> Iterator[dict[Any, Any]]:
+    def run(
+        found: FinishedReconstruction | None, wanted: str, names: list[str], request: gr.Request
+    ) -> Iterator[dict[Any, Any]]:
         if found is None:
             yield {answers: message(EMPTY)}
             return

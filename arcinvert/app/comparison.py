@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from arcinvert.app.reconstruction import Result
+from arcinvert.app.reconstruction import FinishedReconstruction
 from arcinvert.app.state import AppState
 from arcinvert.audit.judges import Threshold
 from arcinvert.audit.rates import MEAN, RANDOM, control_faces
@@ -41,7 +41,12 @@ def controls(prior: FacePrior, seed: int = 0) -> Mapping[str, Tensor]:
 
 
 def compare(
-    state: AppState, result: Result, image: Tensor, judges: Sequence[str], *, progress: Progress = silent
+    state: AppState,
+    result: FinishedReconstruction,
+    image: Tensor,
+    judges: Sequence[str],
+    *,
+    progress: Progress = silent,
 ) -> Iterator[Comparison]:
     """Compare by the attacked recognizer, then by each of ``judges``, whose thresholds are fixed on first use.
 

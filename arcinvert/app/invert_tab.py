@@ -8,7 +8,7 @@ import gradio as gr
 
 from arcinvert.app.callbacks import QUIET, errors_as_messages, follow, message, progress_bar, scroll_to, visitor
 from arcinvert.app.drawing import PARTS, Curve, figure
-from arcinvert.app.reconstruction import MAX_STEPS, MAX_VARIATIONS, Reconstruction, Result, settings
+from arcinvert.app.reconstruction import MAX_STEPS, MAX_VARIATIONS, FinishedReconstruction, LiveReconstruction, settings
 from arcinvert.app.state import AppState
 from arcinvert.app.targets import Target, read_target
 from arcinvert.app.task import DONE, PAUSED, WAITING
@@ -32,7 +32,7 @@ FILES += [".db", ".sqlite", ".sqlite3"]
 Update = dict[Any, Any]
 
 
-def stage(target: Target | None, run: Reconstruction | None = None, at: int = -1) -> str:
+def stage(target: Target | None, run: LiveReconstruction | None = None, at: int = -1) -> str:
     """The target, and beside it the images of one frame."""
     if target is None:
         return str(PARTS.row([figure(None, "The target", "Drop a photo or a file on the left.")]))
@@ -49,13 +49,13 @@ def stage(target: Target | None, run: Reconstruction | None = None, at: int = -1
     return str(PARTS.row(shown))
 
 
-def chart(state: AppState, run: Reconstruction, at: int = -1) -> str:
+def chart(state: AppState, run: LiveReconstruction, at: int = -1) -> str:
     """The curve of the first image's cosine."""
     points = [(frame.step, frame.cosine[0]) for frame in run.frames]
     return str(PARTS.curve(Curve(points, run.config.steps or 1, state.thresholds(run.name), at)))
 
 
-def summary(state: AppState, result: Result) -> str:
+def summary(state: AppState, result: FinishedReconstruction) -> str:
     """The result in plain words."""
     cosine = result.frames[-1].cosine[0]
     text = (
@@ -138,7 +138,7 @@ def build(state: AppState) -> dict[str, Any]:
                 example: gr.update(visible=path is not None),
             }  # fmt: skip
 
-    def show_progress(work: Reconstruction) -> Iterator[Update]:
+    def show_progress(work: LiveReconstruction) -> Iterator[Update]:
         task, drawn = work.task, -1
         for task_state in follow(task):
             update = buttons(task_state)
@@ -172,11 +172,11 @@ def build(state: AppState) -> dict[str, Any]:
             controlled = recipe in CONTROLLED
             asked = None if posed == FREE or not controlled else f"{turn:g},{nod:g}" if posed == OWN else posed
             config = settings(recipe, count, faces, number or 0, asked, mood if mood != FREE and controlled else None)
-            work = Reconstruction(state, visitor(request), chosen, wanted, config)
+            work = LiveReconstruction(state, visitor(request), chosen, wanted, config)
             yield {run: work, files: gr.update(visible=False), moment: gr.update(visible=False)} | buttons(WAITING)
             yield from show_progress(work)
 
-    def continue_it(work: Reconstruction | None) -> Iterator[Update]:
+    def continue_it(work: LiveReconstruction | None) -> Iterator[Update]:
         with errors_as_messages():
             if work is not None:
                 work.task.resume()
@@ -188,7 +188,7 @@ def build(state: AppState) -> dict[str, Any]:
         if task is not None:
             task.pause()
 
-    def show_frame(work: Reconstruction | None, at: float) -> Update:
+    def show_frame(work: LiveReconstruction | None, at: float) -> Update:
         if work is None or not 0 <= int(at) < len(work.frames):
             return {}
         return {shown: stage(work.target, work, int(at)), graph: chart(state, work, int(at))}
@@ -213,7 +213,7 @@ def build(state: AppState) -> dict[str, Any]:
     return {"result": result, "name": name, "load": loading}
 
 
-def _step(work: Reconstruction) -> str:
+def _step(work: LiveReconstruction) -> str:
     frame = work.frames[-1]
     if frame.step >= (work.config.steps or 0):
         return "Testing the image: after JPEG, mirrored, detected again by a face detector …"

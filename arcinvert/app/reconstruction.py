@@ -44,7 +44,7 @@ class Frame:
 
 
 @dataclass(frozen=True, eq=False)
-class Result:
+class FinishedReconstruction:
     """A finished reconstruction.
 
     Attributes:
@@ -88,7 +88,7 @@ def settings(
     )
 
 
-class Reconstruction:
+class LiveReconstruction:
     """A reconstruction that runs in the background for a visitor.
 
     Attributes:
@@ -102,9 +102,9 @@ class Reconstruction:
     def __init__(self, state: AppState, visitor: str, name: str, target: Target, config: SynthConfig) -> None:
         self.name, self.target, self.config = name, target, config
         self.frames: list[Frame] = []
-        self.task: Task[Result] = state.start(visitor, lambda task: self._run(state, task))
+        self.task: Task[FinishedReconstruction] = state.start(visitor, lambda task: self._run(state, task))
 
-    def _run(self, state: AppState, task: Task[Result]) -> Result:
+    def _run(self, state: AppState, task: Task[FinishedReconstruction]) -> FinishedReconstruction:
         """Calibrate if needed, invert, write the files.
 
         Raises:
@@ -144,7 +144,7 @@ class Reconstruction:
         write_png(out / STRIP, contact_sheet(strip, STRIP_FRAMES))
         files = sorted(path for path in out.iterdir() if path.suffix in (".png", ".json", ".webp"))
         manifest = json.loads((out / MANIFEST).read_bytes())
-        return Result(self.name, target, images, tuple(frames), tuple(files), manifest)
+        return FinishedReconstruction(self.name, target, images, tuple(frames), tuple(files), manifest)
 
 
 def _evenly_spaced(count: int, wanted: int) -> list[int]:

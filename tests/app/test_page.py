@@ -1,6 +1,5 @@
 """The page in a browser: Debian's Chromium, driven by Playwright, with a tiny untrained network."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,16 +13,12 @@ from arcinvert.checkpoint import load_checkpoint, save_checkpoint
 from arcinvert.faceprior.prior import FacePrior
 
 pytest.importorskip("gradio", minversion="6.0", reason="needs gradio 6: pip install 'arcinvert[app]'")
-sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright, which drives the browser")
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore"),  # those of gradio and of what it is built on
-    pytest.mark.skipif(CHROMIUM is None, reason="needs chromium on the path (apt-get install chromium)"),
 ]
 SOON = 60_000  # milliseconds
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
 
 
 @pytest.fixture(scope="module")
@@ -46,14 +41,6 @@ def address(state: AppState) -> Iterator[str]:
     page = launch(state)
     yield page.local_url
     page.close(verbose=False)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with sync_api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield opened
-        opened.close()
 
 
 @pytest.fixture

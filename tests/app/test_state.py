@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from arcinvert.app.comparison import MEAN_FACE, OTHER_PERSON, compare, controls
-from arcinvert.app.reconstruction import Reconstruction, settings
+from arcinvert.app.reconstruction import LiveReconstruction, settings
 from arcinvert.app.state import AppState
 from arcinvert.app.targets import read_target
 from arcinvert.app.task import PAUSED, Canceled
@@ -31,9 +31,9 @@ def state(tiny_checkpoint: Path, small_prior: FacePrior, tiny_calibration: Calib
     made.close()
 
 
-def started(state: AppState, tiny_faces: Path, steps: int = 4, variations: int = 2) -> Reconstruction:
+def started(state: AppState, tiny_faces: Path, steps: int = 4, variations: int = 2) -> LiveReconstruction:
     target = read_target(tiny_faces / "id0" / "0.png", state.recognizer("tiny"))
-    return Reconstruction(state, "v", "tiny", target, settings("fast", steps, variations, 3, None, None))
+    return LiveReconstruction(state, "v", "tiny", target, settings("fast", steps, variations, 3, None, None))
 
 
 def test_the_page_gives_the_images_of_the_command(state: AppState, tiny_faces: Path, tmp_path: Path) -> None:

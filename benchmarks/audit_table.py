@@ -22,6 +22,7 @@ from arcinvert.audit.rates import Rate
 from arcinvert.audit.report import JudgeResult, LeakageReport
 from arcinvert.checkpoint import atomic_write
 from arcinvert.errors import ArcInvertError, InputError
+from arcinvert.inverter import Inverter
 from arcinvert.recognizer import Recognizer
 from arcinvert.training.data.faces import load_faces
 
@@ -109,7 +110,7 @@ def main() -> None:
         config = AuditConfig(sample=options.identities, attack=AttackConfig(steps=options.steps), photos=photos)
         report = audit(
             open_store(str(store)),
-            attacked,
+            Inverter.of(attacked),
             name=name,
             judges=dict(zip(names, judges, strict=True)),
             config=config,

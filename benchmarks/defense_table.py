@@ -28,13 +28,13 @@ from arcinvert.audit.defenses import Defense, ProjectedMatch
 from arcinvert.audit.defenses.curve import trade_off
 from arcinvert.audit.defenses.sweep import DefenseResult, Outcome, fit_defenses, sweep
 from arcinvert.audit.rates import TYPE_I, TYPE_II, Kind, Rate
-from arcinvert.calibration.calibration import Calibration, calibration_for
 from arcinvert.evaluation.metrics import threshold_at_fmr
-from arcinvert.faceprior.prior import FacePrior, default_face_prior
+from arcinvert.faceprior.prior import FacePrior
+from arcinvert.inversion.reconstruct import Settings
 from arcinvert.inversion.terms import Term
+from arcinvert.inverter import Inverter
 from arcinvert.recognizer import Recognizer
 from arcinvert.synthesis.job import synthesize
-from arcinvert.synthesis.reconstruct import SynthConfig
 from arcinvert.synthesis.sheets import read_png
 
 FMRS = (1e-2, 1e-3)
@@ -54,7 +54,7 @@ class Judge:
     others: list[Tensor]
 
     def rates(self, images: Tensor) -> list[Rate]:
-        rows = self.network.embed(images)
+        rows = self.inverter.recognizer.embed(images)
         first = (rows * self.enrolled[: len(rows)]).sum(1)
         second = torch.cat([other @ row for row, other in zip(rows, self.others[: len(rows)], strict=True)])
         compared: list[tuple[Kind, Tensor]] = [(TYPE_I, first), (TYPE_II, second)]
@@ -69,9 +69,7 @@ class Judge:
 class Attacker:
     """Who inverts the templates of ``enrolled`` (N, D), and what he knows."""
 
-    network: Recognizer
-    prior: FacePrior
-    calibration: Calibration
+    inverter: Inverter
     own: Tensor
     enrolled: Tensor
     out: Path
@@ -89,28 +87,27 @@ class Attacker:
             believed = defense if known else defense.guessed(templates, self.own, self.seed)
             estimate = believed.estimate(templates, self.own)
             parts.append(self._invert(believed, templates, estimate, self.out / name / str(start), name))
-            found = (self.network.embed(parts[-1]) * enrolled).sum(1).mean()
+            found = (self.inverter.recognizer.embed(parts[-1]) * enrolled).sum(1).mean()
             guess = (estimate * enrolled).sum(1).mean()
             print(f"{name} {start}: cosine of the guess {guess:.3f}, of the reconstruction {found:.3f}", flush=True)
         return torch.cat(parts)
 
     def _invert(self, believed: Defense, templates: Tensor, estimate: Tensor, folder: Path, name: str) -> Tensor:
-        drawn = self.calibration.drawn(estimate)
+        projected = self.inverter.calibration.projected.predict(estimate)
 
         def objective(rows: Sequence[int]) -> Term:
             chosen = list(rows)
-            return ProjectedMatch(believed.term(templates[chosen]), drawn[chosen], self.share)
+            return ProjectedMatch(believed.term(templates[chosen]), projected[chosen], self.share)
 
         folder.parent.mkdir(exist_ok=True)
         found = synthesize(
-            self.network,
+            self.inverter,
             estimate,
-            self.prior,
-            self.calibration,
             folder,
-            config=SynthConfig(report=False, seed=self.seed),
+            settings=Settings(seed=self.seed),
+            report=False,
             objective=objective,
-            about=f"{name}, share {self.share:g}",
+            objective_name=f"{name}, share {self.share:g}",
         )
         print(f"{name}: {sum(row['seconds'] for row in found['results']) / len(estimate):.2f} s a face", flush=True)
         return torch.stack([read_png(folder / row["file"]) for row in found["results"]]).permute(0, 3, 1, 2)
@@ -207,8 +204,8 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     folders = sorted(folder for folder in options.data.iterdir() if folder.is_dir())
     targets, references = folders[-HELD_OUT:], folders[:-HELD_OUT]
-    attacked, prior = Recognizer.load(options.checkpoint), default_face_prior()
-    calibration = calibration_for(attacked, prior, say=print)
+    inverter = Inverter.load(options.checkpoint, device="cpu")
+    attacked, prior = inverter.recognizer, inverter.prior
     embedded = [attacked.embed(pictures(folder, PICTURES)) for folder in targets]
     embeddings = torch.cat(embedded)
     labels = torch.cat([torch.full((len(rows),), number) for number, rows in enumerate(embedded)])
@@ -217,7 +214,7 @@ def main() -> None:
         out / f"own-{attacked.digest[:12]}-{options.own}.npy", lambda: embeddings_of_prior(attacked, prior, options.own)
     )
     judges = [judge_of(path, targets[: options.targets], references, out) for path in options.judge]
-    attacker = Attacker(attacked, prior, calibration, own, enrolled, out, options.seed, options.share)
+    attacker = Attacker(inverter, own, enrolled, out, options.seed, options.share)
     defenses = fit_defenses(options.defense or TABLE, own)
     for count in [*range(CHUNK, options.targets, CHUNK), options.targets]:
 

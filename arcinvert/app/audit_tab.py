@@ -72,16 +72,13 @@ def report_of(
     Raises:
         ArcInvertError: see :func:`~arcinvert.audit.run.audit`.
     """
-    recognizer = state.recognizer(name)
     out = Path(tempfile.mkdtemp(prefix="audit-", dir=state.folder))
     audit(
         open_store(source),
-        recognizer,
+        state.inverter(name, task.progress),
         name=name,
         judges={judge: state.recognizer(judge) for judge in judges if judge != name},
         config=config,
-        prior=state.prior,
-        calibration=state.calibration(name, task.progress),
         out=out,
         progress=task.progress,
     )

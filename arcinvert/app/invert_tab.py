@@ -8,14 +8,20 @@ import gradio as gr
 
 from arcinvert.app.callbacks import QUIET, errors_as_messages, follow, message, progress_bar, scroll_to, visitor
 from arcinvert.app.drawing import PARTS, Curve, figure
-from arcinvert.app.reconstruction import MAX_STEPS, MAX_VARIATIONS, FinishedReconstruction, LiveReconstruction, settings
+from arcinvert.app.reconstruction import (
+    MAX_STEPS,
+    MAX_VARIATIONS,
+    FinishedReconstruction,
+    LiveReconstruction,
+    check_settings,
+)
 from arcinvert.app.state import AppState
 from arcinvert.app.targets import Target, read_target
 from arcinvert.app.task import DONE, PAUSED, WAITING
 from arcinvert.audit.page.formatting import one_in
 from arcinvert.errors import InputError
 from arcinvert.inversion.controls import LARGEST
-from arcinvert.inversion.presets import CONTROLLED
+from arcinvert.inversion.presets import preset_of
 
 FREE, OWN = "any", "my own angles"
 POSE_CHOICES = [FREE, "frontal", "left", "right", "up", "down", OWN]
@@ -52,7 +58,7 @@ def stage(target: Target | None, run: LiveReconstruction | None = None, at: int 
 def chart(state: AppState, run: LiveReconstruction, at: int = -1) -> str:
     """The curve of the first image's cosine."""
     points = [(frame.step, frame.cosine[0]) for frame in run.frames]
-    return str(PARTS.curve(Curve(points, run.config.steps or 1, state.thresholds(run.name), at)))
+    return str(PARTS.curve(Curve(points, run.settings.steps or 1, state.thresholds(run.name), at)))
 
 
 def summary(state: AppState, result: FinishedReconstruction) -> str:
@@ -169,9 +175,11 @@ def build(state: AppState) -> dict[str, Any]:
         with errors_as_messages():
             if wanted is None:
                 raise InputError("expected a target, got none: drop a photo or a file of embeddings")
-            controlled = recipe in CONTROLLED
+            controlled = preset_of(recipe).controlled
             asked = None if posed == FREE or not controlled else f"{turn:g},{nod:g}" if posed == OWN else posed
-            config = settings(recipe, count, faces, number or 0, asked, mood if mood != FREE and controlled else None)
+            config = check_settings(
+                recipe, count, faces, number or 0, asked, mood if mood != FREE and controlled else None
+            )
             work = LiveReconstruction(state, visitor(request), chosen, wanted, config)
             yield {run: work, files: gr.update(visible=False), moment: gr.update(visible=False)} | buttons(WAITING)
             yield from show_progress(work)
@@ -194,7 +202,7 @@ def build(state: AppState) -> dict[str, Any]:
         return {shown: stage(work.target, work, int(at)), graph: chart(state, work, int(at))}
 
     def select_recipe(recipe: str) -> Update:
-        update = gr.update(interactive=recipe in CONTROLLED)
+        update = gr.update(interactive=preset_of(recipe).controlled)
         return {steps: STEPS[recipe], pose: update, expression: update}
 
     loading = (load, [file, record, name], [target, shown, status, graph, moment, files, record, example])
@@ -215,6 +223,6 @@ def build(state: AppState) -> dict[str, Any]:
 
 def _step(work: LiveReconstruction) -> str:
     frame = work.frames[-1]
-    if frame.step >= (work.config.steps or 0):
+    if frame.step >= (work.settings.steps or 0):
         return "Testing the image: after JPEG, mirrored, detected again by a face detector …"
-    return f"Step {frame.step} of {work.config.steps}: similarity {frame.cosine[0]:.2f}"
+    return f"Step {frame.step} of {work.settings.steps}: similarity {frame.cosine[0]:.2f}"

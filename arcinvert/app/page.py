@@ -5,7 +5,7 @@ import os
 from importlib.resources import files
 from typing import Any
 
-from arcinvert.app.reconstruction import LiveReconstruction, settings
+from arcinvert.app.reconstruction import LiveReconstruction, check_settings
 from arcinvert.app.state import AppState
 from arcinvert.app.targets import MAX_FILE_BYTES
 from arcinvert.errors import EnvironmentProblem
@@ -115,5 +115,5 @@ def warm_up(state: AppState) -> None:
     name = state.names[0]
     target = state.example(name)
     if state.is_calibrated(name):
-        LiveReconstruction(state, "", name, target, settings("fast", 1, 1, 0, None, None)).task.result.result()
+        LiveReconstruction(state, "", name, target, check_settings("fast", 1, 1, 0, None, None)).task.result.result()
         state.cancel("")

@@ -68,7 +68,7 @@ def build(state: AppState, tab: gr.Tab, choosers: dict[str, Any]) -> None:
             if state.is_calibrated(chosen):
                 yield {status: message(f"{chosen} is calibrated already.")}
                 return
-            task = state.start(visitor(request), lambda task: state.calibration(chosen, task.progress))
+            task = state.start(visitor(request), lambda task: state.inverter(chosen, task.progress))
             for _ in follow(task):
                 yield {status: progress_bar(task)}
             task.result.result()

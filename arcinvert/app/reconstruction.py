@@ -15,9 +15,9 @@ from arcinvert.app.targets import Target
 from arcinvert.app.task import Task
 from arcinvert.errors import UsageError
 from arcinvert.inversion.invert import to_bytes
+from arcinvert.inversion.reconstruct import Job, Settings
 from arcinvert.synthesis.job import synthesize
-from arcinvert.synthesis.journal import MANIFEST, Job
-from arcinvert.synthesis.reconstruct import SynthConfig
+from arcinvert.synthesis.journal import MANIFEST
 from arcinvert.synthesis.sheets import contact_sheet, read_png, write_png
 
 MAX_FRAMES = 60
@@ -64,20 +64,20 @@ class FinishedReconstruction:
     manifest: dict[str, Any] = field(repr=False)
 
 
-def settings(
+def check_settings(
     preset: str, steps: float, variations: float, seed: float, pose: str | None, expression: str | None
-) -> SynthConfig:
-    """The configuration of the page's settings.
+) -> Settings:
+    """The settings of the page's controls.
 
     Raises:
         UsageError: a setting is out of the page's range; or see
-            :class:`~arcinvert.synthesis.reconstruct.SynthConfig`.
+            :class:`~arcinvert.inversion.reconstruct.Settings`.
     """
     if not 1 <= steps <= MAX_STEPS or not 1 <= variations <= MAX_VARIATIONS:
         raise UsageError(
             f"expected 1 to {MAX_STEPS} steps and 1 to {MAX_VARIATIONS} variations, got {steps:g} and {variations:g}"
         )
-    return SynthConfig(
+    return Settings(
         variations=int(variations),
         preset=preset,
         steps=int(steps),
@@ -94,13 +94,13 @@ class LiveReconstruction:
     Attributes:
         name: of the attacked recognizer.
         target: to invert.
-        config: how.
+        settings: how.
         frames: of the steps so far.
         task: the work; see :meth:`_run` for its errors.
     """
 
-    def __init__(self, state: AppState, visitor: str, name: str, target: Target, config: SynthConfig) -> None:
-        self.name, self.target, self.config = name, target, config
+    def __init__(self, state: AppState, visitor: str, name: str, target: Target, settings: Settings) -> None:
+        self.name, self.target, self.settings = name, target, settings
         self.frames: list[Frame] = []
         self.task: Task[FinishedReconstruction] = state.start(visitor, lambda task: self._run(state, task))
 
@@ -111,10 +111,10 @@ class LiveReconstruction:
             ArcInvertError: see :func:`~arcinvert.synthesis.job.synthesize`.
             Canceled: the task was canceled.
         """
-        config, target = self.config, self.target
-        recognizer = state.recognizer(self.name)
-        calibration = state.calibration(self.name, task.progress)
-        every = max(1, -(-(config.steps or 1) // MAX_FRAMES))
+        settings, target = self.settings, self.target
+        inverter = state.inverter(self.name, task.progress)
+        recognizer = inverter.recognizer
+        every = max(1, -(-(settings.steps or 1) // MAX_FRAMES))
         rows = target.embedding[None].to(recognizer.device)
 
         def keep(step: int, images: Tensor) -> None:
@@ -123,19 +123,17 @@ class LiveReconstruction:
             task.step()
 
         def on_step(jobs: Sequence[Job], step: int, images: Tensor) -> None:
-            if step % every == 0 and len(jobs) == config.variations:  # fewer only when memory runs out
+            if step % every == 0 and len(jobs) == settings.variations:  # fewer only when memory runs out
                 keep(step, to_bytes(images).cpu())
 
         out = Path(tempfile.mkdtemp(prefix="face-", dir=state.folder))
         manifest = synthesize(
-            recognizer,
+            inverter,
             target.embedding[None],
-            state.prior,
-            calibration,
             out,
-            config=config,
+            settings=settings,
             progress=task.progress,
-            watch=on_step,
+            on_step=on_step,
         )
         images = torch.stack([read_png(out / row["file"]) for row in manifest["results"]])
         keep(manifest["results"][0]["steps"], images)

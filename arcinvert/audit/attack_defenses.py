@@ -61,7 +61,7 @@ def attack_defenses(
     def attack(defense: Defense, key_known: bool) -> Outcome:
         nonlocal count
         templates = defense.protect(sample.targets, sample.positions.tolist())
-        believed = defense if key_known else defense.guessed(templates, own.embeddings, attacker.config.seed)
+        believed = defense if key_known else defense.guessed(templates, own.embeddings, attacker.settings.seed)
         found = attack_defended(attacker, believed, templates, own.embeddings, out / f"defense-{count:02d}")
         count += 1
         rates = [

@@ -20,11 +20,10 @@ from arcinvert.audit.photos import match_photos
 from arcinvert.audit.report import LeakageReport
 from arcinvert.audit.sample import Sample, read_sample
 from arcinvert.audit.stores import Store
-from arcinvert.calibration.calibration import Calibration, calibration_for
 from arcinvert.distributed import ALONE, Ranks
 from arcinvert.embeddings import check_embeddings
 from arcinvert.errors import EnvironmentProblem, UsageError
-from arcinvert.faceprior.prior import FacePrior, default_face_prior
+from arcinvert.inverter import Inverter
 from arcinvert.progress import Progress, silent
 from arcinvert.recognizer import Recognizer
 from arcinvert.synthesis import journal
@@ -36,13 +35,11 @@ SAME = 0.99
 
 def audit(
     store: Store,
-    recognizer: Recognizer,
+    inverter: Inverter,
     *,
     name: str = "attacked",
     judges: Mapping[str, Recognizer] | None = None,
     config: AuditConfig | None = None,
-    prior: FacePrior | None = None,
-    calibration: Calibration | None = None,
     out: Path | None = None,
     force: bool = False,
     ranks: Ranks = ALONE,
@@ -52,11 +49,10 @@ def audit(
 
     Args:
         store: see :func:`~arcinvert.audit.stores.open_store`; it is only read.
-        recognizer: the network that made the templates, which is attacked.
+        inverter: of the network that made the templates, which is attacked.
         name: of the recognizer.
         judges: name -> a recognizer that has no part in the attack.
         config: the settings.
-        prior, calibration: None takes those that ship, or are kept, with the recognizer.
         out: gets ``report.html`` and ``report.json``; a run that was killed resumes there. None keeps nothing.
         force: remove the files of another audit from ``out``.
         ranks: each of several processes attacks its share; the first one judges and writes. They need ``out``.
@@ -72,14 +68,8 @@ def audit(
     judges = {} if judges is None else judges
     if out is None and ranks.world > 1:
         raise UsageError("expected a folder for the report: several processes share it")
+    recognizer, prior = inverter.recognizer, inverter.prior
     check_embeddings(np.ones((1, store.size)), recognizer.embedding_size)
-    prior = (default_face_prior() if prior is None else prior).to(recognizer.device)
-    if ranks.rank:
-        ranks.wait()  # for the first process to calibrate, if that is to be done
-    if calibration is None:
-        calibration = calibration_for(recognizer, prior, say=log.info, progress=progress)
-    if not ranks.rank:
-        ranks.wait()
     sample = read_sample(store, config.sample, config.seed, progress=progress)
     networks = {name: recognizer.digest} | {title: judge.digest for title, judge in judges.items()}
     fingerprint = config.fingerprint(
@@ -96,7 +86,7 @@ def audit(
         if force and ranks.rank == 0:
             files.clear(folder)
         ranks.wait()  # nothing foreign is left
-        attacker = Attacker(recognizer, prior, calibration, config.synthesis(), ranks, progress)
+        attacker = Attacker(inverter, config.settings(), ranks, progress)
         case = _case(store, sample, attacker, name, judges, config)
         inner = folder / files.ATTACK
         specs = config.specs(store.size)
@@ -125,8 +115,12 @@ def _case(
     store: Store, sample: Sample, attacker: Attacker, name: str, judges: Mapping[str, Recognizer], config: AuditConfig
 ) -> Case:
     """Fix the thresholds, and find the references."""
-    faces = prior_faces(attacker.prior) if config.calibration_faces is None else folder_faces(config.calibration_faces)
-    attacked = make_judge(name, attacker.recognizer, faces, attacked=True, progress=attacker.progress)
+    faces = (
+        prior_faces(attacker.inverter.prior)
+        if config.calibration_faces is None
+        else folder_faces(config.calibration_faces)
+    )
+    attacked = make_judge(name, attacker.inverter.recognizer, faces, attacked=True, progress=attacker.progress)
     judges = {} if attacker.ranks.rank else judges  # the first process judges for all
     others = [make_judge(title, judge, faces, progress=attacker.progress) for title, judge in judges.items()]
     for judge in others:
@@ -136,7 +130,7 @@ def _case(
     if config.photos is not None:
         photos = match_photos(
             config.photos,
-            attacker.recognizer,
+            attacker.inverter.recognizer,
             sample.targets,
             positions=sample.positions.tolist(),
             identities=sample.identities,

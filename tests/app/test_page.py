@@ -11,6 +11,7 @@ from arcinvert.app.state import AppState
 from arcinvert.calibration.calibration import Calibration
 from arcinvert.checkpoint import load_checkpoint, save_checkpoint
 from arcinvert.faceprior.prior import FacePrior
+from arcinvert.inverter import Inverter
 
 pytest.importorskip("gradio", minversion="6.0", reason="needs gradio 6: pip install 'arcinvert[app]'")
 
@@ -29,7 +30,7 @@ def state(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[AppState]:
     made = AppState(tiny_checkpoint, prior=small_prior)
-    made._calibrations["tiny"] = tiny_calibration
+    made._inverters["tiny"] = Inverter(made.recognizer("tiny"), made.prior, tiny_calibration)
     yield made
     made.close()
 

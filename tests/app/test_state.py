@@ -7,13 +7,14 @@ import pytest
 import torch
 
 from arcinvert.app.comparison import MEAN_FACE, OTHER_PERSON, compare, controls
-from arcinvert.app.reconstruction import LiveReconstruction, settings
+from arcinvert.app.reconstruction import LiveReconstruction, check_settings
 from arcinvert.app.state import AppState
 from arcinvert.app.targets import read_target
 from arcinvert.app.task import PAUSED, Canceled
 from arcinvert.calibration.calibration import Calibration
 from arcinvert.errors import CheckpointError, InputError, UsageError
 from arcinvert.faceprior.prior import FacePrior
+from arcinvert.inverter import Inverter
 from arcinvert.recognizer import Recognizer
 from arcinvert.synthesis.job import synthesize
 from arcinvert.synthesis.sheets import read_png
@@ -26,21 +27,20 @@ def state(tiny_checkpoint: Path, small_prior: FacePrior, tiny_calibration: Calib
     judge = tmp_path / "judge.safetensors"
     shutil.copy(tiny_checkpoint, judge)
     made = AppState(tiny_checkpoint, [judge], prior=small_prior)
-    made._calibrations["tiny"] = tiny_calibration
+    made._inverters["tiny"] = Inverter(made.recognizer("tiny"), made.prior, tiny_calibration)
     yield made
     made.close()
 
 
 def started(state: AppState, tiny_faces: Path, steps: int = 4, variations: int = 2) -> LiveReconstruction:
     target = read_target(tiny_faces / "id0" / "0.png", state.recognizer("tiny"))
-    return LiveReconstruction(state, "v", "tiny", target, settings("fast", steps, variations, 3, None, None))
+    return LiveReconstruction(state, "v", "tiny", target, check_settings("fast", steps, variations, 3, None, None))
 
 
 def test_the_page_gives_the_images_of_the_command(state: AppState, tiny_faces: Path, tmp_path: Path) -> None:
     run = started(state, tiny_faces)
     result = run.task.result.result(SOON)
-    known = state.recognizer("tiny"), run.target.embedding[None], state.prior, state.calibration("tiny")
-    manifest = synthesize(*known, tmp_path / "out", config=run.config)
+    manifest = synthesize(state.inverter("tiny"), run.target.embedding[None], tmp_path / "out", settings=run.settings)
     for row, image in zip(manifest["results"], result.images, strict=True):
         assert torch.equal(read_png(tmp_path / "out" / row["file"]), image)
     assert [row["cosine"] for row in manifest["results"]] == [row["cosine"] for row in result.manifest["results"]]
@@ -95,9 +95,9 @@ def test_the_list_of_recognizers(state: AppState, tiny_checkpoint: Path) -> None
 def test_settings_out_of_range() -> None:
     for values in (("fast", 0, 1), ("fast", 401, 1), ("fast", 10, 5), ("none", 10, 1)):
         with pytest.raises(UsageError):
-            settings(*values, 0, None, None)
+            check_settings(*values, 0, None, None)
     with pytest.raises(UsageError):
-        settings("paper", 10, 1, 0, "left", None)
+        check_settings("paper", 10, 1, 0, "left", None)
 
 
 def test_comparisons_are_cosines_of_the_embeddings(

@@ -31,9 +31,9 @@ TINY_PICTURES = 6
 torch.set_num_threads(1)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """Debian's Chromium, driven by Playwright."""
+    """Debian's Chromium, driven by Playwright, whose event loop must not run beside other tests."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright, which drives the browser")
     program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if program is None:

@@ -52,7 +52,7 @@ def build(state: AppState, result: gr.State, tab: gr.Tab) -> dict[str, Any]:
             go = gr.Button("Compare", variant="primary", elem_id="ask")
             images = gr.HTML(str(PARTS.row([figure(None, "The target", EMPTY)])), elem_id="pair")
         with gr.Column(scale=3, min_width=320):
-            answers = gr.HTML(message(EMPTY), elem_id="opinions")
+            answers = gr.HTML(message(EMPTY), elem_id="comparisons")
 
     def run(
         found: FinishedReconstruction | None, wanted: str, names: list[str], request: gr.Request

@@ -55,7 +55,7 @@ def test_bad_input_gives_one_line(tmp_path: Path, tiny_recognizer: Recognizer, m
     (tmp_path / "broken.png").write_bytes(b"no picture")
     Image.new("RGB", (300, 200), "gray").save(tmp_path / "empty.png")
     (tmp_path / "what.bin").write_bytes(b"\x80\x04hello")
-    for name, row, said in (
+    for name, row, text in (
         ("wide.npy", 0, "128-d"),
         ("good.npy", 2, "row from 0 to 1, got 2"),
         ("broken.png", 0, "expected a picture"),
@@ -63,7 +63,7 @@ def test_bad_input_gives_one_line(tmp_path: Path, tiny_recognizer: Recognizer, m
         ("what.bin", 0, "pickle"),
         ("gone.png", 0, "found none"),
     ):
-        with pytest.raises(InputError, match=said) as error:
+        with pytest.raises(InputError, match=text) as error:
             read_target(tmp_path / name, tiny_recognizer, row)
         assert "\n" not in str(error.value)
     monkeypatch.setattr(targets, "MAX_FILE_BYTES", 100)

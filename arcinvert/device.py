@@ -43,9 +43,9 @@ def choose_device(name: torch.device | str = "auto") -> torch.device:
         chosen = torch.device(name)
     except RuntimeError:
         raise UsageError(f"expected a device such as auto, cpu, cuda:0 or mps, got {name!r}") from None
-    there = {"cpu": True, "mps": torch.backends.mps.is_available()}
+    available = {"cpu": True, "mps": torch.backends.mps.is_available()}
     if chosen.type == "cuda":
-        there["cuda"] = (chosen.index or 0) < torch.cuda.device_count()
-    if not there.get(chosen.type, False):
+        available["cuda"] = (chosen.index or 0) < torch.cuda.device_count()
+    if not available.get(chosen.type, False):
         raise UsageError(f"this machine has no device {name!r}")
     return chosen

@@ -157,7 +157,7 @@ def _from_archive(file: BinaryIO, name: str, key: str | None) -> NDArray[np.gene
             members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
             if key is None and len(members) != 1:
                 listed = ", ".join(list(members)[:10])
-                raise InputError(f"{name} holds {len(members)} arrays ({listed}); choose one with --key")
+                raise InputError(f"{name} holds {len(members)} arrays ({listed}); choose one with --array")
             if key is not None and key not in members:
                 raise InputError(f"{name} holds no array {key!r}, but {', '.join(list(members)[:10])}")
             member = members[key] if key is not None else next(iter(members.values()))

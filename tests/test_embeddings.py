@@ -266,7 +266,7 @@ def several(tmp_path: Path) -> str:
 
 
 def test_several_arrays_are_listed(several: str) -> None:
-    with pytest.raises(InputError, match=r"3 arrays \(embeddings, labels, other\); choose one with --key"):
+    with pytest.raises(InputError, match=r"3 arrays \(embeddings, labels, other\); choose one with --array"):
         read_embeddings(several, size=SIZE)
 
 

@@ -481,13 +481,13 @@ def test_embed_and_synth_end_to_end_through_standard_input(
     assert synth(calibrated, tmp_path / "e.npy", tmp_path / "read", "--seed", "8", "--force") == 0
 
 
-def test_an_array_of_an_archive_is_chosen_by_key(
+def test_an_array_of_an_archive_is_chosen_by_name(
     capsys: pytest.CaptureFixture[str], calibrated: Path, tmp_path: Path
 ) -> None:
     np.savez(tmp_path / "s.npz", feats=np.ones((1, SIZE)), labels=np.arange(3))
     assert synth(calibrated, tmp_path / "s.npz", tmp_path / "out") == 3
     assert "feats, labels" in one_line(capsys.readouterr().err)
-    assert synth(calibrated, tmp_path / "s.npz", tmp_path / "out", "--key", "feats") == 0
+    assert synth(calibrated, tmp_path / "s.npz", tmp_path / "out", "--array", "feats") == 0
 
 
 def test_diverged_targets_end_with_4_and_all_of_them_with_3(
@@ -495,12 +495,12 @@ def test_diverged_targets_end_with_4_and_all_of_them_with_3(
 ) -> None:
     from dataclasses import replace
 
-    from arcinvert.synthesis import reconstruct as synthesis
+    from arcinvert.inversion import reconstruct
 
-    real = synthesis.invert
+    real = reconstruct.invert
     for rows, code in (([True, False], 4), ([True, True], 3)):
         mask = torch.tensor(rows)
-        monkeypatch.setattr(synthesis, "invert", lambda *a, mask=mask, **k: replace(real(*a, **k), diverged=mask))
+        monkeypatch.setattr(reconstruct, "invert", lambda *a, mask=mask, **k: replace(real(*a, **k), diverged=mask))
         assert synth(calibrated, target, tmp_path / str(code)) == code
     said = capsys.readouterr().err
     assert "1 reconstructions diverged" in said

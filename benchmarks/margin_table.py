@@ -30,9 +30,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from bench_inversion import FMRS
+from inversion import FMRS
 from loss_table import AUGMENTATION, HELD_OUT, LOSSES, part_of, run_once, small_config, spread, write_json
-from margin_bench import Bench
+from margin_inversion import Bench
 from torch.nn.functional import pad
 
 from arcinvert.checkpoint import atomic_write, file_digest

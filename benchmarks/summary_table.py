@@ -78,11 +78,11 @@ def costs(evaluation: Found, first: Found, step: Found) -> str:
             "|---|---|---|",
             f"| {verified} | AUC {auc:.4f}, TAR {number(tar)} at FMR 1e-3 | `benchmarks/eval_table.py` |",
             f"| one target, four variations, start-up and report included | {first['median']['seconds']:.1f} s, "
-            f"{first['median']['bytes'] / 1e9:.2f} GB | the first command above, `benchmarks/bench_command.py` |",
+            f"{first['median']['bytes'] / 1e9:.2f} GB | the first command above, `benchmarks/command.py` |",
             f"| one step against the network's bare forward and backward pass, batch of {step['batch']} | "
             f"{step['ratio']:.2f} times ({least:.2f} to {most:.2f}), {step['ratio_attacked']:.2f} for the steps that "
             f"go through the attacked network; in a batch of {step['against']} an image takes "
-            f"{1 / step['gain']:.2f} of what it takes alone | `benchmarks/bench_step.py` |",
+            f"{1 / step['gain']:.2f} of what it takes alone | `benchmarks/step.py` |",
         ]
     )
 

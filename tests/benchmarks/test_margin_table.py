@@ -23,7 +23,7 @@ from arcinvert.synthesis.sheets import read_png
 from arcinvert.training.data.faces import load_faces
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "benchmarks"
-MODULES = ("margin_table", "margin_bench", "loss_table", "bench_inversion")
+MODULES = ("margin_table", "margin_inversion", "loss_table", "inversion")
 NARROW = {"width": 0.05, "embedding_size": 16, "batch_size": 8, "held_out": 4}
 FMRS = (1e-1, 2e-2)
 
@@ -44,10 +44,10 @@ class PixelJudge:
 def script(monkeypatch: pytest.MonkeyPatch, small_prior: FacePrior) -> Iterator[ModuleType]:
     """The script as a module: narrow networks, three steps, and four of eight identities held out."""
     monkeypatch.syspath_prepend(str(SCRIPTS))
-    module, bench, losses, bench_inversion = (importlib.import_module(name) for name in MODULES)
+    module, bench, losses, inversion = (importlib.import_module(name) for name in MODULES)
     for part in (module, bench, losses):
         monkeypatch.setattr(part, "HELD_OUT", 4)
-    for part in (module, bench, bench_inversion):
+    for part in (module, bench, inversion):
         monkeypatch.setattr(part, "FMRS", FMRS)
     whole = losses.small_config
     monkeypatch.setattr(module, "small_config", lambda **settings: whole(**{**settings, **NARROW}))
@@ -133,7 +133,7 @@ def test_what_the_judges_are_asked(script: ModuleType, people: Path, judge: Path
 def test_too_few_strangers_fix_no_threshold(
     script: ModuleType, people: Path, judge: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys.modules["margin_bench"], "FMRS", (1e-3,))
+    monkeypatch.setattr(sys.modules["margin_inversion"], "FMRS", (1e-3,))
     with pytest.raises(InputError, match=r"too few impostor pairs \(216\)"):
         script.Bench.open(people, [judge], 4)
 

@@ -11,7 +11,7 @@ should be the matrix product. How it is done:
 2. *Histogram.* Ranks above :data:`TAIL`, and AUC and EER, need the whole range: exact counts in
    bins of 2^-17, about 7.6e-6. Scaling a float32 by 2^17 and rounding down is exact, so the bins have
    sharp edges. With the second pass that follows, all of this runs at about a quarter of the product's rate
-   on one core (``benchmarks/bench_pairs.py --whole``), the tail alone at three quarters.
+   on one core (``benchmarks/pairs.py --whole``), the tail alone at three quarters.
 3. *Refinement.* The histogram says which bin holds a wanted rank, and where FMR and FNMR cross. A
    second pass collects the different scores in those bins and how often each occurs. How many there
    can be is bounded by the float32 numbers in a bin of 2^-17, not by the pairs.

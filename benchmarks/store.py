@@ -1,6 +1,6 @@
 """What does reading a large store cost, against a plain numpy scan of the same numbers?
 
-    python benchmarks/bench_store.py [--rows 1000000] [--size 512] [--kind parquet --kind faiss] [--folder DIR]
+    python benchmarks/store.py [--rows 1000000] [--size 512] [--kind parquet --kind faiss] [--folder DIR]
 
 Writes random unit rows, two of each identity, as ``.npy`` and as each kind of store (kept in ``--folder`` for the
 next time), and opens each in a process of its own. The store part of an audit is: one pass for hygiene, statistics

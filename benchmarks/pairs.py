@@ -1,6 +1,6 @@
 """How near do exact figures over all pairs come to the bare matrix product?
 
-    python benchmarks/bench_pairs.py [--rows 100000] [--size 512] [--per-identity 10] [--fmr 1e-6] [--whole]
+    python benchmarks/pairs.py [--rows 100000] [--size 512] [--per-identity 10] [--fmr 1e-6] [--whole]
 
 Synthetic embeddings: a random center an identity and noise around it, unit norm. The *bare* rate is the
 best that ``torch.mm`` reaches in float32 among several shapes with the same inner size, and among square

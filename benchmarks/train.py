@@ -1,6 +1,6 @@
 """What does training cost beyond the network itself, and the head for up to a million identities?
 
-    python benchmarks/bench_train.py [--only step|head|ranks] [--threads 2] [--json OUT.json]
+    python benchmarks/train.py [--only step|head|ranks] [--threads 2] [--json OUT.json]
 
 *step*: images/s of three loops over the same network and batch, in turn in one process, ratio by round:
 *bare* is forward, backward and SGD step on one fixed batch, without data, augmentation and head; *trainer*
@@ -85,7 +85,7 @@ def plain_loop(run: Run) -> Callable[[], None]:
     return step
 
 
-def bench_step(options: argparse.Namespace) -> dict[str, Any]:
+def measure_step(options: argparse.Namespace) -> dict[str, Any]:
     config = TrainConfig(backbone=options.backbone, width=options.width, batch_size=options.batch)
     run = Run(noise(options.identities, 2 * options.batch), replace(config, epochs=10**6), torch.device("cpu"))
 
@@ -151,7 +151,7 @@ def one_process(rank: int, world: int, folder: str, threads: int, arguments: tup
         dist.destroy_process_group()
 
 
-def bench_head(world: int, classes: int, sampling: float, options: argparse.Namespace) -> dict[str, float]:
+def measure_head(world: int, classes: int, sampling: float, options: argparse.Namespace) -> dict[str, float]:
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:
         arguments = (world, folder, max(1, options.threads // world), (classes, sampling, options.steps))
@@ -198,7 +198,7 @@ def main() -> None:
     torch.set_flush_denormal(True)
     report: dict[str, Any] = {"threads": options.threads}
     if options.only in (None, "step"):
-        report["step"] = found = bench_step(options)
+        report["step"] = found = measure_step(options)
         each = ", ".join(f"{name} {speed:.1f}" for name, speed in found["images_per_second"].items())
         print(
             f"{found['backbone']} x {found['width']}, batch {found['batch']}, {options.threads} threads, "
@@ -214,14 +214,14 @@ def main() -> None:
         report["head"] = []
         for classes in options.classes:
             for sampling in (1.0, 0.1):
-                report["head"].append(bench_head(1, classes, sampling, options))
+                report["head"].append(measure_head(1, classes, sampling, options))
                 tell(report["head"][-1])
     if options.only in (None, "ranks"):
         print(header)
         report["ranks"] = []
         for sampling in (1.0, 0.1):
             for world in (1, 2):
-                report["ranks"].append(bench_head(world, sorted(options.classes)[-2:][0], sampling, options))
+                report["ranks"].append(measure_head(world, sorted(options.classes)[-2:][0], sampling, options))
                 tell(report["ranks"][-1])
     if options.json:
         options.json.write_text(json.dumps(report, indent=2) + "\n")

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from bench_inversion import FMRS, Judge, judged
+from inversion import FMRS, Judge, judged
 from loss_table import HELD_OUT
 from torch import Tensor
 

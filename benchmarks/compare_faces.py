@@ -29,8 +29,9 @@ from PIL import Image
 
 from arcinvert.checkpoint import atomic_write
 from arcinvert.errors import ArcInvertError, InputError, UsageError
+from arcinvert.evaluation.embedding import embed_images
 from arcinvert.evaluation.generation.distances import cosine_features, frechet_distance, squared_mmd
-from arcinvert.evaluation.readers.sets import embed_images, identity_files, read_crop
+from arcinvert.evaluation.readers.crops import identity_files, read_crop
 from arcinvert.faces.alignment import Detector, landmark_pose
 from arcinvert.recognizer import Recognizer
 from arcinvert.synthesis.robustness import BORDER, crop_detector

@@ -22,11 +22,11 @@ import torch
 
 from arcinvert.errors import ArcInvertError, InputError
 from arcinvert.evaluation.allpairs.search import Labels, Rows
+from arcinvert.evaluation.embedding import FLIPS, embed_images
 from arcinvert.evaluation.protocols.angles import angle_statistics
-from arcinvert.evaluation.protocols.folder_protocols import identify_folder, retrieve_folder, template_folder
+from arcinvert.evaluation.protocols.labeled_sets import identify_folder, retrieve_folder, template_folder
 from arcinvert.evaluation.protocols.megaface import megaface
 from arcinvert.evaluation.protocols.verification import verify_embeddings
-from arcinvert.evaluation.readers.sets import FLIPS, embed_images
 from arcinvert.recognizer import Recognizer
 from arcinvert.training.data.faces import identity_folders, load_faces
 

@@ -28,8 +28,8 @@ from arcinvert.backbones import BACKBONES
 from arcinvert.backbones.iresnet import BLOCKS, IResNet
 from arcinvert.checkpoint import atomic_write
 from arcinvert.errors import ArcInvertError, UsageError
+from arcinvert.evaluation.embedding import embed_images
 from arcinvert.evaluation.protocols.verification import verify_embeddings
-from arcinvert.evaluation.readers.sets import embed_images
 from arcinvert.recognizer import Recognizer
 from arcinvert.training.data.faces import Augmentation, identity_folders, load_faces, split_identities
 from arcinvert.training.trainer import TrainConfig, train

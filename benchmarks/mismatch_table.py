@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from arcinvert.audit.checks import mismatch
 from arcinvert.audit.judges import prior_faces
 from arcinvert.errors import ArcInvertError
-from arcinvert.evaluation.readers.sets import embed_images
+from arcinvert.evaluation.embedding import embed_images
 from arcinvert.faceprior.prior import default_face_prior
 from arcinvert.recognizer import Recognizer
 from arcinvert.training.data.faces import Faces, load_faces

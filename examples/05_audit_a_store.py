@@ -16,7 +16,7 @@ import pyarrow.parquet
 from people import people
 
 from arcinvert import Recognizer, audit
-from arcinvert.evaluation.readers.sets import embed_files
+from arcinvert.evaluation.embedding import embed_files
 from arcinvert.faceprior.prior import default_face_prior
 
 

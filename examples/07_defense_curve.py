@@ -20,7 +20,7 @@ from arcinvert.audit.defenses.curve import trade_off
 from arcinvert.audit.defenses.sweep import Left, sweep
 from arcinvert.audit.judges import appoint, prior_faces
 from arcinvert.calibration.calibration import calibration_for
-from arcinvert.evaluation.readers.sets import identity_files, read_crop
+from arcinvert.evaluation.readers.crops import identity_files, read_crop
 from arcinvert.faceprior.prior import default_face_prior
 from arcinvert.synthesis.reconstruct import SynthConfig, reconstruct
 

@@ -10,10 +10,10 @@ from PIL import Image
 
 from arcinvert.cli import run
 from arcinvert.cli.plot import figures as command
-from arcinvert.cli.plot import toy
+from arcinvert.cli.plot import toy_experiment as toy
 from arcinvert.errors import InputError
+from arcinvert.evaluation.embedding import embed_folder
 from arcinvert.evaluation.generation.distances import cosine_features, kernel_distance
-from arcinvert.evaluation.readers.sets import embed_folder
 from arcinvert.recognizer import Recognizer
 from arcinvert.training.margins import MARGINS
 

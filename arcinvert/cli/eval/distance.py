@@ -35,9 +35,10 @@ def distance(
     json_out: Json = False,
 ) -> None:
     """Kernel distance (KID) and, from 2,048 pictures a set, Frechet distance; FID in the space of Inception only."""
+    from arcinvert.evaluation.embedding import embed_files
     from arcinvert.evaluation.generation.distances import compare_sets, cosine_features
     from arcinvert.evaluation.generation.inception import open_inception
-    from arcinvert.evaluation.readers.sets import embed_files, files_digest, read_crop
+    from arcinvert.evaluation.readers.crops import files_digest, read_crop
     from arcinvert.faces.photos import list_photos
     from arcinvert.recognizer import Recognizer
 

@@ -50,8 +50,8 @@ def identification(
     """
     import numpy as np
 
-    from arcinvert.evaluation.protocols.folder_protocols import identify_folder
     from arcinvert.evaluation.protocols.identification import identify
+    from arcinvert.evaluation.protocols.labeled_sets import identify_folder
     from arcinvert.evaluation.protocols.megaface import megaface
     from arcinvert.evaluation.readers.stored_embeddings import joint_labels
     from arcinvert.evaluation.tables import of_identification
@@ -111,7 +111,7 @@ def templates(
 
     Of a folder or labeled set each half of an identity's pictures is a template.
     """
-    from arcinvert.evaluation.protocols.folder_protocols import template_folder
+    from arcinvert.evaluation.protocols.labeled_sets import template_folder
     from arcinvert.evaluation.protocols.templates import identify_templates, pool, verify_templates
     from arcinvert.evaluation.readers.stored_embeddings import listed
     from arcinvert.evaluation.readers.template_lists import read_members, read_sets, read_template_pairs
@@ -159,7 +159,7 @@ def retrieval(
 
     Of a folder or labeled set the mean of an identity's first half is its query, the other pictures are videos.
     """
-    from arcinvert.evaluation.protocols.folder_protocols import retrieve_folder
+    from arcinvert.evaluation.protocols.labeled_sets import retrieve_folder
     from arcinvert.evaluation.protocols.retrieval import mean_average_precision
     from arcinvert.evaluation.readers.stored_embeddings import joint_labels
     from arcinvert.evaluation.tables import of_retrieval
@@ -223,7 +223,7 @@ def _labeled(
         return stored.rows, stored.labels, list(stored.files)
     if data is None:
         raise UsageError("expected --data DIR, or --embeddings E.npy with --labels L.txt")
-    from arcinvert.evaluation.readers.sets import embed_folder
+    from arcinvert.evaluation.embedding import embed_folder
     from arcinvert.recognizer import Recognizer
 
     recognizer = Recognizer.load(checkpoint, device=device(device_name))

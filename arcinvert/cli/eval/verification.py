@@ -65,9 +65,9 @@ def verification(
     if any(not 0 < far < 1 for far in fars or []) or seed < 0:
         raise UsageError("expected each --far between 0 and 1 and a --seed from 0")
 
-    from arcinvert.evaluation.protocols import verification_sets as sets
+    from arcinvert.evaluation.embedding import FLIPS
+    from arcinvert.evaluation.protocols import verification_files as sets
     from arcinvert.evaluation.protocols.verification import FMRS
-    from arcinvert.evaluation.readers.sets import FLIPS
 
     if flip not in FLIPS:
         raise UsageError(f"expected a --flip of {', '.join(FLIPS)}, got {flip!r}")

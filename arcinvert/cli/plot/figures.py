@@ -135,7 +135,7 @@ def toy(
     json_out: Json = False,
 ) -> None:
     """Eight identities in two dimensions, trained in seconds with softmax and with ArcFace."""
-    from arcinvert.cli.plot import toy as experiment
+    from arcinvert.cli.plot import toy_experiment as experiment
     from arcinvert.evaluation import plots
     from arcinvert.training.margins import MARGINS
 

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from arcinvert.errors import EnvironmentProblem, InputError
-from arcinvert.evaluation.readers.sets import read_crop
+from arcinvert.evaluation.readers.crops import read_crop
 from arcinvert.progress import Progress, silent
 
 WEIGHTS = "weights-inception-2015-12-05-6726825d.pth"

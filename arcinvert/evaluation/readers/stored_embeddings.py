@@ -1,6 +1,5 @@
 """Embeddings that were stored earlier, and who they show."""
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,10 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.lib import format as npy
 
+from arcinvert.checkpoint import file_digest
 from arcinvert.embeddings import DAMAGED, read_embeddings
 from arcinvert.errors import InputError
 from arcinvert.evaluation.allpairs.search import Labels, Rows
-from arcinvert.evaluation.readers.sets import read_labels
+from arcinvert.evaluation.readers.lists import read_labels
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,19 +62,6 @@ def joint_labels(first: Stored, second: Stored) -> tuple[Labels, Labels]:
 def listed(path: Path) -> dict[str, Any]:
     """Path and SHA-256 of a file, for a result to say what it was made of."""
     return {"file": str(path), "sha256": file_digest(path)}
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file; hexadecimal.
-
-    Raises:
-        InputError: it cannot be read.
-    """
-    try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise InputError(f"cannot read {str(path)!r}: {error.strerror or error}") from None
 
 
 def _size(path: Path) -> int:

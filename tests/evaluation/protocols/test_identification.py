@@ -8,8 +8,8 @@ import pytest
 from arcinvert.errors import InputError, UsageError
 from arcinvert.evaluation.allpairs import search
 from arcinvert.evaluation.metrics import operating_point
-from arcinvert.evaluation.protocols.folder_protocols import identify_folder
 from arcinvert.evaluation.protocols.identification import folder_split, identify
+from arcinvert.evaluation.protocols.labeled_sets import identify_folder
 from arcinvert.evaluation.protocols.megaface import megaface
 
 ENGINES = [

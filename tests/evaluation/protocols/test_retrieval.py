@@ -5,7 +5,7 @@ import pytest
 
 from arcinvert.errors import InputError, UsageError
 from arcinvert.evaluation.allpairs import search
-from arcinvert.evaluation.protocols.folder_protocols import retrieve_folder
+from arcinvert.evaluation.protocols.labeled_sets import retrieve_folder
 from arcinvert.evaluation.protocols.retrieval import average_precisions, mean_average_precision, split_queries
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from arcinvert.errors import InputError
-from arcinvert.evaluation.protocols.folder_protocols import template_folder
+from arcinvert.evaluation.protocols.labeled_sets import template_folder
 from arcinvert.evaluation.protocols.templates import (
     Members,
     halves,

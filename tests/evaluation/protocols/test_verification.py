@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 
 from arcinvert.errors import InputError, UsageError
+from arcinvert.evaluation.embedding import flip_test
 from arcinvert.evaluation.metrics import auc, eer, fold_accuracy, operating_points, score_pairs
 from arcinvert.evaluation.protocols import verification
 from arcinvert.evaluation.protocols.verification import verify_embeddings, verify_pairs
-from arcinvert.evaluation.readers.sets import flip_test
 
 
 def faces(seed: int, count: int = 240, identities: int = 30, size: int = 32) -> tuple[np.ndarray, np.ndarray]:

@@ -7,11 +7,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from arcinvert.checkpoint import file_digest
+from arcinvert.evaluation.embedding import embed_files, embed_folder, embed_images
 from arcinvert.evaluation.metrics import folds_in_order
 from arcinvert.evaluation.protocols.verification import FMRS, Verified, verify_embeddings, verify_pairs
+from arcinvert.evaluation.readers.bin_files import read_bin
+from arcinvert.evaluation.readers.crops import files_digest
 from arcinvert.evaluation.readers.lists import read_pairs
-from arcinvert.evaluation.readers.sets import embed_files, embed_folder, embed_images, files_digest, read_bin
-from arcinvert.evaluation.readers.stored_embeddings import file_digest, read_stored
+from arcinvert.evaluation.readers.stored_embeddings import read_stored
 from arcinvert.progress import Progress, silent
 from arcinvert.recognizer import Recognizer
 
@@ -53,7 +56,7 @@ def verify_folder(
     """All pairs of the aligned crops ``folder/<identity>/<picture>``.
 
     Raises:
-        UsageError, InputError: see :func:`arcinvert.evaluation.readers.sets.embed_folder` and
+        UsageError, InputError: see :func:`arcinvert.evaluation.embedding.embed_folder` and
             :func:`arcinvert.evaluation.protocols.verification.verify_embeddings`.
     """
     found = embed_folder(recognizer, folder, flip=flip, batch_size=batch_size, progress=progress)
@@ -77,7 +80,7 @@ def verify_list(
 
     Raises:
         UsageError, InputError: see :func:`arcinvert.evaluation.readers.lists.read_pairs`,
-            :func:`arcinvert.evaluation.readers.sets.embed_files` and
+            :func:`arcinvert.evaluation.embedding.embed_files` and
             :func:`arcinvert.evaluation.protocols.verification.verify_pairs`.
     """
     found = read_pairs(pairs, folder)
@@ -102,8 +105,8 @@ def verify_bin(
     """A ``.bin`` such as ``lfw.bin``; ten folds of consecutive pairs, none where there are fewer than ten pairs.
 
     Raises:
-        UsageError, InputError: see :func:`arcinvert.evaluation.readers.sets.read_bin`,
-            :func:`arcinvert.evaluation.readers.sets.embed_images` and
+        UsageError, InputError: see :func:`arcinvert.evaluation.readers.bin_files.read_bin`,
+            :func:`arcinvert.evaluation.embedding.embed_images` and
             :func:`arcinvert.evaluation.protocols.verification.verify_pairs`.
     """
     found = read_bin(path)

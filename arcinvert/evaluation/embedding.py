@@ -30,8 +30,8 @@ class EmbeddedFolder(NamedTuple):
     Attributes:
         rows: (N, D) or (N, 2D) float32, unit norm.
         labels: (N,) int64, the sorted identities from 0.
-        files: the N pictures; an identity's name is that of the folder a file lies in.
-        digest: SHA-256 over the names and bytes of the files, as that of a training set.
+        files: the N images; the name of an identity is that of the folder of its files.
+        digest: SHA-256 over the names and bytes of the files, computed as for a training set.
     """
 
     rows: Rows
@@ -41,7 +41,7 @@ class EmbeddedFolder(NamedTuple):
 
 
 def flip_test(embeddings: Rows, mirrored: Rows, how: str) -> Rows:
-    """Join the embeddings of pictures and of their mirror images.
+    """Combine the embeddings of images and of their mirror images.
 
     Args:
         embeddings, mirrored: (N, D), unit norm.
@@ -51,8 +51,8 @@ def flip_test(embeddings: Rows, mirrored: Rows, how: str) -> Rows:
         (N, D), or (N, 2D) for ``concatenate``; unit norm.
 
     Raises:
-        UsageError: another ``how``.
-        InputError: other shapes; rows that are not finite, or opposite to their mirror image.
+        UsageError: unknown ``how``.
+        InputError: different shapes; a row that is not finite, or opposite to that of its mirror image.
     """
     if embeddings.shape != mirrored.shape or embeddings.ndim != 2:
         raise InputError(f"expected mirrored embeddings {embeddings.shape}, got {mirrored.shape}")
@@ -76,18 +76,18 @@ def embed_images(
     """Embed aligned crops.
 
     Args:
-        recognizer: gives the embeddings.
+        recognizer: computes the embeddings.
         images: (N, 112, 112, 3) uint8 RGB.
         flip: one of :data:`FLIPS`.
-        batch_size: pictures a forward pass; with a flip test twice as many.
-        progress: told (done, all, text).
+        batch_size: images per forward pass; a flip test takes a second pass.
+        progress: called with (done, all, text).
 
     Returns:
         (N, D) float32, unit norm; (N, 2D) for ``concatenate``.
 
     Raises:
-        UsageError: another flip or batch size.
-        InputError: another shape or type.
+        UsageError: unknown flip, or a batch size below 1.
+        InputError: wrong shape or type.
     """
     if images.ndim != 4 or images.shape[1:] != (SIZE, SIZE, 3) or images.dtype != np.uint8:
         raise InputError(f"expected images (N, {SIZE}, {SIZE}, 3) of uint8, got {images.shape} of {images.dtype}")
@@ -102,13 +102,12 @@ def embed_files(
     batch_size: int = 32,
     progress: Progress = silent,
 ) -> Rows:
-    """Embed the aligned crops in these files; one batch is in memory at a time. See :func:`embed_images`.
+    """Embed the aligned crops in files, one batch in memory at a time; see :func:`embed_images`.
 
     Raises:
-        UsageError: another flip or batch size.
-        InputError: a picture that cannot be read or is not of 112x112.
+        UsageError: unknown flip, or a batch size below 1.
+        InputError: an image that cannot be read or is not 112x112.
     """
-
     return _embed(recognizer, len(files), lambda number: read_crop(files[number]), flip, batch_size, progress)
 
 

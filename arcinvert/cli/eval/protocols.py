@@ -15,7 +15,7 @@ from arcinvert.errors import UsageError
 if TYPE_CHECKING:
     from arcinvert.evaluation.allpairs.search import Labels, Rows
     from arcinvert.evaluation.readers.stored_embeddings import Stored
-    from arcinvert.evaluation.tables import Figure
+    from arcinvert.evaluation.tables import TableRow
 
 Embeddings = Annotated[Path | None, typer.Option("--embeddings", help="Stored embeddings (N, D), .npy.")]
 LabelFile = Annotated[Path | None, typer.Option("--labels", help="Who they show, a label a line.")]
@@ -54,7 +54,7 @@ def identification(
     from arcinvert.evaluation.protocols.labeled_sets import identify_folder
     from arcinvert.evaluation.protocols.megaface import megaface
     from arcinvert.evaluation.readers.stored_embeddings import joint_labels
-    from arcinvert.evaluation.tables import of_identification
+    from arcinvert.evaluation.tables import identification_rows
 
     strangers = None if distractors is None else _stored(distractors)
     others = None if strangers is None else strangers.rows
@@ -86,7 +86,7 @@ def identification(
     if strangers is not None:
         sources += strangers.files
     results = {"identification": asdict(found), "megaface": None if among is None else asdict(among)}
-    _print("identification", sources, results, of_identification(found, among), json_out)
+    _print("identification", sources, results, identification_rows(found, among), json_out)
 
 
 @app.command()
@@ -115,7 +115,7 @@ def templates(
     from arcinvert.evaluation.protocols.templates import identify_templates, pool, verify_templates
     from arcinvert.evaluation.readers.stored_embeddings import listed
     from arcinvert.evaluation.readers.template_lists import read_members, read_sets, read_template_pairs
-    from arcinvert.evaluation.tables import of_templates
+    from arcinvert.evaluation.tables import template_rows
 
     identified = None
     if members is None:
@@ -137,7 +137,7 @@ def templates(
         lists = [listed(path) for path in (members, pairs, galleries) if path is not None]
         sources = [*stored.files, *lists]
     results = {"verification": asdict(verified), "identification": None if identified is None else asdict(identified)}
-    _print("templates", sources, results, of_templates(verified, identified), json_out)
+    _print("templates", sources, results, template_rows(verified, identified), json_out)
 
 
 @app.command()
@@ -162,7 +162,7 @@ def retrieval(
     from arcinvert.evaluation.protocols.labeled_sets import retrieve_folder
     from arcinvert.evaluation.protocols.retrieval import mean_average_precision
     from arcinvert.evaluation.readers.stored_embeddings import joint_labels
-    from arcinvert.evaluation.tables import of_retrieval
+    from arcinvert.evaluation.tables import retrieval_rows
 
     if queries is None:
         _none_of({"--query-labels": query_labels, "--videos": videos, "--video-labels": video_labels}, "--queries")
@@ -176,7 +176,7 @@ def retrieval(
         wanted, there = joint_labels(asked, searched)
         found = mean_average_precision(asked.rows, searched.rows, query_labels=wanted, video_labels=there, top=top)
         sources = [*asked.files, *searched.files]
-    _print("retrieval", sources, {"retrieval": asdict(found)}, of_retrieval(found), json_out)
+    _print("retrieval", sources, {"retrieval": asdict(found)}, retrieval_rows(found), json_out)
 
 
 @app.command()
@@ -194,14 +194,14 @@ def angles(
 ) -> None:
     """Angles in degrees, as the ArcFace paper gives them: within a class, between classes, and to W."""
     from arcinvert.evaluation.protocols.angles import angle_statistics
-    from arcinvert.evaluation.tables import of_angles
+    from arcinvert.evaluation.tables import angle_rows
 
     weights = None if centers is None else _stored(centers)
     rows, numbers, sources = _labeled(data, checkpoint, flip, device_name, embeddings, labels)
     found = angle_statistics(rows, numbers, centers=None if weights is None else weights.rows)
     if weights is not None:
         sources += weights.files
-    _print("angles", sources, {"angles": asdict(found)}, of_angles(found), json_out)
+    _print("angles", sources, {"angles": asdict(found)}, angle_rows(found), json_out)
 
 
 def _labeled(
@@ -252,7 +252,7 @@ def _print(
     protocol: str,
     sources: list[dict[str, Any]],
     results: dict[str, Any],
-    figures: "Sequence[Figure]",
+    figures: "Sequence[TableRow]",
     json_out: bool,
 ) -> None:
     from arcinvert.evaluation.tables import markdown

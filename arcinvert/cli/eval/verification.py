@@ -66,8 +66,8 @@ def verification(
         raise UsageError("expected each --far between 0 and 1 and a --seed from 0")
 
     from arcinvert.evaluation.embedding import FLIPS
+    from arcinvert.evaluation.metrics import FMRS
     from arcinvert.evaluation.protocols import verification_files as sets
-    from arcinvert.evaluation.protocols.verification import FMRS
 
     if flip not in FLIPS:
         raise UsageError(f"expected a --flip of {', '.join(FLIPS)}, got {flip!r}")

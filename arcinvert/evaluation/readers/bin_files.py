@@ -15,12 +15,12 @@ from arcinvert.faces.alignment import DAMAGED, SIZE
 MAX_BIN = 1 << 30
 MAX_PICTURES = 50_000
 MAX_PICTURE = 1 << 20
-"""Bytes of a ``.bin``, how many pictures it may hold, and bytes of one; more is refused."""
+"""Limits of a ``.bin``: its bytes, its images, and the bytes of an image."""
 
 
 @dataclass(frozen=True, eq=False)
 class BinPairs:
-    """Pairs of a ``.bin``: pictures 2i and 2i + 1 are pair i.
+    """Pairs of a ``.bin``: images 2i and 2i + 1 are pair i.
 
     Attributes:
         images: (2P, 112, 112, 3) uint8 RGB.
@@ -32,14 +32,14 @@ class BinPairs:
 
 
 def read_bin(path: Path) -> BinPairs:
-    """Read a verification set in InsightFace's layout, such as ``lfw.bin``: a pickle of (encoded pictures, same).
+    """Read a verification set: a pickle of (encoded images, whether each pair shows one person).
 
-    Nothing is unpickled, see :mod:`arcinvert.evaluation.readers.pickles`. The pictures are bytes or arrays of
-    bytes; Python 3 wrote them, or Python 2 with protocol 2.
+    Nothing is unpickled; see :mod:`arcinvert.evaluation.readers.pickles`. The images are bytes or arrays of bytes,
+    written by Python 3, or by Python 2 with protocol 2.
 
     Raises:
-        InputError: no such file, too large, damaged, something else in it, a picture that is not of
-            112x112, or not two pictures to a pair.
+        InputError: no such file, a file that is too large, damaged or of other content, an image that is not 112x112,
+            or a number of images that does not fit the number of pairs.
     """
     source = repr(str(path))
     if not path.is_file():

@@ -15,7 +15,7 @@ def read_crop(path: Path) -> NDArray[np.uint8]:
     """An aligned crop, (112, 112, 3) uint8 RGB.
 
     Raises:
-        InputError: it cannot be read, or is of another size.
+        InputError: it cannot be read, or has another size.
     """
     picture = read_photo(path)
     if picture.shape != (SIZE, SIZE, 3):
@@ -26,10 +26,10 @@ def read_crop(path: Path) -> NDArray[np.uint8]:
 
 
 def identity_files(folder: Path) -> tuple[tuple[Path, ...], NDArray[np.int64]]:
-    """The pictures of ``folder/<identity>/`` in sorted order, and (N,) labels from 0.
+    """The images of ``folder/<identity>/`` in sorted order, and their labels (N,) from 0.
 
     Raises:
-        InputError: no such folder, no sub-folders, or one without pictures.
+        InputError: no such folder, no sub-folder, or one without images.
     """
     if not folder.is_dir():
         raise InputError(f"expected a folder of identities, got {str(folder)!r}")

@@ -35,8 +35,8 @@ def exact_faces(seed: int, count: int, identities: int, *, steps: int = 6, size:
 def test_equal_to_a_full_sort(monkeypatch: pytest.MonkeyPatch, steps: int, side: int, tail: int, whole: bool) -> None:
     """By the tail alone, by histogram and refinement, and by both; random scores and many ties."""
     monkeypatch.setattr(pairs, "TAIL", tail)
-    monkeypatch.setattr(streams, "LEAST", 50)
-    monkeypatch.setattr(streams, "ROOM", 500)  # so that the cut rises and the distinct scores are merged
+    monkeypatch.setattr(streams, "MIN_COLLECTED", 50)
+    monkeypatch.setattr(streams, "BUFFER", 500)  # so that the cut rises and the distinct scores are merged
     rows, labels = exact_faces(0, 200, 30, steps=steps)
     scored = score_pairs(rows.numpy(), labels.numpy())
     found = all_pairs(rows, labels, FMRS, whole=whole, side=side)

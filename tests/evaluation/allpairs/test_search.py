@@ -26,9 +26,9 @@ def slow_cosines(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search, "BLOCK", 60)
-    monkeypatch.setattr(search, "HEIGHT", 7)
-    monkeypatch.setattr(search, "PAIRS", 5)
+    monkeypatch.setattr(search, "BLOCK_SCORES", 60)
+    monkeypatch.setattr(search, "BLOCK_ROWS", 7)
+    monkeypatch.setattr(search, "BLOCK_PAIRS", 5)
 
 
 def test_blocks_cover_everything_once_and_stay_small(small_blocks: None) -> None:

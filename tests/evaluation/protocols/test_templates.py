@@ -101,7 +101,7 @@ def test_halves_of_a_folder() -> None:
 
 
 def test_the_pairs_of_a_large_folder_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("arcinvert.evaluation.protocols.templates.COMPARED", 5)
+    monkeypatch.setattr("arcinvert.evaluation.protocols.templates.MAX_COMPARED", 5)
     _, pairs, _, _ = halves(np.repeat(np.arange(20), 2))
     assert len(np.unique(pairs, axis=0)) == len(pairs) == 100
     assert (pairs[:, 0] // 2 == pairs[:, 1] // 2).sum() == 20

@@ -17,7 +17,7 @@ def faces(seed: int, count: int = 240, identities: int = 30, size: int = 32) -> 
 
 @pytest.mark.parametrize("listed", [0, 1 << 24])
 def test_embeddings_against_the_list_of_scores(monkeypatch: pytest.MonkeyPatch, listed: int) -> None:
-    monkeypatch.setattr(verification, "LISTED", listed)
+    monkeypatch.setattr(verification, "MAX_LISTED", listed)
     rows, labels = faces(0)
     scored = score_pairs(rows, labels)
     lists = {"genuine": scored.genuine, "impostor": scored.impostor}

@@ -1,4 +1,4 @@
-"""The toy experiment behind ``arcinvert plot toy``: eight identities in two dimensions (Deng et al. 2019, Fig. 3)."""
+"""The experiment of ``arcinvert plot toy``: eight identities in two dimensions (Deng et al. 2019, Fig. 3)."""
 
 from pathlib import Path
 
@@ -15,11 +15,11 @@ from arcinvert.training.margins import Margin
 
 IDENTITIES = 8
 SIDE = 16
-"""Pixels of the faces that the small network sees."""
+"""Side in pixels of the faces that the small network sees."""
 
 
-def made_up_features(seed: int) -> tuple[Tensor, Tensor]:
-    """(1600, 32) features of eight Gaussian identities that lie close, and (1600,) labels."""
+def random_features(seed: int) -> tuple[Tensor, Tensor]:
+    """(1600, 32) features of eight close Gaussian identities, and (1600,) labels."""
     generator = torch.Generator().manual_seed(seed)
     middles = torch.randn(IDENTITIES, 32, generator=generator)
     labels = torch.arange(IDENTITIES).repeat_interleave(200)
@@ -27,7 +27,7 @@ def made_up_features(seed: int) -> tuple[Tensor, Tensor]:
 
 
 def face_features(folder: Path) -> tuple[Tensor, Tensor]:
-    """Faces of the first eight identities of a folder, 16x16, standardized: (N, 768), and (N,) labels.
+    """Standardized 16x16 faces (N, 768) of the first eight identities of a folder, and their labels (N,).
 
     Raises:
         InputError: fewer than eight identities, or see :func:`arcinvert.training.data.faces.load_faces`.
@@ -45,7 +45,7 @@ def embed_in_two_dimensions(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
     """Train a small network with a margin head on features (N, K) and labels (N,).
 
-    Features and class centers are normalized for every margin, softmax's too.
+    Features and class centers are normalized for every margin, including softmax.
 
     Returns:
         Unit embeddings (N, 2), unit class centers (8, 2), and the share of rows nearest to their own center.
@@ -79,10 +79,10 @@ def embed_in_two_dimensions(
 
 
 def spread(points: NDArray[np.float64], labels: NDArray[np.int64], centers: NDArray[np.float64]) -> tuple[float, float]:
-    """Mean angle of unit embeddings (N, 2) to their own center, and the least angle between rows of two identities.
+    """Mean angle of unit embeddings (N, 2) to their own center, and the smallest angle between two identities.
 
-    Both in degrees; the second is negative where identities overlap: by how far neighbors on the circle reach into
-    each other, with the outermost 2 % at each side of an identity left out.
+    Both are in degrees. The second is negative if neighbors on the circle overlap; the outermost 2 % on each side of an
+    identity are left out.
     """
     order = np.argsort(np.arctan2(centers[:, 1], centers[:, 0]))
     cosine = (points * centers[labels]).sum(1).clip(-1, 1)

@@ -1,11 +1,11 @@
-"""What does the first command of the README cost, in a process of its own?
+"""Time and memory of the first command of the README, in a process of its own.
 
     python benchmarks/command.py [--rounds 3] [--json OUT.json]
 
-``arcinvert synth --embedding examples/target.npy --variations 4`` from start to end, imports and report included:
-seconds by the clock and of the processor, and the peak of its resident memory. Every round is a new process; before
-the first one the command runs once, so that its files are in the machine's cache. (This process stays small: the peak
-that a system tells of a new process is at least what the one held that started it.)
+Measures ``arcinvert synth --embedding examples/target.npy --variations 4`` from start to end, imports and report
+included: wall-clock seconds, processor seconds, and peak resident memory. Every round is a new process. The command
+runs once before the first round, so that its files are in the cache. This process stays small, because the peak that a
+system reports for a new process is at least that of its parent.
 """
 
 import argparse

@@ -12,8 +12,8 @@ class Job:
     Attributes:
         command: words, with {data}, {y1}, {v3}, {attacked} (y1, calibrated), {work} (its folder), {json} (of that,
             table.json) and {losses} (the folder of that job).
-        quick: words that are added, or take the place of the same option, when it need only be seen to run.
-        printed: whether the table is what it prints; else it leaves {work}/table.md.
+        quick: words that are added, or replace the same option, with --quick.
+        printed: whether it prints the table; otherwise it writes {work}/table.md.
     """
 
     command: str

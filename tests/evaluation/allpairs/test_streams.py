@@ -6,8 +6,7 @@ from arcinvert.evaluation.allpairs import streams
 from arcinvert.evaluation.allpairs.streams import BINS, PER_UNIT, Bins, Distinct, Tail
 
 
-@pytest.mark.parametrize("wanted", [1, 37, 400])
-@pytest.mark.parametrize("decimals", [8, 2])
+@pytest.mark.parametrize(("wanted", "decimals"), [(1, 8), (37, 2), (400, 8)])
 def test_the_tail_of_a_stream(monkeypatch: pytest.MonkeyPatch, wanted: int, decimals: int) -> None:
     """In an order that rises, so that every tile moves the cut, and in one that does not."""
     monkeypatch.setattr(streams, "MIN_COLLECTED", 50)

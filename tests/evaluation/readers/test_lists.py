@@ -23,18 +23,12 @@ def test_labels_count_from_the_first_name(tmp_path: Path) -> None:
     assert labels.dtype == np.int64
 
 
-def test_the_last_line_needs_no_end(tmp_path: Path) -> None:
-    assert read_labels(text_file(tmp_path, "b\na"))[0].tolist() == [1, 0]
-
-
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         ("a\n\nb\n", "line 2 is blank"),
-        ("a\nb\n\n", "line 3 is blank"),
         (b"a\nb\n\xff\xfe\n", "line 3 is not"),
         ("", "found none"),
-        ("\n", "found none"),
     ],
 )
 def test_labels_that_are_refused(tmp_path: Path, content: str | bytes, message: str) -> None:
@@ -87,8 +81,10 @@ def test_a_header_of_one_number_names_no_folds(tmp_path: Path, people: Path) -> 
     assert pairs.same.tolist() == [True, False]
 
 
-@pytest.mark.parametrize("line", ["Ann/Ann_0001.jpg{}Cy/Cy_0003.JPG{}0", "Ann/Ann_0001.jpg{}Ann/Ann_0002.jpg{}1"])
-@pytest.mark.parametrize("separator", [" ", "\t", ",", ", "])
+@pytest.mark.parametrize(
+    ("line", "separator"),
+    [("Ann/Ann_0001.jpg{}Cy/Cy_0003.JPG{}0", " "), ("Ann/Ann_0001.jpg{}Ann/Ann_0002.jpg{}1", ", ")],
+)
 def test_the_plain_layout(tmp_path: Path, people: Path, line: str, separator: str) -> None:
     pairs = read_pairs(text_file(tmp_path, line.format(separator, separator) + "\n"), people)
     assert pairs.files[pairs.first[0]] == people / "Ann/Ann_0001.jpg"
@@ -107,16 +103,13 @@ def test_spaces_in_names_want_tabs(tmp_path: Path) -> None:
     [
         (LFW.replace("Cy 1 3\n", ""), "says 2 folds of 2 genuine"),
         (LFW.replace("2\t2\n", "1\t4\n"), "another order"),
-        (LFW.replace("2\t2\n", "999999999\t999999999\n"), "says 999999999 folds"),
         (LFW.replace("2\t2\n", "9" * 5000 + "\n"), "line 1: expected 'path_a"),
         ("1 1\n", "has 0 and 0"),
         (LFW.replace("Cy 1 3", "Cy 1"), "line 7: expected 'name n1 n2'"),
-        (LFW.replace("Cy 1 3", "Cy one 3"), "line 7: expected 'name n1 n2'"),
         (LFW.replace("Cy 1 3", "Cy 1 Cy 3"), "line 7: expected 'name n1 n2'"),
         (LFW.replace("Cy 1 3", "Cy 1 " + "3" * 5000), "line 7"),
         (LFW.replace("Cy 1 3", "Cy 3 3"), "line 7: a picture is paired with itself"),
         ("a b 2\n", "line 1: expected 'path_a path_b 0|1'"),
-        ("a b\n", "line 1: expected"),
         ("a,,1\n", "line 1: expected"),
         ("a b 1\n\n", "line 2: expected"),
         (b"\xff b 1\n", "line 1 is not"),

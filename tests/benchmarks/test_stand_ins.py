@@ -5,13 +5,13 @@ from types import ModuleType
 import pytest
 import torch
 
-from arcinvert.checkpoint import Checkpoint, rounded
+from arcinvert.checkpoint import Checkpoint, quantized
 from arcinvert.recognizer import Recognizer
 from arcinvert.training.data.faces import identity_folders, load_faces
 
 
 def test_weights_are_shaken_and_norms_are_not(script: ModuleType) -> None:
-    weights = {"network.bias": torch.ones(3)} | rounded({"weight": torch.ones(200, 100)})
+    weights = {"network.bias": torch.ones(3)} | quantized({"weight": torch.ones(200, 100)})
     stored = Checkpoint({"a": 1}, weights, "digest")
     found = script.shaken(stored, 0.25).network()
     assert float(found["weight"].std()) == pytest.approx(0.25, rel=0.05)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from arcinvert.calibration.calibration import calibration_of
+from arcinvert.calibration.cache import find_calibration
 from arcinvert.checkpoint import file_digest, load_checkpoint
 from arcinvert.cli import run
 from arcinvert.evaluation.metrics import auc, operating_point, score_pairs
@@ -44,7 +44,7 @@ def test_it_is_small_calibrated_and_says_what_it_is():
     assert [p["fmr"] for p in header["validation"]["thresholds"]] == [1e-2, 1e-3]
     assert all(p["impostor_pairs"] > 100_000 and p["threshold"] > 0 for p in header["validation"]["thresholds"])
     assert len(header["data"]["digest"]) == 64
-    calibration = calibration_of(recognizer)
+    calibration = find_calibration(recognizer)
     assert calibration is not None
     assert calibration.prior_digest == default_face_prior().digest
 
@@ -71,7 +71,8 @@ def test_it_was_trained_by_the_configuration_beside_it():
     for name, value in config.items():
         if isinstance(value, dict):
             off = json.loads(json.dumps(asdict(Augmentation())))
-            assert value == off | stored[name]
+            spelled = {key.replace("grey", "gray"): part for key, part in stored[name].items()}
+            assert value == off | spelled
         else:
             assert value == stored.get(name, usual[name])
     assert set(stored) <= set(config)
@@ -117,8 +118,8 @@ def test_judges_recognize_the_reconstructions_and_not_the_controls(held_out_face
     judge = test_data / "models" / "insightface-mobilefacenet-y1.onnx"
     if not judge.is_file():
         pytest.skip(f"no judge at {judge}")
-    monkeypatch.syspath_prepend(str(REPOSITORY / "scripts"))
-    import bench_inversion
+    monkeypatch.syspath_prepend(str(REPOSITORY / "benchmarks"))
+    import inversion
 
     report = tmp_path / "report.json"
     arguments = [
@@ -131,8 +132,8 @@ def test_judges_recognize_the_reconstructions_and_not_the_controls(held_out_face
         "--json",
         str(report),
     ]
-    monkeypatch.setattr(sys, "argv", ["bench_inversion.py", *arguments])
-    bench_inversion.main()
+    monkeypatch.setattr(sys, "argv", ["inversion.py", *arguments])
+    inversion.main()
     runs = json.loads(report.read_text())["runs"]
     fast, shuffled = runs["fast"], runs["control: shuffled targets"]
     assert fast["own_cosine"] > 0.9

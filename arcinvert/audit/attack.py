@@ -13,16 +13,14 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from arcinvert.audit.defenses import Defense, ProjectedMatch
-from arcinvert.calibration.calibration import Calibration
 from arcinvert.distributed import ALONE, Ranks
 from arcinvert.errors import DivergedError
-from arcinvert.faceprior.prior import FacePrior
+from arcinvert.inversion.reconstruct import Objective, Settings
 from arcinvert.inversion.terms import Term
+from arcinvert.inverter import Inverter
 from arcinvert.progress import Progress, silent
-from arcinvert.recognizer import Recognizer
 from arcinvert.synthesis import journal
 from arcinvert.synthesis.job import synthesize
-from arcinvert.synthesis.reconstruct import Objective, SynthConfig
 from arcinvert.synthesis.sheets import read_png
 
 log = logging.getLogger(__name__)
@@ -30,20 +28,17 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Attacker:
-    """The attacker: a recognizer with its prior and calibration, and the settings of the inversion.
+    """The attacker: an inverter, and the settings of the inversion.
 
     Attributes:
-        recognizer: the attacked one.
-        prior, calibration: see :mod:`arcinvert.calibration.calibration`.
-        config: ``variations`` are the restarts.
+        inverter: of the attacked recognizer.
+        settings: ``variations`` are the restarts.
         ranks: the processes that share the targets.
         progress: called with (done, all, text).
     """
 
-    recognizer: Recognizer
-    prior: FacePrior
-    calibration: Calibration
-    config: SynthConfig
+    inverter: Inverter
+    settings: Settings
     ranks: Ranks = ALONE
     progress: Progress = silent
 
@@ -118,7 +113,8 @@ def attack_defended(attacker: Attacker, believed: Defense, templates: Tensor, ow
         out: see :func:`attack`.
     """
     estimate = believed.estimate(templates, own)
-    projected = attacker.calibration.drawn(estimate.to(attacker.recognizer.device))
+    inverter = attacker.inverter
+    projected = inverter.calibration.projected.predict(estimate.to(inverter.recognizer.device))
 
     def objective(rows: Sequence[int]) -> Term:
         return ProjectedMatch(believed.term(templates[list(rows)]), projected[list(rows)])
@@ -147,16 +143,14 @@ def _run(attacker: Attacker, targets: Tensor, out: Path, objective: Objective | 
     """The manifest, even of a run in which every attempt diverged."""
     try:
         return synthesize(
-            attacker.recognizer,
+            attacker.inverter,
             targets,
-            attacker.prior,
-            attacker.calibration,
             out,
-            config=attacker.config,
+            settings=attacker.settings,
+            report=False,
             ranks=attacker.ranks,
             objective=objective,
-            about=about,
-            say=log.info,
+            objective_name=about,
             progress=attacker.progress,
         )
     except DivergedError as error:
@@ -166,11 +160,11 @@ def _run(attacker: Attacker, targets: Tensor, out: Path, objective: Objective | 
 
 
 def _attempts(attacker: Attacker, manifest: dict[str, Any], out: Path, score: Callable[[Tensor], Tensor]) -> Attempts:
-    restarts = attacker.config.variations
+    restarts = attacker.settings.variations
     rows = manifest["results"]
     failed = torch.tensor(["diverged" in row for row in rows]).view(-1, restarts)
     images = torch.stack([read_png(out / row["file"]) for row in rows])
-    own = attacker.recognizer.embed(images.permute(0, 3, 1, 2)).cpu()
+    own = attacker.inverter.recognizer.embed(images).cpu()
     own = own.view(-1, restarts, own.shape[1])
     scores = score(own).masked_fill(failed, -torch.inf)
     seconds = sum(row["seconds"] for row in rows)

@@ -50,7 +50,7 @@ def plan_defenses(case: Case) -> DefensePlan:
         UsageError: one does not fit the embeddings.
         InputError: see :func:`accuracy_faces`.
     """
-    own = own_faces(case.attacked, case.faces, case.attacker.prior, case.attacker.progress)
+    own = own_faces(case.attacked, case.faces, case.attacker.inverter.prior, case.attacker.progress)
     measured_on = accuracy_faces(case.sample, case.attacked, case.faces, own)
     return DefensePlan(fit_defenses(case.config.specs(case.store.size), own.embeddings), measured_on, own)
 
@@ -63,7 +63,7 @@ def attack_defenses(case: Case, plan: DefensePlan, out: Path) -> list[DefenseRes
     def attack(defense: Defense, key_known: bool) -> Outcome:
         nonlocal count
         templates = defense.protect(sample.targets, sample.positions.tolist())
-        believed = defense if key_known else defense.guessed(templates, own, attacker.config.seed)
+        believed = defense if key_known else defense.guessed(templates, own, attacker.settings.seed)
         found = attack_defended(attacker, believed, templates, own, out / f"defense-{count:02d}")
         count += 1
         rates = [

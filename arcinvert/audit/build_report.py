@@ -65,7 +65,7 @@ def build_report(
         ),
         attack=report.AttackSummary(
             case.attacked.name,
-            attacker.recognizer.digest,
+            attacker.inverter.recognizer.digest,
             attempts.mean_score(),
             int(attempts.failed.sum()),
             attempts.failed.numel(),
@@ -85,8 +85,8 @@ def build_report(
             fingerprint,
             case.faces.source,
             case.faces.digest,
-            attacker.prior.digest,
-            str(attacker.recognizer.device),
+            attacker.inverter.prior.digest,
+            str(attacker.inverter.recognizer.device),
             attacker.ranks.world,
             round(time.perf_counter() - started, 1),
         ),
@@ -103,7 +103,7 @@ def build_report(
 
 def _judge_results(case: Case, embedded: Mapping[str, Tensor]) -> tuple[JudgeResult, ...]:
     count = len(case.sample.positions)
-    controls = control_faces(case.attacker.prior, count, case.config.seed)
+    controls = control_faces(case.attacker.inverter.prior, count, case.config.seed)
     others = other_people(case.sample.identities, count)
     results = []
     for judge in case.judges:

@@ -45,8 +45,9 @@ def prepare(
     store: Store, sample: Sample, attacker: Attacker, name: str, judges: Mapping[str, Recognizer], config: AuditConfig
 ) -> Case:
     """Fix the thresholds, and find the references; see :func:`~arcinvert.audit.run.audit`."""
-    faces = prior_faces(attacker.prior) if config.calibration_faces is None else folder_faces(config.calibration_faces)
-    attacked = make_judge(name, attacker.recognizer, faces, attacked=True, progress=attacker.progress)
+    recognizer, folder = attacker.inverter.recognizer, config.calibration_faces
+    faces = prior_faces(attacker.inverter.prior) if folder is None else folder_faces(folder)
+    attacked = make_judge(name, recognizer, faces, attacked=True, progress=attacker.progress)
     judges = {} if attacker.ranks.rank else judges  # the first process judges for all
     others = [make_judge(title, judge, faces, progress=attacker.progress) for title, judge in judges.items()]
     for judge in others:
@@ -56,7 +57,7 @@ def prepare(
     if config.photos is not None:
         positions = sample.positions.tolist()
         photos = match_photos(
-            config.photos, attacker.recognizer, sample.targets, positions=positions, identities=sample.identities
+            config.photos, recognizer, sample.targets, positions=positions, identities=sample.identities
         )
         references = {judge.name: photos.references(judge) for judge in (*others, attacked)}
     references[name] = sample.references(references.get(name))

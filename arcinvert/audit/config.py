@@ -8,8 +8,8 @@ from pathlib import Path
 from arcinvert.audit.defenses import parse_defense
 from arcinvert.audit.defenses.sweep import specs_for
 from arcinvert.errors import UsageError
-from arcinvert.inversion.presets import CONTROLLED
-from arcinvert.synthesis.reconstruct import SynthConfig
+from arcinvert.inversion.presets import preset_of
+from arcinvert.inversion.reconstruct import Settings, with_controls
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class AttackConfig:
     """How each template is inverted.
 
     Attributes:
-        preset, steps, batch_size: see :class:`~arcinvert.synthesis.reconstruct.SynthConfig`.
+        preset, steps, batch_size: see :class:`~arcinvert.inversion.reconstruct.Settings`.
         restarts: attempts a template; the report has the best by the attacker's own score, and the mean.
     """
 
@@ -58,22 +58,21 @@ class AuditConfig:
         if self.sample < 1 or self.attack.restarts < 1:
             least = min(self.sample, self.attack.restarts)
             raise UsageError(f"expected a sample and restarts of at least 1, got {least}")
-        self.synthesis()
+        self.settings()
         for spec in self.defenses:
             parse_defense(spec)
-        if (self.defenses or self.sweep) and self.attack.preset not in CONTROLLED:
-            raise UsageError(f"only {' and '.join(CONTROLLED)} attack through a defense, not {self.attack.preset!r}")
+        if (self.defenses or self.sweep) and not preset_of(self.attack.preset).controlled:
+            raise UsageError(f"only {with_controls()} attack through a defense, not {self.attack.preset!r}")
 
-    def synthesis(self) -> SynthConfig:
+    def settings(self) -> Settings:
         """The settings of the inversion."""
         attack = self.attack
-        return SynthConfig(
+        return Settings(
             variations=attack.restarts,
             preset=attack.preset,
             steps=attack.steps,
             seed=self.seed,
             batch_size=attack.batch_size,
-            report=False,
         )
 
     def specs(self, size: int) -> list[str]:

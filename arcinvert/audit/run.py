@@ -18,11 +18,10 @@ from arcinvert.audit.config import AuditConfig
 from arcinvert.audit.report import LeakageReport
 from arcinvert.audit.sample import read_sample
 from arcinvert.audit.stores import Store
-from arcinvert.calibration.calibration import Calibration, calibration_for
 from arcinvert.distributed import ALONE, Ranks
 from arcinvert.embeddings import check_embeddings
 from arcinvert.errors import EnvironmentProblem, UsageError
-from arcinvert.faceprior.prior import FacePrior, default_face_prior
+from arcinvert.inverter import Inverter
 from arcinvert.progress import Progress, silent
 from arcinvert.recognizer import Recognizer
 from arcinvert.synthesis import journal
@@ -32,13 +31,11 @@ log = logging.getLogger(__name__)
 
 def audit(
     store: Store,
-    recognizer: Recognizer,
+    inverter: Inverter,
     *,
     name: str = "attacked",
     judges: Mapping[str, Recognizer] | None = None,
     config: AuditConfig | None = None,
-    prior: FacePrior | None = None,
-    calibration: Calibration | None = None,
     out: Path | None = None,
     force: bool = False,
     ranks: Ranks = ALONE,
@@ -48,11 +45,10 @@ def audit(
 
     Args:
         store: see :func:`~arcinvert.audit.stores.open_store`; it is only read.
-        recognizer: the network that made the templates, which is attacked.
+        inverter: of the network that made the templates, which is attacked.
         name: of the recognizer.
         judges: name -> a recognizer that has no part in the attack.
         config: the settings.
-        prior, calibration: None takes those that ship, or are kept, with the recognizer.
         out: gets ``report.html`` and ``report.json``; a run that was killed resumes there. None keeps nothing.
         force: remove the files of another audit from ``out``.
         ranks: each of several processes attacks its share; the first one judges and writes. They need ``out``.
@@ -68,14 +64,8 @@ def audit(
     judges = {} if judges is None else judges
     if out is None and ranks.world > 1:
         raise UsageError("expected a folder for the report: several processes share it")
+    recognizer, prior = inverter.recognizer, inverter.prior
     check_embeddings(np.ones((1, store.size)), recognizer.embedding_size)
-    prior = (default_face_prior() if prior is None else prior).to(recognizer.device)
-    if ranks.rank:
-        ranks.wait()  # for the first process to calibrate, if that is to be done
-    if calibration is None:
-        calibration = calibration_for(recognizer, prior, say=log.info, progress=progress)
-    if not ranks.rank:
-        ranks.wait()
     sample = read_sample(store, config.sample, config.seed, progress=progress)
     networks = {name: recognizer.digest} | {title: judge.digest for title, judge in judges.items()}
     fingerprint = config.fingerprint(
@@ -92,7 +82,7 @@ def audit(
         if force and ranks.rank == 0:
             files.clear(folder)
         ranks.wait()  # nothing foreign is left
-        attacker = Attacker(recognizer, prior, calibration, config.synthesis(), ranks, progress)
+        attacker = Attacker(inverter, config.settings(), ranks, progress)
         case = prepare(store, sample, attacker, name, judges, config)
         inner = folder / files.ATTACK
         plan = plan_defenses(case) if config.specs(store.size) else None  # refused before the attack, not after it

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from arcinvert.cli.common import Checkpoint, Device, Json, ProgressLine, answer, device, state
+from arcinvert.cli.common import Checkpoint, Device, Json, ProgressLine, answer, open_inverter, open_recognizer, state
 from arcinvert.errors import UsageError
 
 if TYPE_CHECKING:
@@ -143,24 +143,20 @@ def _audit(
     force: bool,
     ranks: "Ranks",
 ) -> "LeakageReport":
-    import torch
-
     from arcinvert.audit import audit, open_store
     from arcinvert.audit.judges import judge_names
     from arcinvert.recognizer import Recognizer, default_checkpoint
 
-    chosen = device(device_name)
-    if ranks.world > 1 and chosen == torch.device("cuda"):
-        chosen = torch.device("cuda", ranks.local % torch.cuda.device_count())
     opened = open_store(source, **where)
+    inverter = open_inverter(open_recognizer(checkpoint, device_name, ranks), ranks)
     paths = [checkpoint or default_checkpoint(), *judges]
-    recognizer, *others = (Recognizer.load(path, device=chosen) for path in paths)
+    others = [Recognizer.load(path, device=inverter.recognizer.device) for path in judges]
     if not judges:
         log.warning("no --judge: only the attacked network judges the attack, which proves little")
     name, *names = judge_names(paths)
     return audit(
         opened,
-        recognizer,
+        inverter,
         name=name,
         judges=dict(zip(names, others, strict=True)),
         config=config,

@@ -9,15 +9,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from arcinvert.errors import UsageError
-
 if TYPE_CHECKING:
     import torch
+
+    from arcinvert.distributed import Ranks
+    from arcinvert.inverter import Inverter
+    from arcinvert.recognizer import Recognizer
 
 Checkpoint = Annotated[
     Path | None, typer.Option("--checkpoint", envvar="ARCINVERT_CHECKPOINT", help="A recognizer; default: our own.")
 ]
 Device = Annotated[str, typer.Option("--device", envvar="ARCINVERT_DEVICE", help="auto, cpu, cuda:0 or mps.")]
+Detector = Annotated[
+    str,
+    typer.Option(metavar="retinaface|FILE", help="Find faces with retinaface, or with the SCRFD in this ONNX file."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the summary as JSON on stdout.")]
 
 
@@ -40,21 +46,34 @@ def device(name: str) -> "torch.device":
     """
     import torch
 
+    from arcinvert.device import choose_device
+
     torch.set_flush_denormal(True)
-    if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        chosen = torch.device(name)
-    except RuntimeError:
-        raise UsageError(f"expected a device such as auto, cpu, cuda:0 or mps, got {name!r}") from None
-    there = {"cpu": True, "mps": torch.backends.mps.is_available()}
-    if chosen.type == "cuda":
-        there["cuda"] = (chosen.index or 0) < torch.cuda.device_count()
-    if not there.get(chosen.type, False):
-        raise UsageError(f"this machine has no device {name!r}")
-    return chosen
+    return choose_device(name)
+
+
+def open_recognizer(checkpoint: Path | None, device_name: str, ranks: "Ranks") -> "Recognizer":
+    """The recognizer of a checkpoint, each process on a GPU of its own."""
+    import torch
+
+    from arcinvert.recognizer import Recognizer
+
+    chosen = device(device_name)
+    if ranks.world > 1 and chosen == torch.device("cuda"):
+        chosen = torch.device("cuda", ranks.local % torch.cuda.device_count())
+    return Recognizer.load(checkpoint, device=chosen)
+
+
+def open_inverter(recognizer: "Recognizer", ranks: "Ranks") -> "Inverter":
+    """The inverter of a recognizer; the first process calibrates for all."""
+    from arcinvert.inverter import Inverter
+
+    if ranks.rank:
+        ranks.wait()  # for the first process to calibrate, if that is to be done
+    inverter = Inverter.of(recognizer, progress=ProgressLine("face"))
+    if not ranks.rank:
+        ranks.wait()
+    return inverter
 
 
 class _Stderr(logging.Handler):

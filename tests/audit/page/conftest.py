@@ -1,11 +1,6 @@
-"""A report and a browser."""
-
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
+"""The report that the tests show."""
 
 import pytest
-from chromium import Browser, find_chromium
 from page_report import example
 
 from arcinvert.audit.report import LeakageReport
@@ -15,14 +10,3 @@ from arcinvert.audit.report import LeakageReport
 def report() -> LeakageReport:
     """A report as an audit gives it."""
     return example()
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    program = find_chromium()
-    if program is None:
-        pytest.skip("no Chromium on this machine: apt-get install chromium")
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        running = Browser(program, Path(profile))
-        yield running
-        running.close()

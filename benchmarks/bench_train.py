@@ -32,11 +32,11 @@ from torch import nn
 
 from arcinvert.backbones import build_backbone
 from arcinvert.distributed import ALONE, Ranks
+from arcinvert.training.class_centers import sgd_
 from arcinvert.training.config import TrainConfig
 from arcinvert.training.data.faces import Faces
 from arcinvert.training.heads import MarginHead
 from arcinvert.training.margins import MARGINS
-from arcinvert.training.rows import sgd_
 from arcinvert.training.run import Run
 
 SIZE, BATCH = 512, 64

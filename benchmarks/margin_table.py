@@ -38,8 +38,8 @@ from torch.nn.functional import pad
 from arcinvert.checkpoint import atomic_write, file_digest
 from arcinvert.errors import ArcInvertError, UsageError
 from arcinvert.synthesis.sheets import read_png, write_png
+from arcinvert.training.data.containers import open_pictures
 from arcinvert.training.data.faces import Augmentation, split_identities
-from arcinvert.training.data.sources import open_pictures
 
 GAP = 4
 

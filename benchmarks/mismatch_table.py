@@ -23,8 +23,8 @@ from arcinvert.errors import ArcInvertError
 from arcinvert.evaluation.readers.sets import embed_images
 from arcinvert.faceprior.prior import default_face_prior
 from arcinvert.recognizer import Recognizer
+from arcinvert.training.data.containers import folder_pictures
 from arcinvert.training.data.faces import Faces, load_faces
-from arcinvert.training.data.sources import folder_pictures
 
 Rows = NDArray[np.float32]
 BELONGS = ("as it is", "signs")

@@ -25,9 +25,9 @@ from loss_table import FIGURES, HELD_OUT, run_once, small_config, write_json
 from arcinvert.checkpoint import atomic_write
 from arcinvert.errors import ArcInvertError, UsageError
 from arcinvert.training.data.clean_list import permute_labels, read_clean_list, write_clean_list
+from arcinvert.training.data.containers import convert_pictures, open_pictures
 from arcinvert.training.data.faces import split_identities
-from arcinvert.training.data.pictures import Picture, Pictures
-from arcinvert.training.data.sources import convert_pictures, open_pictures
+from arcinvert.training.data.image_files import Picture, Pictures
 from arcinvert.training.purify import purify, read_true_labels, report
 from arcinvert.training.subcenters import look_at, open_training, training_pictures
 

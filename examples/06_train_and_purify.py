@@ -16,7 +16,7 @@ from people import people
 
 from arcinvert import TrainConfig, train
 from arcinvert.evaluation import plots
-from arcinvert.training.data.sources import open_pictures
+from arcinvert.training.data.containers import open_pictures
 from arcinvert.training.purify import purify
 from arcinvert.training.subcenters import look_at, open_training, training_pictures
 

@@ -42,7 +42,7 @@ from arcinvert.checkpoint import atomic_write
 from arcinvert.errors import ArcInvertError, EnvironmentProblem, UsageError
 from arcinvert.faces.alignment import Detector, RetinaFace
 from arcinvert.recognizer import Recognizer
-from arcinvert.training.data.sources import convert_pictures, open_pictures
+from arcinvert.training.data.containers import convert_pictures, open_pictures
 
 CHUNK = 50
 """Samples in a file."""

@@ -30,7 +30,7 @@ def convert(
 ) -> None:
     """Write the pictures of SOURCE, byte by byte as they are, to an identity folder, a .rec file or tar shards."""
     from arcinvert.training.data.clean_list import read_clean_list
-    from arcinvert.training.data.sources import convert_pictures, open_pictures
+    from arcinvert.training.data.containers import convert_pictures, open_pictures
 
     pictures = open_pictures(source)
     if clean is not None:

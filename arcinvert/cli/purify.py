@@ -35,7 +35,7 @@ def main(
 
     from arcinvert.checkpoint import atomic_write, save_checkpoint
     from arcinvert.training.data.clean_list import read_clean_list, write_clean_list
-    from arcinvert.training.data.sources import open_pictures
+    from arcinvert.training.data.containers import open_pictures
     from arcinvert.training.purify import purify, read_true_labels, report
     from arcinvert.training.subcenters import keep_dominant, look_at, open_training, training_pictures
 

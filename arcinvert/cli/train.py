@@ -114,7 +114,7 @@ def _try(
     ranks: "Ranks",
     json_out: bool,
 ) -> None:
-    from arcinvert.training.preflight import preflight
+    from arcinvert.training.dry_run import preflight
 
     found = preflight(data, config=config, device=where, keep=keep, stream=stream, ranks=ranks, say=say)
     if ranks.rank:

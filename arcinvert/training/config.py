@@ -19,7 +19,7 @@ class TrainConfig:
     Attributes:
         backbone, width, embedding_size, dropout: the network (dropout in its head, if it has one).
         start: a checkpoint of such a network, to begin with its weights
-            (:func:`~arcinvert.training.teacher.begin_from`); empty: random ones.
+            (:func:`~arcinvert.training.initialization.begin_from`); empty: random ones.
         margin: a name of :data:`~arcinvert.training.margins.ALL_MARGINS`, or (m1, m2, m3).
         scale: s of the margin loss.
         subcenters, beyond, exact, sampling: see :class:`~arcinvert.training.heads.MarginHead`.

@@ -19,10 +19,10 @@ from torch.nn.functional import normalize
 
 from arcinvert.distributed import ALONE, Ranks
 from arcinvert.errors import UsageError
+from arcinvert.training.class_centers import products, rows_of
 from arcinvert.training.collectives import all_max, all_sum, gather_rows, own_part, sizes
 from arcinvert.training.losses import LOSSES, class_products, moved_centers, own_center
 from arcinvert.training.margins import AdaFace, Margin, angle, check_beyond, combined_margin
-from arcinvert.training.rows import products, rows_of
 
 BLOCK = 4096
 """Centers that are drawn at once when a head is made."""

@@ -11,17 +11,17 @@ from torch import Tensor, nn
 from arcinvert.backbones import build_backbone, memory_format
 from arcinvert.distributed import ALONE, Ranks
 from arcinvert.errors import DivergedError, UsageError
+from arcinvert.training.class_centers import sgd_
 from arcinvert.training.collectives import all_max, all_sum, sizes
 from arcinvert.training.config import TrainConfig
 from arcinvert.training.data.batches import Batches, drawn_from
 from arcinvert.training.data.faces import Faces
-from arcinvert.training.forward import compiled, share_batchnorm, shared
 from arcinvert.training.heads import MarginHead
+from arcinvert.training.initialization import begin_from, open_lesson
 from arcinvert.training.losses import LOSSES
 from arcinvert.training.margins import angle
-from arcinvert.training.rows import sgd_
 from arcinvert.training.state import Step, read_state, write_state
-from arcinvert.training.teacher import begin_from, open_lesson
+from arcinvert.training.wrappers import compiled, share_batchnorm, shared
 
 Say = Callable[[str], None]
 SAMPLES = 1_000_000
@@ -108,7 +108,7 @@ class Run:
         """Begin where ``start`` of the configuration says; from random weights if it says nothing.
 
         Raises:
-            CheckpointError: see :func:`~arcinvert.training.teacher.begin_from`.
+            CheckpointError: see :func:`~arcinvert.training.initialization.begin_from`.
         """
         if self.config.start:
             begin_from(self.config.start, self.network, self.head, self.lesson, self.faces, self.device)

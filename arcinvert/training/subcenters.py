@@ -21,7 +21,7 @@ from arcinvert.recognizer import Recognizer
 from arcinvert.training.config import PREPROCESSING
 from arcinvert.training.data.clean_list import permute_labels
 from arcinvert.training.data.faces import split_identities
-from arcinvert.training.data.pictures import Pictures, decode
+from arcinvert.training.data.image_files import Pictures, decode
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,12 +25,12 @@ from arcinvert.progress import Progress, silent
 from arcinvert.training.collectives import all_sum, sizes
 from arcinvert.training.config import PREPROCESSING, TrainConfig
 from arcinvert.training.data.clean_list import permute_labels
+from arcinvert.training.data.containers import open_pictures
 from arcinvert.training.data.faces import Faces, open_faces, split_identities, to_float
-from arcinvert.training.data.sources import open_pictures
 from arcinvert.training.data.streaming import stored_faces
 from arcinvert.training.run import Run, Say, unheard
-from arcinvert.training.scalars import Scalars, open_scalars
 from arcinvert.training.state import Step, kept_centers, whole_head
+from arcinvert.training.tensorboard import Scalars, open_scalars
 
 FMRS = (1e-2, 1e-3)
 

@@ -12,7 +12,7 @@ import pytest
 from arcinvert.backbones import BACKBONES
 from arcinvert.errors import UsageError
 from arcinvert.training.data.clean_list import read_clean_list
-from arcinvert.training.data.sources import open_pictures
+from arcinvert.training.data.containers import open_pictures
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "benchmarks"
 

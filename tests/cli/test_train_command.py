@@ -142,6 +142,6 @@ def test_two_processes_of_torchrun_train_one_network(tiny_faces: Path, config: P
     assert running.returncode == 0, remarks
     (line,) = [line for line in said.splitlines() if line.startswith("{")]
     stored = load_checkpoint(out)
-    assert stored.header == {"format": 1, **json.loads(line)}
+    assert stored.header == {"format": 2, **json.loads(line)}
     assert stored.tensors["head.centers"].shape == (4, 16)
     assert len(stored.header["history"]) == 4

@@ -13,7 +13,7 @@ import torch
 
 from arcinvert.errors import EnvironmentProblem
 from arcinvert.faces.alignment import TEMPLATE, Face, landmark_pose
-from arcinvert.training.data.sources import open_pictures
+from arcinvert.training.data.containers import open_pictures
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 

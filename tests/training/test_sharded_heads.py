@@ -8,10 +8,10 @@ from processes import on_ranks
 from torch import Tensor
 
 from arcinvert.distributed import ALONE, Ranks
+from arcinvert.training.class_centers import sgd_
 from arcinvert.training.heads import MarginHead
 from arcinvert.training.losses import LOSSES
 from arcinvert.training.margins import ALL_MARGINS, BEYOND
-from arcinvert.training.rows import sgd_
 
 CLASSES, SIZE = 11, 5
 EXTRAS = dict.fromkeys(LOSSES, 0.5)

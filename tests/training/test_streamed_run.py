@@ -11,8 +11,8 @@ from arcinvert.checkpoint import load_checkpoint
 from arcinvert.errors import InputError
 from arcinvert.training.config import TrainConfig
 from arcinvert.training.data.batches import Batches
+from arcinvert.training.data.containers import convert_pictures, open_pictures
 from arcinvert.training.data.faces import open_faces
-from arcinvert.training.data.sources import convert_pictures, open_pictures
 from arcinvert.training.data.streaming import StoredImages, stored_faces
 from arcinvert.training.trainer import train
 

@@ -14,8 +14,8 @@ from arcinvert.checkpoint import load_checkpoint, save_checkpoint
 from arcinvert.errors import CheckpointError, InputError
 from arcinvert.recognizer import Recognizer
 from arcinvert.training.data.clean_list import permute_labels
+from arcinvert.training.data.containers import convert_pictures, open_pictures
 from arcinvert.training.data.faces import load_faces, to_float
-from arcinvert.training.data.sources import convert_pictures, open_pictures
 from arcinvert.training.purify import purify
 from arcinvert.training.subcenters import Seen, keep_dominant, look_at, open_training, training_pictures
 from arcinvert.training.trainer import TrainConfig, train

@@ -412,7 +412,7 @@ class TestCheckpoint:
         config = replace(TINY, epochs=1, keep_head=False, held_out=0)
         header = train(tiny_faces, out, config=config)
         checkpoint = load_checkpoint(out)
-        assert checkpoint.header == {"format": 1, **header}
+        assert checkpoint.header == {"format": 2, **header}
         assert header["validation"] == {}
         assert header["data"]["held_out"] == []
         assert checkpoint.section("head") == {}

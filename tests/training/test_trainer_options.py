@@ -21,9 +21,9 @@ from arcinvert.training import run as run_module
 from arcinvert.training.config import TrainConfig
 from arcinvert.training.data.batches import Batches
 from arcinvert.training.data.faces import Augmentation, Faces
-from arcinvert.training.forward import compiled
-from arcinvert.training.scalars import open_scalars
+from arcinvert.training.tensorboard import open_scalars
 from arcinvert.training.trainer import Run, kept_centers, open_data, train, validate
+from arcinvert.training.wrappers import compiled
 
 CPU = torch.device("cpu")
 TINY = TrainConfig(width=0.05, embedding_size=16, scale=16.0, epochs=2, batch_size=8, lr=0.05, held_out=2)

@@ -16,10 +16,10 @@ from torch.nn.functional import affine_grid, grid_sample, interpolate
 
 from arcinvert.errors import InputError
 from arcinvert.faces.alignment import SIZE
-from arcinvert.training.data.degradations import BLUR, blur, jpeg, low_resolution
-from arcinvert.training.data.pictures import Pictures, decode
-from arcinvert.training.data.sources import folder_pictures, open_pictures
-from arcinvert.training.data.sources import identity_folders as identity_folders
+from arcinvert.training.data.augmentation import BLUR, blur, jpeg, low_resolution
+from arcinvert.training.data.containers import folder_pictures, open_pictures
+from arcinvert.training.data.containers import identity_folders as identity_folders
+from arcinvert.training.data.image_files import Pictures, decode
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def open_faces(
     """Read the faces of a source of any kind; an identity folder gives what :func:`load_faces` does.
 
     Args:
-        source: as of :func:`~arcinvert.training.data.sources.open_pictures`, or what that returned.
+        source: as of :func:`~arcinvert.training.data.containers.open_pictures`, or what that returned.
         identities: only these; default: all.
         keep: of their pictures only these, ``identity/picture`` (a clean list). An identity that
             keeps none is left out.

@@ -19,7 +19,7 @@ from typing import BinaryIO
 
 from arcinvert.checkpoint import atomic_write
 from arcinvert.errors import InputError
-from arcinvert.training.data.pictures import MAX_CONTENT, Picture, Pictures, decode, identity_name, sort_pictures
+from arcinvert.training.data.image_files import MAX_CONTENT, Picture, Pictures, decode, identity_name, sort_pictures
 
 MAGIC = struct.pack("<I", 0xCED7230A)
 _HEADER = struct.Struct("<IfQQ")

@@ -14,7 +14,7 @@ from pathlib import Path
 from arcinvert.checkpoint import atomic_write
 from arcinvert.errors import InputError
 from arcinvert.faces.alignment import SUFFIXES
-from arcinvert.training.data.pictures import MAX_CONTENT, Picture, Pictures, decode, identity_name, sort_pictures
+from arcinvert.training.data.image_files import MAX_CONTENT, Picture, Pictures, decode, identity_name, sort_pictures
 
 _MAX_LABEL = 1 << 16
 _BLOCK = tarfile.BLOCKSIZE

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from arcinvert.errors import InputError
 from arcinvert.training.data.faces import Faces
-from arcinvert.training.data.pictures import Picture, Pictures, decode
+from arcinvert.training.data.image_files import Picture, Pictures, decode
 
 READERS = 4
 """Threads that read and decode pictures side by side."""

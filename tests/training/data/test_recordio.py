@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 
 from arcinvert.errors import InputError
+from arcinvert.training.data.containers import convert_pictures, open_pictures
 from arcinvert.training.data.faces import load_faces, open_faces
 from arcinvert.training.data.recordio import (
     MAGIC,
@@ -18,7 +19,6 @@ from arcinvert.training.data.recordio import (
     unpack,
     write_records,
 )
-from arcinvert.training.data.sources import convert_pictures, open_pictures
 
 IDS = [f"id{number}" for number in range(6)]
 # What MXNet 1.9.1 wrote for label 3, id 5, id2 10 and the content b"ab" + MAGIC at a multiple of 4 of the payload.

@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from arcinvert.errors import InputError, UsageError
+from arcinvert.training.data.containers import convert_pictures, open_pictures
 from arcinvert.training.data.faces import load_faces, open_faces
-from arcinvert.training.data.sources import convert_pictures, open_pictures
 
 IDS = [f"id{number}" for number in range(6)]
 

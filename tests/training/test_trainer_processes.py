@@ -15,8 +15,8 @@ from arcinvert.distributed import ALONE, Ranks
 from arcinvert.errors import EnvironmentProblem, UsageError
 from arcinvert.training.config import TrainConfig
 from arcinvert.training.data.faces import Faces
-from arcinvert.training.forward import RanksBatchNorm, share_batchnorm
 from arcinvert.training.trainer import Run, train
+from arcinvert.training.wrappers import RanksBatchNorm, share_batchnorm
 
 CPU = torch.device("cpu")
 # 4 identities of 6 pictures: batches of 9, 9 and 6, so 3 steps an epoch, 9 in all. The rate is small because a rounding

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from arcinvert.training import rows as module
-from arcinvert.training.rows import products, rows_of, sgd_
+from arcinvert.training import class_centers as module
+from arcinvert.training.class_centers import products, rows_of, sgd_
 
 
 @pytest.fixture(autouse=True)

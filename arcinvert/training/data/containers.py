@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 
 from arcinvert.errors import InputError, UsageError
 from arcinvert.faces.alignment import SUFFIXES
-from arcinvert.training.data.pictures import Picture, Pictures, decode, sort_pictures
+from arcinvert.training.data.image_files import Picture, Pictures, decode, sort_pictures
 from arcinvert.training.data.recordio import MAGIC, record_pictures, write_record_faces
 from arcinvert.training.data.shards import shard_pictures, write_shards
 

@@ -10,7 +10,7 @@ import torch
 from arcinvert.distributed import ALONE, Ranks
 from arcinvert.errors import UsageError
 from arcinvert.training.config import TrainConfig
-from arcinvert.training.preflight import memory_estimate, preflight
+from arcinvert.training.dry_run import memory_estimate, preflight
 from arcinvert.training.trainer import Run, open_data
 
 TINY = TrainConfig(width=0.05, embedding_size=16, scale=16.0, epochs=2, batch_size=8, held_out=2)
@@ -68,7 +68,7 @@ def test_each_part_grows_with_what_it_depends_on() -> None:
 
 def test_activations_are_what_autograd_keeps() -> None:
     """Of a network small enough to count by hand."""
-    from arcinvert.training.preflight import TRIED, _kept
+    from arcinvert.training.dry_run import TRIED, _kept
 
     network = torch.nn.Sequential(torch.nn.AvgPool2d(28), torch.nn.Flatten(), torch.nn.Linear(48, 10), torch.nn.PReLU())
     # 48 inputs of the linear layer and its 10 outputs; the pool keeps nothing of images without gradient

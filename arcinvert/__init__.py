@@ -15,7 +15,7 @@ _HOMES = {
     "LeakageReport": "arcinvert.audit",
     "Recipe": "arcinvert.inversion.invert",
     "Recognizer": "arcinvert.recognizer",
-    "TrainConfig": "arcinvert.training.trainer",
+    "TrainConfig": "arcinvert.training.config",
     "audit": "arcinvert",
     "calibrate": "arcinvert.calibration.calibration",
     "invert": "arcinvert.inversion.invert",
@@ -55,7 +55,8 @@ if TYPE_CHECKING:
     from arcinvert.inversion import objectives, parameterization, presets, priors
     from arcinvert.inversion.invert import Inversion, Recipe, invert
     from arcinvert.recognizer import Recognizer
-    from arcinvert.training.trainer import TrainConfig, train
+    from arcinvert.training.config import TrainConfig
+    from arcinvert.training.trainer import train
 
 
 def __getattr__(name: str) -> Any:

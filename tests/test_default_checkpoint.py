@@ -60,8 +60,8 @@ def test_it_was_trained_by_the_configuration_beside_it():
     import tomllib
     from dataclasses import asdict
 
-    from arcinvert.training.data.faces import Augmentation
-    from arcinvert.training.trainer import TrainConfig
+    from arcinvert.training.config import TrainConfig
+    from arcinvert.training.data.augmentation import Augmentation
 
     with open(REPOSITORY / "checkpoints" / "default.toml", "rb") as file:
         config = json.loads(json.dumps(asdict(TrainConfig.from_mapping(tomllib.load(file)))))

@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 
 from arcinvert.audit.defenses import Defense, DrawnMatch
 from arcinvert.calibration.calibration import Calibration
-from arcinvert.distributed import ALONE, Ranks
+from arcinvert.distributed import SINGLE_PROCESS, Processes
 from arcinvert.errors import DivergedError
 from arcinvert.faceprior.prior import FacePrior
 from arcinvert.inversion.terms import Term
@@ -41,7 +41,7 @@ class Attacker:
     prior: FacePrior
     calibration: Calibration
     config: SynthConfig
-    ranks: Ranks = ALONE
+    ranks: Processes = SINGLE_PROCESS
     say: Say = unheard
     progress: Progress = silent
 

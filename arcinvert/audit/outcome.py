@@ -170,4 +170,4 @@ def _searched(case: Case, rows: Tensor) -> dict[str, Any]:
 def _settings(case: Case) -> dict[str, Any]:
     known = {"thresholds_fixed_on": case.faces.what, "thresholds_digest": case.faces.digest}
     known |= {"face_prior": case.attacker.prior.digest, "device": str(case.attacker.recognizer.device)}
-    return case.config.to_json() | known | {"processes": case.attacker.ranks.world}
+    return case.config.to_json() | known | {"processes": case.attacker.ranks.world_size}

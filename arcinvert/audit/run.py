@@ -20,7 +20,7 @@ from arcinvert.audit.report import LeakageReport
 from arcinvert.audit.sample import Sample, read_sample
 from arcinvert.audit.stores import Store
 from arcinvert.calibration.calibration import Calibration, calibration_for
-from arcinvert.distributed import ALONE, Ranks
+from arcinvert.distributed import SINGLE_PROCESS, Processes
 from arcinvert.embeddings import check_embeddings
 from arcinvert.errors import EnvironmentProblem, UsageError
 from arcinvert.faceprior.prior import FacePrior, default_face_prior
@@ -44,7 +44,7 @@ def audit(
     calibration: Calibration | None = None,
     out: Path | None = None,
     force: bool = False,
-    ranks: Ranks = ALONE,
+    ranks: Processes = SINGLE_PROCESS,
     say: Say = unheard,
     progress: Progress = silent,
 ) -> LeakageReport:
@@ -70,7 +70,7 @@ def audit(
     started = time.perf_counter()
     config = AuditConfig() if config is None else config
     judges = {} if judges is None else judges
-    if out is None and ranks.world > 1:
+    if out is None and ranks.world_size > 1:
         raise UsageError("expected a folder for the report: several processes share it")
     check_embeddings(np.ones((1, store.size)), recognizer.embedding_size)
     prior = (default_face_prior() if prior is None else prior).to(recognizer.device)

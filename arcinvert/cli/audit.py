@@ -11,7 +11,7 @@ from arcinvert.errors import UsageError
 
 if TYPE_CHECKING:
     from arcinvert.audit import AuditConfig, LeakageReport
-    from arcinvert.distributed import Ranks
+    from arcinvert.distributed import Processes
 
 NAME, SWEEP = "audit", "sweep"
 Where = dict[str, str | None]
@@ -72,7 +72,7 @@ def main(
     The store is only read. Audit only what you may: see RESPONSIBLE_USE.md.
     """
     from arcinvert.audit import AuditConfig, Gate
-    from arcinvert.distributed import joined
+    from arcinvert.distributed import process_group
 
     words, source = store[:-1], store[-1]
     if words not in ([], [SWEEP]):
@@ -93,7 +93,7 @@ def main(
         show_faces=show_faces,
     )
     where = {"kind": kind, "table": table, "column": column, "identity": identity}
-    with joined() as ranks:
+    with process_group() as ranks:
         if ranks.rank:
             state.quiet = True  # the first process speaks for all
         report = _audited(source, where, config, checkpoint, judge or [], device_name, out, force, ranks)
@@ -119,7 +119,7 @@ def _audited(
     device_name: str,
     out: Path | None,
     force: bool,
-    ranks: "Ranks",
+    ranks: "Processes",
 ) -> "LeakageReport":
     import torch
 
@@ -128,8 +128,8 @@ def _audited(
     from arcinvert.recognizer import Recognizer, default_checkpoint
 
     chosen = device(device_name)
-    if ranks.world > 1 and chosen == torch.device("cuda"):
-        chosen = torch.device("cuda", ranks.local % torch.cuda.device_count())
+    if ranks.world_size > 1 and chosen == torch.device("cuda"):
+        chosen = torch.device("cuda", ranks.local_rank % torch.cuda.device_count())
     opened = open_store(source, **where)
     paths = [checkpoint or default_checkpoint(), *judges]
     recognizer, *others = (Recognizer.load(path, device=chosen) for path in paths)

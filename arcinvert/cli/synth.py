@@ -10,7 +10,7 @@ from arcinvert.cli.common import Checkpoint, Device, Json, ProgressLine, answer,
 from arcinvert.errors import UsageError
 
 if TYPE_CHECKING:
-    from arcinvert.distributed import Ranks
+    from arcinvert.distributed import Processes
     from arcinvert.synthesis.reconstruct import SynthConfig
 
 NAME = "synth"
@@ -47,7 +47,7 @@ def main(
     json_out: Json = False,
 ) -> None:
     """Turn embeddings back into faces. The same command again goes on where it was stopped."""
-    from arcinvert.distributed import joined
+    from arcinvert.distributed import process_group
     from arcinvert.synthesis.reconstruct import SynthConfig
 
     config = SynthConfig(
@@ -69,10 +69,10 @@ def main(
         raise UsageError("expected either --embedding or --identity")
     if match not in ("cosine", "margin") or (match == "margin" and identity is None):
         raise UsageError(f"expected --match cosine, or margin with --identity, got {match!r}")
-    with joined() as ranks:
+    with process_group() as ranks:
         if ranks.rank:
             state.quiet = True  # the first process speaks for all
-        if ranks.world > 1 and embedding == "-":
+        if ranks.world_size > 1 and embedding == "-":
             raise UsageError("expected a file of embeddings, got standard input, which several processes cannot share")
         manifest = _run(config, ranks, embedding, identity, match, key, out, force, checkpoint, device_name)
     if ranks.rank:
@@ -91,7 +91,7 @@ def main(
 
 def _run(
     config: "SynthConfig",
-    ranks: "Ranks",
+    ranks: "Processes",
     embedding: str | None,
     identity: str | None,
     match: str,
@@ -111,8 +111,8 @@ def _run(
     from arcinvert.synthesis.reconstruct import Objective, margin_objective, targets_tensor
 
     chosen = device(device_name)
-    if ranks.world > 1 and chosen == torch.device("cuda"):
-        chosen = torch.device("cuda", ranks.local % torch.cuda.device_count())
+    if ranks.world_size > 1 and chosen == torch.device("cuda"):
+        chosen = torch.device("cuda", ranks.local_rank % torch.cuda.device_count())
     recognizer = Recognizer.load(checkpoint, device=chosen)
     objective: Objective | None = None
     if embedding is None:

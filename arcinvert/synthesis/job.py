@@ -16,7 +16,7 @@ from torch import Tensor
 import arcinvert
 from arcinvert.calibration.calibration import Calibration
 from arcinvert.checkpoint import atomic_write
-from arcinvert.distributed import ALONE, Ranks
+from arcinvert.distributed import SINGLE_PROCESS, Processes
 from arcinvert.errors import DivergedError, EnvironmentProblem
 from arcinvert.faceprior.prior import FacePrior
 from arcinvert.faces.alignment import Detector
@@ -49,7 +49,7 @@ def synthesize(
     *,
     config: SynthConfig,
     force: bool = False,
-    ranks: Ranks = ALONE,
+    ranks: Processes = SINGLE_PROCESS,
     objective: Objective | None = None,
     about: str = "",
     say: Say = unheard,
@@ -93,7 +93,9 @@ def synthesize(
         ranks.wait()  # nothing foreign is left
         there = journal.finished(out, run)
         mine = [
-            batch for batch in batches_of(len(targets), config)[ranks.rank :: ranks.world] if not {*batch} <= {*there}
+            batch
+            for batch in batches_of(len(targets), config)[ranks.rank :: ranks.world_size]
+            if not {*batch} <= {*there}
         ]
         for found in reconstruct(
             recognizer,
@@ -112,7 +114,7 @@ def synthesize(
                 journal.append(out, ranks.rank, run, _written(out, found, config))
         ranks.wait()  # all pictures are there
         if ranks.rank == 0:
-            _finish(out, run, recognizer, prior, config, len(targets), distance, ranks.world, started)
+            _finish(out, run, recognizer, prior, config, len(targets), distance, ranks.world_size, started)
         ranks.wait()  # the manifest is written
     manifest: dict[str, Any] = json.loads((out / MANIFEST).read_bytes())
     if manifest["mean_cosine"] is None:

@@ -1,6 +1,6 @@
-"""A table of class centers of which a step touches only some rows: products, lookup with a sparse gradient, SGD.
+"""Operations on a matrix of class centers of which a step uses only some rows: products, lookup, SGD.
 
-What is done to many rows is done block by block, so that nothing as large as the table is made but its gradient.
+All of them go block by block, so that no temporary is as large as the matrix but its gradient.
 """
 
 from collections.abc import Iterator
@@ -9,50 +9,50 @@ from typing import Any
 import torch
 from torch import Tensor
 
-BLOCK = 2048
-"""Rows that are treated at once on a CPU: few enough for its cache. On a GPU 32 times as many."""
+BLOCK_ROWS = 2048
+"""Rows of a block on a CPU: few enough for its cache. On a GPU a block has 32 times as many."""
 
 
-def products(vectors: Tensor, table: Tensor, rows: Tensor | None, *, unit: bool) -> Tensor:
-    """Inner products of vectors with rows of a table, or with these rows scaled to unit norm.
+def inner_products(vectors: Tensor, centers: Tensor, rows: Tensor | None, *, unit: bool) -> Tensor:
+    """Inner products of vectors with rows of the centers.
 
     Args:
         vectors: (B, D).
-        table: (N, D), or (N, K, D). Its gradient is sparse if there are ``rows``.
-        rows: (R,) int64, ascending, each once; None is all of them.
-        unit: the rows count as if they were of unit norm.
+        centers: (N, D), or (N, K, D). Their gradient is sparse if ``rows`` is given.
+        rows: (R,) int64, ascending, without duplicates; None is all of them.
+        unit: scale the rows to unit norm.
 
     Returns:
         (B, R), or (B, R, K), of the vectors' dtype.
     """
-    found: Tensor = _Products.apply(vectors, table, rows, unit)
-    return found.view(len(vectors), -1 if rows is None else len(rows), *table.shape[1:-1])
+    found: Tensor = _InnerProducts.apply(vectors, centers, rows, unit)
+    return found.view(len(vectors), -1 if rows is None else len(rows), *centers.shape[1:-1])
 
 
-def rows_of(table: Tensor, rows: Tensor) -> Tensor:
-    """``table[rows]``, whose gradient on the table is sparse.
+def lookup(centers: Tensor, rows: Tensor) -> Tensor:
+    """``centers[rows]`` with a sparse gradient.
 
     Args:
-        table: (N, ...).
-        rows: (R,) int64, ascending, each once.
+        centers: (N, ...).
+        rows: (R,) int64, ascending, without duplicates.
     """
-    chosen: Tensor = _Rows.apply(table, rows)
+    chosen: Tensor = _Lookup.apply(centers, rows)
     return chosen
 
 
 @torch.no_grad()
-def sgd_(
+def sgd_step_(
     weights: Tensor, velocity: Tensor, *, lr: float, momentum: float, weight_decay: float, scale: float = 1.0
 ) -> None:
-    """One step of SGD with momentum and decay, in place, as :class:`torch.optim.SGD` makes it.
+    """One step of SGD with momentum and weight decay, in place, equal to that of :class:`torch.optim.SGD`.
 
-    If the gradient is sparse, only its rows take part: the weights and the velocity of the others are neither
-    decayed nor read.
+    A sparse gradient changes its own rows only: the weights and the velocity of the others are neither decayed nor
+    read.
 
     Args:
-        weights: (N, ...), with a gradient; without one nothing happens.
+        weights: (N, ...); without a gradient they stay as they are.
         velocity: the same shape, 0 at first.
-        lr, momentum, weight_decay: as there.
+        lr, momentum, weight_decay: as of torch's.
         scale: the gradient is divided by it.
     """
     gradient = weights.grad
@@ -73,59 +73,59 @@ def sgd_(
 
 
 def _blocks(count: int, device: torch.device) -> Iterator[slice]:
-    size = BLOCK if device.type == "cpu" else 32 * BLOCK
+    size = BLOCK_ROWS if device.type == "cpu" else 32 * BLOCK_ROWS
     for start in range(0, count, size):
         yield slice(start, min(start + size, count))
 
 
-class _Products(torch.autograd.Function):
+class _InnerProducts(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, vectors: Tensor, table: Tensor, rows: Tensor | None, unit: bool) -> Tensor:
-        count, each = len(table) if rows is None else len(rows), table[:1].numel() // vectors.shape[1]
+    def forward(ctx: Any, vectors: Tensor, centers: Tensor, rows: Tensor | None, unit: bool) -> Tensor:
+        count, each = len(centers) if rows is None else len(rows), centers[:1].numel() // vectors.shape[1]
         found = vectors.new_empty(len(vectors), count * each)
         inverse = vectors.new_ones(count * each)
-        for block in _blocks(count, table.device):
-            chosen, wide = _chosen(table, rows, block, vectors.dtype), slice(block.start * each, block.stop * each)
+        for block in _blocks(count, centers.device):
+            chosen, wide = _chosen(centers, rows, block, vectors.dtype), slice(block.start * each, block.stop * each)
             if unit:
                 inverse[wide] = chosen.norm(dim=1).clamp_min_(1e-12).reciprocal_()
             found[:, wide] = vectors @ chosen.T * inverse[wide]
-        ctx.save_for_backward(vectors, table, rows, inverse)
+        ctx.save_for_backward(vectors, centers, rows, inverse)
         ctx.unit, ctx.count, ctx.each = unit, count, each
         return found
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        vectors, table, rows, inverse = ctx.saved_tensors
-        down, values = torch.zeros_like(vectors), table.new_empty(ctx.count, *table.shape[1:])
-        flat = values.view(-1, table.shape[-1])
-        for block in _blocks(ctx.count, table.device):
+        vectors, centers, rows, inverse = ctx.saved_tensors
+        to_vectors, values = torch.zeros_like(vectors), centers.new_empty(ctx.count, *centers.shape[1:])
+        flat = values.view(-1, centers.shape[-1])
+        for block in _blocks(ctx.count, centers.device):
             chosen, wide = (
-                _chosen(table, rows, block, vectors.dtype),
+                _chosen(centers, rows, block, vectors.dtype),
                 slice(block.start * ctx.each, block.stop * ctx.each),
             )
             part = gradients[0][:, wide] * inverse[wide]
-            down.addmm_(part, chosen)
+            to_vectors.addmm_(part, chosen)
             onto = part.T @ vectors
-            if ctx.unit:  # nothing along the row itself
+            if ctx.unit:  # the part along the row itself drops out
                 onto.addcmul_(chosen, ((onto * chosen).sum(1) * inverse[wide].square())[:, None], value=-1)
             flat[wide] = onto.to(flat.dtype)
-        return down, values if rows is None else _sparse(rows, values, table.shape), None, None
+        return to_vectors, values if rows is None else _sparse(rows, values, centers.shape), None, None
 
 
-class _Rows(torch.autograd.Function):
+class _Lookup(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, table: Tensor, rows: Tensor) -> Tensor:
+    def forward(ctx: Any, centers: Tensor, rows: Tensor) -> Tensor:
         ctx.save_for_backward(rows)
-        ctx.shape = table.shape
-        return table.index_select(0, rows)
+        ctx.shape = centers.shape
+        return centers.index_select(0, rows)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         return _sparse(ctx.saved_tensors[0], gradients[0], ctx.shape), None
 
 
-def _chosen(table: Tensor, rows: Tensor | None, block: slice, dtype: torch.dtype) -> Tensor:
-    chosen = table[block] if rows is None else table.index_select(0, rows[block])
+def _chosen(centers: Tensor, rows: Tensor | None, block: slice, dtype: torch.dtype) -> Tensor:
+    chosen = centers[block] if rows is None else centers.index_select(0, rows[block])
     return chosen.to(dtype).flatten(0, -2)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from arcinvert.distributed import ALONE
+from arcinvert.distributed import SINGLE_PROCESS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -30,6 +30,6 @@ def test_the_three_loops_and_the_head(
     assert set(report["images_per_second"]) == {"bare", "trainer", "plain"}
     assert report["range"][0] <= report["trainer_to_bare"] <= report["range"][1]
     assert "trainer / bare" in capsys.readouterr().out
-    found = bench_train.head_steps(ALONE, 1000, 0.1, 1)
+    found = bench_train.head_steps(SINGLE_PROCESS, 1000, 0.1, 1)
     assert 0 < found["seconds"] < 60
     assert found["bytes"] > 1e7

@@ -12,7 +12,7 @@ import pytest
 from arcinvert.backbones import BACKBONES
 from arcinvert.errors import UsageError
 from arcinvert.training.data.clean_list import read_clean_list
-from arcinvert.training.data.containers import open_pictures
+from arcinvert.training.data.containers import list_images
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "benchmarks"
 
@@ -34,9 +34,9 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
 
 def test_wrong_labels_are_put_in_and_written_down(script: ModuleType, tiny_faces: Path, tmp_path: Path) -> None:
     script.mislabel(tiny_faces, tmp_path, 0.5)
-    before = {entry.file.replace("/", "_"): entry for entry in open_pictures(tiny_faces).entries}
+    before = {entry.file.replace("/", "_"): entry for entry in list_images(tiny_faces).entries}
     truth = dict(line.split("\t") for line in (tmp_path / "truth.txt").read_text().splitlines())
-    moved = open_pictures(tmp_path / "faces")
+    moved = list_images(tmp_path / "faces")
     assert len(moved.entries) == len(truth) == 36
     wrong = 0
     for entry in moved.entries:

@@ -124,9 +124,9 @@ def test_standard_input_cannot_be_shared(
 ) -> None:
     import contextlib
 
-    from arcinvert import distributed as ranks
+    from arcinvert import distributed
 
-    monkeypatch.setattr(ranks, "joined", lambda: contextlib.nullcontext(ranks.Ranks(0, 2)))
+    monkeypatch.setattr(distributed, "process_group", lambda: contextlib.nullcontext(distributed.Processes(0, 2)))
     assert run(command(checkpoint, Path("-"), tmp_path / "out")) == 2
     assert "standard input" in capsys.readouterr().err
 

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 import arcinvert
-from arcinvert.distributed import Ranks
+from arcinvert.distributed import Processes
 from arcinvert.errors import DivergedError, EnvironmentProblem, UsageError
 from arcinvert.recognizer import Recognizer
 from arcinvert.synthesis import journal
@@ -378,7 +378,7 @@ def test_each_rank_does_its_share_and_the_first_writes_the_manifest(
     networks = (tiny_recognizer, Recognizer.load(tiny_checkpoint))
 
     @dataclass(frozen=True)
-    class Threads(Ranks):
+    class Threads(Processes):
         def wait(self) -> None:
             meeting.wait(timeout=300)
 
@@ -401,7 +401,7 @@ def test_pictures_that_another_rank_did_not_write_are_missed(
 ) -> None:
     """As with folders that the machines do not share."""
 
-    class Alone(Ranks):
+    class Alone(Processes):
         def wait(self) -> None:
             pass
 

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from arcinvert.errors import CheckpointError, UsageError
 from arcinvert.training.config import TrainConfig
-from arcinvert.training.data.faces import Augmentation
-from arcinvert.training.trainer import Run, open_data, train
+from arcinvert.training.data.augmentation import Augmentation
+from arcinvert.training.run import Run
+from arcinvert.training.trainer import open_data, train
 
 REACH = 4 / 255
 SETTINGS = TrainConfig(
@@ -36,12 +37,12 @@ def test_each_pixel_goes_where_a_linear_networks_loss_rises(run: Run) -> None:
     run.network, run.head = linear, run.head.double()
     images, labels = run.data.at(0)
     images = images.double() * 0.5  # nothing is near the edges of the range
-    moved = run._disturbed(images, labels)
+    moved = run._perturbed(images, labels)
     step = moved - images
     torch.testing.assert_close(step.abs(), torch.full_like(step, 2 * REACH))
 
     def loss(shown: Tensor) -> float:
-        return float(run.head.judge(linear(shown), labels).loss.sum().detach())
+        return float(run.head(linear(shown), labels).loss.sum().detach())
 
     for row, channel, y, x in ((0, 0, 3, 90), (3, 1, 60, 60), (7, 2, 100, 20)):
         patch = torch.zeros_like(images)  # pixels of one pool are alike to this network
@@ -56,7 +57,7 @@ def test_it_stays_a_picture_and_leaves_no_trace(run: Run) -> None:
     images, labels = run.data.at(0)
     before = {key: value.clone() for key, value in {**run.network.state_dict(), **run.head.state_dict()}.items()}
     draws = torch.get_rng_state()
-    moved = run._disturbed(images.clamp(-1, 1), labels)
+    moved = run._perturbed(images.clamp(-1, 1), labels)
     assert float(moved.abs().max()) <= 1
     assert not moved.requires_grad
     assert all(value.grad is None for value in [*run.network.parameters(), *run.head.parameters()])

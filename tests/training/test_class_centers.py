@@ -7,13 +7,13 @@ import torch
 from torch.nn.functional import normalize
 
 from arcinvert.training import class_centers as module
-from arcinvert.training.class_centers import products, rows_of, sgd_
+from arcinvert.training.class_centers import lookup
 
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several blocks, the last one smaller."""
-    monkeypatch.setattr(module, "BLOCK", 4)
+    monkeypatch.setattr(module, "BLOCK_ROWS", 4)
 
 
 def table_of(*shape: int) -> torch.Tensor:
@@ -29,7 +29,7 @@ def test_products_and_their_gradients_against_plain_torch(
 ) -> None:
     table, vectors = table_of(*shape), torch.randn(7, 5, dtype=torch.float64, requires_grad=True)
     rows = None if chosen is None else torch.tensor(chosen, dtype=torch.int64)
-    found = products(vectors, table, rows, unit=unit)
+    found = inner_products(vectors, table, rows, unit=unit)
     taken = table if rows is None else table[rows]
     expected = torch.einsum("bd,...d->b...", vectors, normalize(taken, dim=-1) if unit else taken)
     torch.testing.assert_close(found, expected)
@@ -43,7 +43,7 @@ def test_products_and_their_gradients_against_plain_torch(
 
 def test_the_gradient_of_a_lookup_is_sparse() -> None:
     table, rows = table_of(6, 2), torch.tensor([1, 4])
-    taken = rows_of(table, rows)
+    taken = lookup(table, rows)
     assert torch.equal(taken, table[rows])
     (gradient,) = torch.autograd.grad((taken * 3).sum(), table)
     assert gradient.is_sparse
@@ -63,8 +63,8 @@ def test_with_all_rows_it_is_torchs_sgd() -> None:
         gradient = torch.randn(10, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(step))
         its.grad, mine.grad, sparse.grad = gradient.clone(), 8 * gradient, gradient.to_sparse(1)
         optimizer.step()
-        sgd_(mine, velocity, scale=8.0, **SETTINGS)
-        sgd_(sparse, other, **SETTINGS)
+        sgd_step_(mine, velocity, scale=8.0, **SETTINGS)
+        sgd_step_(sparse, other, **SETTINGS)
         torch.testing.assert_close(mine, its)
         torch.testing.assert_close(sparse, its)
     torch.testing.assert_close(velocity, optimizer.state[its]["momentum_buffer"])
@@ -80,7 +80,7 @@ def test_rows_without_a_gradient_are_neither_decayed_nor_moved_on() -> None:
     for step, chosen in enumerate([[0, 3, 4, 5, 6, 9], [3], [0, 9], [3, 4, 9]]):
         values = torch.randn(len(chosen), 5, dtype=torch.float64, generator=torch.Generator().manual_seed(step))
         table.grad = torch.sparse_coo_tensor(torch.tensor([chosen]), values, (10, 5), check_invariants=False)
-        sgd_(table, velocity, **SETTINGS)
+        sgd_step_(table, velocity, **SETTINGS)
         for row, gradient in zip(chosen, values, strict=True):
             alone[row].grad = gradient.clone()
             each[row].step()
@@ -95,14 +95,14 @@ def test_rows_without_a_gradient_are_neither_decayed_nor_moved_on() -> None:
 def test_gradients_of_two_passes_add_up() -> None:
     table, vectors = table_of(10, 5), torch.randn(7, 5, dtype=torch.float64)
     for chosen in ([1, 2], [2, 8]):
-        products(vectors, table, torch.tensor(chosen), unit=True).sum().backward()
+        inner_products(vectors, table, torch.tensor(chosen), unit=True).sum().backward()
     assert table.grad is not None
     total = table.grad.to_dense()
     again = table_of(10, 5)
     for chosen in ([1, 2], [2, 8]):
         (vectors @ normalize(again[chosen], dim=1).T).sum().backward()
     torch.testing.assert_close(total, again.grad)
-    sgd_(table, torch.zeros_like(table), **SETTINGS)
+    sgd_step_(table, torch.zeros_like(table), **SETTINGS)
     torch.testing.assert_close(
         table.detach()[2], table_of(10, 5).detach()[2] - 0.3 * (total[2] + 0.1 * again[2].detach())
     )
@@ -110,6 +110,6 @@ def test_gradients_of_two_passes_add_up() -> None:
 
 def test_without_a_gradient_nothing_happens() -> None:
     table, velocity = table_of(3, 2), torch.ones(3, 2, dtype=torch.float64)
-    sgd_(table, velocity, **SETTINGS)
+    sgd_step_(table, velocity, **SETTINGS)
     assert torch.equal(table, table_of(3, 2))
     assert (velocity == 1).all()

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from arcinvert.distributed import Ranks
+from arcinvert.distributed import Processes
 from arcinvert.errors import UsageError
 from arcinvert.training.heads import MarginHead
 from arcinvert.training.losses import LOSSES
@@ -56,7 +56,7 @@ def test_over_many_draws_all_others_are_as_likely() -> None:
 @pytest.mark.parametrize("subcenters", [1, 2])
 @pytest.mark.parametrize("name", sorted(ALL_MARGINS))
 def test_it_is_the_full_head_of_the_classes_drawn(name: str, subcenters: int) -> None:
-    head = make(name, sampling=0.2, subcenters=subcenters, extras=dict.fromkeys(LOSSES, 0.5))
+    head = make(name, sampling=0.2, subcenters=subcenters, extra_losses=dict.fromkeys(LOSSES, 0.5))
     features, labels = batch()
     own = features.clone().requires_grad_()
     loss = head(own, labels, torch.Generator().manual_seed(0))
@@ -64,7 +64,7 @@ def test_it_is_the_full_head_of_the_classes_drawn(name: str, subcenters: int) ->
     assert head.centers.grad is not None
     gradient = head.centers.grad.coalesce()
     rows = gradient.indices()[0]
-    small = make(name, len(rows), subcenters=subcenters, extras=dict.fromkeys(LOSSES, 0.5))
+    small = make(name, len(rows), subcenters=subcenters, extra_losses=dict.fromkeys(LOSSES, 0.5))
     with torch.no_grad():
         small.centers.copy_(head.centers[rows])
     other = features.clone().requires_grad_()
@@ -92,7 +92,7 @@ def test_ranks_begin_with_the_centers_of_one_process() -> None:
     parts = []
     for rank in range(3):
         torch.manual_seed(1)
-        part = MarginHead(SIZE, 9000, margin=ALL_MARGINS["arcface"], ranks=Ranks(rank, 3))
+        part = MarginHead(SIZE, 9000, margin=ALL_MARGINS["arcface"], processes=Processes(rank, 3))
         parts.append(part.centers)
     assert torch.equal(torch.cat(parts), whole.centers)
     assert float(whole.centers.detach().std()) == pytest.approx(0.01, rel=0.02)

@@ -11,11 +11,13 @@ from torch.nn.functional import cross_entropy, normalize
 
 from arcinvert.checkpoint import load_checkpoint
 from arcinvert.errors import CheckpointError, UsageError
-from arcinvert.training.data.faces import Faces
+from arcinvert.training.config import TrainConfig
+from arcinvert.training.data.faces import FaceDataset
 from arcinvert.training.heads import MarginHead
 from arcinvert.training.losses import LOSSES, inter_loss, intra_loss, triplet_loss
-from arcinvert.training.margins import ALL_MARGINS, BEYOND, MARGINS, AdaFace, Margin
-from arcinvert.training.trainer import Run, TrainConfig, train
+from arcinvert.training.margins import ALL_MARGINS, MARGINS, PAST_PI, AdaFace, Margin
+from arcinvert.training.run import Run
+from arcinvert.training.trainer import train
 
 CLASSES, SIZE, BATCH = 7, 5, 9
 
@@ -185,13 +187,13 @@ def test_plain_softmax_is_a_linear_layer_with_bias(subcenters: int) -> None:
         assert value == pytest.approx(np.logaddexp.reduce(logits) - logits[label], rel=1e-4, abs=1e-4)
 
 
-@pytest.mark.parametrize("beyond", BEYOND)
-def test_beyond_and_exact_reach_the_margin(beyond: str) -> None:
-    head, features, labels = make(MARGINS["arcface"], scale=8.0, beyond=beyond)
-    rough, _, _ = make(MARGINS["arcface"], scale=8.0, beyond=beyond, exact=False)
+@pytest.mark.parametrize("past_pi", PAST_PI)
+def test_beyond_and_exact_reach_the_margin(past_pi: str) -> None:
+    head, features, labels = make(MARGINS["arcface"], scale=8.0, past_pi=past_pi)
+    rough, _, _ = make(MARGINS["arcface"], scale=8.0, past_pi=past_pi, exact=False)
     cosine = normalize(features) @ normalize(head.centers).T
     rows = torch.arange(BATCH)
-    moved = cosine.index_put((rows, labels), MARGINS["arcface"](cosine[rows, labels], beyond=beyond))
+    moved = cosine.index_put((rows, labels), MARGINS["arcface"](cosine[rows, labels], past_pi=past_pi))
     expected = cross_entropy(8 * moved, labels, reduction="none")
     torch.testing.assert_close(head(features, labels), expected)
     torch.testing.assert_close(rough(features, labels), expected)
@@ -236,7 +238,7 @@ def test_adafaces_statistics_stand_still_in_evaluation_and_travel_in_the_state()
 
 def test_extras_are_added_with_their_weights() -> None:
     weights = {"intra": 0.5, "inter": 2.0, "triplet": 0.25, "center": 0.0}
-    head, features, labels = make(MARGINS["arcface"], extras=weights)
+    head, features, labels = make(MARGINS["arcface"], extra_losses=weights)
     bare, _, _ = make(MARGINS["arcface"])
     x, w = normalize(features), normalize(head.centers)
     added = 0.5 * intra_loss(x, labels, w) + 2 * inter_loss(x, labels, w) + 0.25 * triplet_loss(x, labels)
@@ -245,7 +247,7 @@ def test_extras_are_added_with_their_weights() -> None:
 
 
 def test_the_center_loss_has_moving_centers_in_the_space_of_the_features() -> None:
-    head, features, labels = make(None, extras={"center": 0.003})
+    head, features, labels = make(None, extra_losses={"center": 0.003})
     bare, _, _ = make(None)
     squares = features.square().sum(1) / 2  # the centers start at 0
     torch.testing.assert_close(head(features, labels), bare(features, labels) + 0.003 * squares)
@@ -261,11 +263,13 @@ def test_the_center_loss_has_moving_centers_in_the_space_of_the_features() -> No
 
 @pytest.mark.parametrize("subcenters", [1, 3])
 @pytest.mark.parametrize("name", sorted(ALL_MARGINS))
-@pytest.mark.parametrize("beyond", BEYOND)
-def test_gradients_of_the_whole_loss(name: str, beyond: str, subcenters: int) -> None:
+@pytest.mark.parametrize("past_pi", PAST_PI)
+def test_gradients_of_the_whole_loss(name: str, past_pi: str, subcenters: int) -> None:
     """In float64, all losses at once, also for images next to their center and next to its opposite."""
     extras = dict.fromkeys(LOSSES, 0.5)
-    head, features, labels = make(ALL_MARGINS[name], scale=4.0, subcenters=subcenters, beyond=beyond, extras=extras)
+    head, features, labels = make(
+        ALL_MARGINS[name], scale=4.0, subcenters=subcenters, past_pi=past_pi, extra_losses=extras
+    )
     head = head.double().eval()
     with torch.no_grad():
         head.centers.normal_()
@@ -285,7 +289,7 @@ def test_gradients_of_the_whole_loss(name: str, beyond: str, subcenters: int) ->
 @pytest.mark.parametrize("name", sorted(ALL_MARGINS))
 @pytest.mark.parametrize("make_image", [lambda w: w, lambda w: -w, torch.zeros_like], ids=["same", "opposite", "zero"])
 def test_finite_at_the_ends_with_everything_on(name: str, make_image: Callable[[torch.Tensor], torch.Tensor]) -> None:
-    head, _, _ = make(ALL_MARGINS[name], subcenters=2, extras=dict.fromkeys(LOSSES, 1.0))
+    head, _, _ = make(ALL_MARGINS[name], subcenters=2, extra_losses=dict.fromkeys(LOSSES, 1.0))
     features = make_image(head.centers.detach()[:3, 0]).requires_grad_()
     loss = head(features, torch.tensor([0, 0, 2]))
     loss.sum().backward()
@@ -297,7 +301,7 @@ def test_finite_at_the_ends_with_everything_on(name: str, make_image: Callable[[
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("name", ["adaface", "softmax-bias"])
 def test_autocast_does_not_reach_the_others_either(name: str, dtype: torch.dtype) -> None:
-    head, features, labels = make(ALL_MARGINS[name], subcenters=2, extras=dict.fromkeys(LOSSES, 1.0))
+    head, features, labels = make(ALL_MARGINS[name], subcenters=2, extra_losses=dict.fromkeys(LOSSES, 1.0))
     features = features.to(dtype)
     expected = head.eval()(features, labels)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -309,11 +313,11 @@ def test_autocast_does_not_reach_the_others_either(name: str, dtype: torch.dtype
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"beyond": "hard"}, "expected beyond out of"),
+        ({"past_pi": "hard"}, "expected beyond out of"),
         ({"subcenters": 0}, "at least 1 sub-center"),
-        ({"extras": {"outer": 1.0}}, "expected losses out of intra, inter, triplet, center"),
-        ({"extras": {"intra": -1.0}}, "weight >= 0; got 'intra': -1"),
-        ({"extras": {"intra": float("nan")}}, "weight >= 0"),
+        ({"extra_losses": {"outer": 1.0}}, "expected losses out of intra, inter, triplet, center"),
+        ({"extra_losses": {"intra": -1.0}}, "weight >= 0; got 'intra': -1"),
+        ({"extra_losses": {"intra": float("nan")}}, "weight >= 0"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(settings: dict[str, Any], said: str) -> None:
@@ -325,17 +329,17 @@ class TestInTheTrainer:
     BASE = TrainConfig(
         width=0.05, embedding_size=16, scale=16.0, epochs=2, batch_size=8, lr=0.05, held_out=2, keep_head=True
     )
-    NEW = ("subcenters", "beyond", "exact", "intra", "inter", "triplet", "center")
+    NEW = ("subcenters", "past_pi", "exact", "intra", "inter", "triplet", "center")
 
-    def faces(self) -> Faces:
+    def faces(self) -> FaceDataset:
         images = torch.randint(0, 256, (8, 112, 112, 3), generator=torch.Generator().manual_seed(0))
         names = tuple(str(i) for i in range(8))
-        return Faces(names, images.to(torch.uint8), torch.arange(4).repeat_interleave(2), names[:4], "digest")
+        return FaceDataset(names, images.to(torch.uint8), torch.arange(4).repeat_interleave(2), names[:4], "digest")
 
     @pytest.mark.parametrize("name", ["adaface", "softmax-bias"])
     def test_everything_on_trains_resumes_and_is_stored(self, tiny_faces: Path, tmp_path: Path, name: str) -> None:
         config = replace(
-            self.BASE, margin=name, subcenters=2, intra=1.0, inter=1.0, triplet=1.0, center=0.003, beyond="easy"
+            self.BASE, margin=name, subcenters=2, intra=1.0, inter=1.0, triplet=1.0, center=0.003, past_pi="easy"
         )
         out, cut = tmp_path / "whole", tmp_path / "cut"
         header = train(tiny_faces, out, config=config)
@@ -372,7 +376,7 @@ class TestInTheTrainer:
         ("document", "said"),
         [
             ({"margin": "arc"}, "expected a margin out of softmax, .*adaface, softmax-bias, got 'arc'"),
-            ({"beyond": "hard"}, "expected beyond out of"),
+            ({"past_pi": "hard"}, "expected beyond out of"),
             ({"subcenters": 0}, "expected subcenters of at least 1"),
             ({"subcenters": 1.5}, "expected int of at least 0 for subcenters"),
             ({"exact": 1}, "expected bool for exact"),

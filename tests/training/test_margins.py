@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from arcinvert.errors import UsageError
-from arcinvert.training.margins import ALL_MARGINS, BEYOND, MARGINS, AdaFace, Margin, angle, combined_margin
+from arcinvert.training.margins import ALL_MARGINS, MARGINS, PAST_PI, AdaFace, Margin, angle, combined_margin
 
 NAMES = sorted(MARGINS)
 # The angle beyond which m1 * theta + m2 exceeds pi; softmax and cosface never get there.
@@ -171,7 +171,7 @@ def test_bad_margins_are_refused(margins: dict[str, float]) -> None:
         Margin(**margins)
 
 
-def reference_beyond(cosine: float, margin: Margin, beyond: str) -> float:
+def reference_beyond(cosine: float, margin: Margin, past_pi: str) -> float:
     """The two other ways, one element, by angles."""
     theta = math.acos(cosine)
     if beyond == "easy" and math.degrees(theta) >= 90:
@@ -179,18 +179,18 @@ def reference_beyond(cosine: float, margin: Margin, beyond: str) -> float:
     return math.cos(margin.m1 * theta + margin.m2) - margin.m3
 
 
-@pytest.mark.parametrize("beyond", ["easy", "plain"])
+@pytest.mark.parametrize("past_pi", ["easy", "plain"])
 @pytest.mark.parametrize("name", NAMES)
-def test_easy_and_plain_against_the_slow_reference(name: str, beyond: str) -> None:
+def test_easy_and_plain_against_the_slow_reference(name: str, past_pi: str) -> None:
     cosines = torch.linspace(-0.9999, 0.9999, 2000, dtype=torch.float64)
     values = [reference_beyond(cosine, MARGINS[name], beyond) for cosine in cosines.tolist()]
-    found = MARGINS[name](cosines, beyond=beyond)
+    found = MARGINS[name](cosines, past_pi=past_pi)
     torch.testing.assert_close(found, torch.tensor(values, dtype=torch.float64), atol=1e-10, rtol=0)
 
 
 def test_the_three_ways_part_only_where_they_should() -> None:
     cosines = torch.linspace(-1, 1, 401, dtype=torch.float64)
-    monotone, easy, plain = (MARGINS["arcface"](cosines, beyond=beyond) for beyond in BEYOND)
+    monotone, easy, plain = (MARGINS["arcface"](cosines, past_pi=past_pi) for past_pi in PAST_PI)
     assert torch.equal(monotone == plain, cosines > math.cos(math.pi - 0.5))
     assert torch.equal(easy == plain, cosines > 0)
     assert plain[:10].diff().max() < 0  # the cosine falls as the angle does: why monotone is the default
@@ -198,25 +198,25 @@ def test_the_three_ways_part_only_where_they_should() -> None:
 
 def test_an_unknown_way_is_refused() -> None:
     with pytest.raises(UsageError, match="expected beyond out of monotone, easy, plain, got 'hard'"):
-        MARGINS["arcface"](torch.zeros(1), beyond="hard")
+        MARGINS["arcface"](torch.zeros(1), past_pi="hard")
 
 
-@pytest.mark.parametrize("beyond", BEYOND)
+@pytest.mark.parametrize("past_pi", PAST_PI)
 @pytest.mark.parametrize("name", NAMES)
-def test_gradient_is_exact_in_every_way_also_next_to_the_ends(name: str, beyond: str) -> None:
+def test_gradient_is_exact_in_every_way_also_next_to_the_ends(name: str, past_pi: str) -> None:
     cosines = [-1 + 1e-6, -1 + 1e-4, -0.99, -0.3, 0.01, 0.3, 0.95, 1 - 1e-4, 1 - 1e-6]
     values = torch.tensor(cosines, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(
-        lambda given: MARGINS[name](given, beyond=beyond), values, eps=1e-8, atol=1e-5, rtol=1e-3
+        lambda given: MARGINS[name](given, past_pi=past_pi), values, eps=1e-8, atol=1e-5, rtol=1e-3
     )
 
 
-@pytest.mark.parametrize("beyond", BEYOND)
+@pytest.mark.parametrize("past_pi", PAST_PI)
 @pytest.mark.parametrize("name", NAMES)
-def test_straight_through_has_the_same_value_and_slope_1(name: str, beyond: str) -> None:
+def test_straight_through_has_the_same_value_and_slope_1(name: str, past_pi: str) -> None:
     cosines = torch.linspace(-1, 1, 201, dtype=torch.float64, requires_grad=True)
-    value = MARGINS[name](cosines, beyond=beyond, exact=False)
-    torch.testing.assert_close(value, MARGINS[name](cosines, beyond=beyond), atol=1e-15, rtol=0)
+    value = MARGINS[name](cosines, past_pi=past_pi, exact=False)
+    torch.testing.assert_close(value, MARGINS[name](cosines, past_pi=past_pi), atol=1e-15, rtol=0)
     (slope,) = torch.autograd.grad(value.sum(), cosines)
     assert torch.equal(slope, torch.ones_like(slope))
 

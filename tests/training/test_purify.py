@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from arcinvert.errors import InputError, UsageError
-from arcinvert.training.purify import CATEGORIES, flank, purify, read_true_labels, report
+from arcinvert.training.purify import CATEGORIES, flank_threshold, purify, read_true_labels, report
 
 
 def test_against_votes_counted_by_hand() -> None:
@@ -60,26 +60,26 @@ def test_the_flank_loses_what_it_is_told_to_lose() -> None:
     right, wrong = draw.normal(60, 6, 6000), draw.normal(85, 6, 4000)
     angles = np.concatenate([right, wrong])
     for lost in (0.05, 0.1, 0.2):
-        threshold = flank(angles, lost)
+        threshold = flank_threshold(angles, lost)
         assert (right > threshold).mean() == pytest.approx(lost, abs=0.03)
-    assert (wrong > flank(angles)).mean() > 0.99
+    assert (wrong > flank_threshold(angles)).mean() > 0.99
     moved = draw.permutation(angles + 12)  # nothing in it is tied to a number of degrees, or to an order
-    assert flank(moved) == pytest.approx(flank(angles) + 12, abs=0.3)
+    assert flank_threshold(moved) == pytest.approx(flank_threshold(angles) + 12, abs=0.3)
     cosines = torch.from_numpy(angles).deg2rad().cos()[:, None]
     found = purify(cosines, torch.zeros(10000, dtype=torch.int64), 1, threshold=None)
-    assert found.threshold == pytest.approx(flank(angles), abs=1e-3)
+    assert found.threshold == pytest.approx(flank_threshold(angles), abs=1e-3)
     assert (~found.kept).sum() == (found.angles > found.threshold).sum()
 
 
 def test_the_flank_of_one_heap_is_its_quantile() -> None:
     angles = np.random.default_rng(1).normal(50, 5, 20000)
-    assert flank(angles) == pytest.approx(50 + 5 * 1.2816, abs=0.8)
+    assert flank_threshold(angles) == pytest.approx(50 + 5 * 1.2816, abs=0.8)
 
 
 @pytest.mark.parametrize("angles", [np.full(5, 60.0), np.zeros(0), np.array([60.0] * 9 + [80.0])])
-def test_angles_without_a_flank(angles: np.ndarray) -> None:
+def test_angles_without_a_flank_threshold(angles: np.ndarray) -> None:
     with pytest.raises(InputError, match="about the same"):
-        flank(angles)
+        flank_threshold(angles)
 
 
 def test_the_report_counts_the_four_categories() -> None:
@@ -91,7 +91,7 @@ def test_the_report_counts_the_four_categories() -> None:
     assert tuple(said["categories"]) == CATEGORIES
     assert counts == [(3, 0), (2, 1), (1, 1), (1, 1)]
     assert sum(row["share"] for row in said["categories"].values()) == pytest.approx(1)
-    assert (said["pictures"], said["kept"], said["dropped"], said["on_dominant"]) == (7, 4, 3, 5)
+    assert (said["images"], said["kept"], said["dropped"], said["on_dominant"]) == (7, 4, 3, 5)
     assert (said["wrong"], said["wrong_found"], said["right_dropped"]) == (3, pytest.approx(2 / 3), 0.25)
     assert (said["identities"], said["identities_left"]) == (2, 2)
     bars = said["histogram"]["all"]

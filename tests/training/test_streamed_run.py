@@ -11,9 +11,9 @@ from arcinvert.checkpoint import load_checkpoint
 from arcinvert.errors import InputError
 from arcinvert.training.config import TrainConfig
 from arcinvert.training.data.batches import Batches
-from arcinvert.training.data.containers import convert_pictures, open_pictures
+from arcinvert.training.data.containers import convert_images, list_images
 from arcinvert.training.data.faces import open_faces
-from arcinvert.training.data.streaming import StoredImages, stored_faces
+from arcinvert.training.data.streaming import StreamedImages, stream_faces
 from arcinvert.training.trainer import train
 
 CPU = torch.device("cpu")
@@ -25,11 +25,11 @@ TINY = TrainConfig(width=0.05, embedding_size=16, scale=16.0, epochs=2, batch_si
 def test_they_are_the_faces_that_memory_would_hold(tiny_faces: Path, tmp_path: Path, kind: str, clean: bool) -> None:
     source = {"folder": tiny_faces, "rec": tmp_path / "faces.rec", "shards": tmp_path / "shards"}[kind]
     if kind != "folder":
-        convert_pictures(open_pictures(tiny_faces), source, per_shard=7 if kind == "shards" else None)
-    pictures = open_pictures(source)
+        convert_images(list_images(tiny_faces), source, per_shard=7 if kind == "shards" else None)
+    pictures = list_images(source)
     names = pictures.identities[:4]
     kept = {entry.file for entry in pictures.of(names).entries[::2]} if clean else None
-    held, stored = open_faces(pictures, names, keep=kept), stored_faces(pictures, names, keep=kept)
+    held, stored = open_faces(pictures, names, keep=kept), stream_faces(pictures, names, keep=kept)
     assert (stored.files, stored.identities, stored.digest) == (held.files, held.identities, held.digest)
     assert torch.equal(stored.labels, held.labels)
     rows = torch.randperm(len(held))
@@ -40,9 +40,9 @@ def test_they_are_the_faces_that_memory_would_hold(tiny_faces: Path, tmp_path: P
 
 
 def test_batches_made_ahead_are_the_same_in_any_order(tiny_faces: Path) -> None:
-    pictures = open_pictures(tiny_faces)
-    held, stored = open_faces(pictures), stored_faces(pictures, pictures.identities)
-    assert isinstance(stored.images, StoredImages)
+    pictures = list_images(tiny_faces)
+    held, stored = open_faces(pictures), stream_faces(pictures, pictures.identities)
+    assert isinstance(stored.images, StreamedImages)
     one, other = (Batches(faces, TINY, CPU, torch.contiguous_format) for faces in (held, stored))
     for step in (0, 1, 2, 5, 6, 3, 7):
         for first, second in zip(one.at(step), other.at(step), strict=True):

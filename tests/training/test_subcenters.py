@@ -13,12 +13,13 @@ from arcinvert.backbones import build_backbone
 from arcinvert.checkpoint import load_checkpoint, save_checkpoint
 from arcinvert.errors import CheckpointError, InputError
 from arcinvert.recognizer import Recognizer
+from arcinvert.training.config import TrainConfig
 from arcinvert.training.data.clean_list import permute_labels
-from arcinvert.training.data.containers import convert_pictures, open_pictures
+from arcinvert.training.data.containers import convert_images, list_images
 from arcinvert.training.data.faces import load_faces, to_float
 from arcinvert.training.purify import purify
-from arcinvert.training.subcenters import Seen, keep_dominant, look_at, open_training, training_pictures
-from arcinvert.training.trainer import TrainConfig, train
+from arcinvert.training.subcenters import Seen, dominant_checkpoint, load_subcenters, subcenter_cosines, training_images
+from arcinvert.training.trainer import train
 
 # 4 identities of 6 pictures to learn from, 2 held out.
 TINY = TrainConfig(width=0.05, embedding_size=16, scale=16.0, subcenters=3, epochs=1, batch_size=8, lr=0.05, held_out=2)
@@ -38,8 +39,8 @@ def state(tiny_faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def look(path: Path, faces: Path, **settings: Any) -> Seen:
-    stored = open_training(path)
-    return look_at(stored, training_pictures(stored, open_pictures(faces)), **settings)
+    stored = load_subcenters(path)
+    return subcenter_cosines(stored, training_images(stored, list_images(faces)), **settings)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +74,7 @@ def test_the_batch_size_changes_nothing(state: Path, seen: Seen, tiny_faces: Pat
 
 
 def test_a_container_is_as_good_as_the_folder(state: Path, seen: Seen, tiny_faces: Path, tmp_path: Path) -> None:
-    convert_pictures(open_pictures(tiny_faces), tmp_path / "shards", per_shard=10)
+    convert_images(list_images(tiny_faces), tmp_path / "shards", per_shard=10)
     assert torch.equal(look(state, tmp_path / "shards", batch_size=7).cosines, seen.cosines)
 
 
@@ -89,15 +90,15 @@ def test_labels_that_the_training_made_wrong(tiny_faces: Path, tmp_path: Path) -
 def test_a_training_with_a_clean_list(tiny_faces: Path, tmp_path: Path) -> None:
     clean = {f"id{identity}/{picture}.png" for identity in (0, 2, 3) for picture in (0, 1, 4)}  # nothing of id1
     train(tiny_faces, tmp_path / "net.safetensors", config=TINY, keep=clean)
-    stored = open_training(tmp_path / "net.safetensors.state")
-    found = look_at(stored, training_pictures(stored, open_pictures(tiny_faces), clean))
+    stored = load_subcenters(tmp_path / "net.safetensors.state")
+    found = subcenter_cosines(stored, training_images(stored, list_images(tiny_faces), clean))
     assert set(found.files) == clean
     assert found.identities == ("id0", "id2", "id3")
     assert found.labels.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
 
 
 def test_other_pictures_are_refused(state: Path, tiny_faces: Path, tmp_path: Path) -> None:
-    stored = open_training(state)
+    stored = load_subcenters(state)
     other = tmp_path / "faces"
     shutil.copytree(tiny_faces, other)
     shutil.copy(other / "id0" / "1.png", other / "id0" / "2.png")
@@ -106,15 +107,15 @@ def test_other_pictures_are_refused(state: Path, tiny_faces: Path, tmp_path: Pat
     shutil.rmtree(other / "id0")
     with pytest.raises(InputError, match=r"expected the 4 identities of the training in .*, found 3"):
         look(state, other)
-    clean = {entry.file for entry in open_pictures(tiny_faces).entries} - {"id1/1.png"}
+    clean = {entry.file for entry in list_images(tiny_faces).entries} - {"id1/1.png"}
     with pytest.raises(InputError, match="are not those of the training"):
-        look_at(stored, training_pictures(stored, open_pictures(tiny_faces), clean))
+        subcenter_cosines(stored, training_images(stored, list_images(tiny_faces), clean))
 
 
 def test_only_the_dominant_centers_stay(state: Path, seen: Seen, tmp_path: Path) -> None:
-    stored = open_training(state)
+    stored = load_subcenters(state)
     found = purify(seen.cosines, seen.labels, 4)
-    save_checkpoint(tmp_path / "net.safetensors", *keep_dominant(stored, torch.from_numpy(found.dominant)))
+    save_checkpoint(tmp_path / "net.safetensors", *dominant_checkpoint(stored, torch.from_numpy(found.dominant)))
     written = load_checkpoint(tmp_path / "net.safetensors")
     centers = normalize(stored.tensors["head.centers"], dim=-1)
     expected = torch.stack([centers[label, k] for label, k in enumerate(found.dominant)])
@@ -124,11 +125,11 @@ def test_only_the_dominant_centers_stay(state: Path, seen: Seen, tmp_path: Path)
     mine = Recognizer.load(tmp_path / "net.safetensors").embed(images)
     assert torch.allclose(mine, Recognizer.from_checkpoint(stored, "state").embed(images), atol=5e-2)
     with pytest.raises(CheckpointError, match=r"expected sub-centers .*found \(4, 16\)"):
-        open_training(tmp_path / "net.safetensors")
+        load_subcenters(tmp_path / "net.safetensors")
 
 
 def test_a_checkpoint_with_all_sub_centers(state: Path, seen: Seen, tiny_faces: Path, tmp_path: Path) -> None:
-    stored = open_training(state)
+    stored = load_subcenters(state)
     save_checkpoint(tmp_path / "all.safetensors", dict(stored.header), dict(stored.tensors))
     again = look(tmp_path / "all.safetensors", tiny_faces, batch_size=7)
     assert torch.allclose(again.cosines, seen.cosines, atol=1e-6)
@@ -139,31 +140,31 @@ def test_a_checkpoint_with_all_sub_centers(state: Path, seen: Seen, tiny_faces: 
 
 def test_what_is_no_such_training(state: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"expected sub-centers .*found none"):
-        open_training(tiny_checkpoint)
+        load_subcenters(tiny_checkpoint)
     with pytest.raises(CheckpointError, match="found none"):
-        open_training(tmp_path / "nothing")
+        load_subcenters(tmp_path / "nothing")
     left = torch.load(state, weights_only=True)
     torch.save({"network": left["network"]}, tmp_path / "other.state")
     with pytest.raises(CheckpointError, match="is not a training state"):
-        open_training(tmp_path / "other.state")
+        load_subcenters(tmp_path / "other.state")
     centers = left["head"]["centers"]
     left["head"] = {"centers": torch.full_like(centers, torch.nan)}
     torch.save(left, tmp_path / "nan.state")
     with pytest.raises(CheckpointError, match="not finite"):
-        open_training(tmp_path / "nan.state")
+        load_subcenters(tmp_path / "nan.state")
     left["head"] = {"centers": centers[:, 0].clone()}
     torch.save(left, tmp_path / "single.state")
     with pytest.raises(CheckpointError, match=r"found \(4, 16\).*subcenters = 3"):
-        open_training(tmp_path / "single.state")
+        load_subcenters(tmp_path / "single.state")
     torn = bytearray(state.read_bytes())
     torn[len(torn) // 2] ^= 255
     (tmp_path / "torn.state").write_bytes(torn)
     with pytest.raises(CheckpointError, match=r"torn\.state"):
-        open_training(tmp_path / "torn.state")
+        load_subcenters(tmp_path / "torn.state")
     torch.save({"config": Hostile()}, tmp_path / "hostile.state")
     with pytest.raises(CheckpointError, match="holds more than tensors and is not opened"):
-        open_training(tmp_path / "hostile.state")
+        load_subcenters(tmp_path / "hostile.state")
     with zipfile.ZipFile(tmp_path / "any.zip", "w") as archive:
         archive.writestr("a.txt", "no state")
     with pytest.raises(CheckpointError, match=r"any\.zip"):
-        open_training(tmp_path / "any.zip")
+        load_subcenters(tmp_path / "any.zip")

@@ -18,9 +18,12 @@ from torch import Tensor, nn
 from arcinvert.backbones import build_backbone
 from arcinvert.checkpoint import load_checkpoint, load_strictly
 from arcinvert.errors import CheckpointError, EnvironmentProblem, InputError, UsageError
-from arcinvert.training.data.faces import Augmentation, Faces, load_faces
+from arcinvert.training.config import TrainConfig
+from arcinvert.training.data.augmentation import Augmentation
+from arcinvert.training.data.faces import FaceDataset, load_faces
 from arcinvert.training.margins import MARGINS, Margin
-from arcinvert.training.trainer import Run, TrainConfig, train, validate
+from arcinvert.training.run import Run
+from arcinvert.training.trainer import train, validate
 
 CPU = torch.device("cpu")
 # 4 identities of 6 pictures to learn from, 2 held out: 3 steps an epoch, 12 in all.
@@ -79,9 +82,9 @@ def state_of(out: Path) -> Path:
     return out.with_name(out.name + ".state")
 
 
-def made_up_faces(identities: int = 4, each: int = 6) -> Faces:
+def made_up_faces(identities: int = 4, each: int = 6) -> FaceDataset:
     images = torch.randint(0, 256, (identities * each, 112, 112, 3), generator=torch.Generator().manual_seed(0))
-    return Faces(
+    return FaceDataset(
         tuple(f"{i}/{k}.png" for i in range(identities) for k in range(each)),
         images.to(torch.uint8),
         torch.arange(identities).repeat_interleave(each),
@@ -157,8 +160,8 @@ class TestBatches:
             run.step += 1
         assert not torch.equal(batch(1), batch(1, seed=1))
 
-    @pytest.mark.parametrize(("late_from", "first"), [(0, 0), (2, 6), (1.67, 5)])
-    def test_the_late_augmentation_takes_over_after_its_epochs(self, late_from: float, first: int) -> None:
+    @pytest.mark.parametrize(("second_stage_from", "first"), [(0, 0), (2, 6), (1.67, 5)])
+    def test_the_late_augmentation_takes_over_after_its_epochs(self, second_stage_from: float, first: int) -> None:
         late = Augmentation(gray=1.0, surroundings=0.5)
         faces = made_up_faces()
 
@@ -170,7 +173,11 @@ class TestBatches:
                 run.step += 1
             return images
 
-        both, early_only, late_only = batches(late=late, late_from=late_from), batches(), batches(augmentation=late)
+        both, early_only, late_only = (
+            batches(second_stage=late, second_stage_from=second_stage_from),
+            batches(),
+            batches(augmentation=late),
+        )
         for step, images in enumerate(both):
             expected = early_only if step < first else late_only
             assert torch.equal(images, expected[step])
@@ -307,7 +314,7 @@ class TestResume:
     def test_a_truncated_state_is_refused(self, tiny_faces: Path, killed: Path, keep: float) -> None:
         content = state_of(killed).read_bytes()
         state_of(killed).write_bytes(content[: int(len(content) * keep)])
-        with pytest.raises(CheckpointError, match="cannot resume from"):
+        with pytest.raises(CheckpointError, match="cannot read the training state"):
             train(tiny_faces, killed, config=TINY)
 
     def test_a_state_with_one_wrong_bit_in_a_weight_is_refused(self, tiny_faces: Path, killed: Path) -> None:
@@ -319,17 +326,17 @@ class TestResume:
         content[place + 2] ^= 1
         state_of(killed).write_bytes(content)
         torch.load(state_of(killed), weights_only=True)
-        with pytest.raises(CheckpointError, match=r"cannot resume from .* is damaged"):
+        with pytest.raises(CheckpointError, match=r"cannot read the training state .* is damaged"):
             train(tiny_faces, killed, config=TINY)
 
     def test_what_is_no_state_is_refused(self, tiny_faces: Path, killed: Path) -> None:
         state_of(killed).write_text("not a state")
-        with pytest.raises(CheckpointError, match="cannot resume from"):
+        with pytest.raises(CheckpointError, match="cannot read the training state"):
             train(tiny_faces, killed, config=TINY)
         with zipfile.ZipFile(state_of(killed), "w") as archive:  # torch's own error has no text here
             archive.writestr("archive/data.pkl", b"")
             archive.writestr("archive/version", "3\n")
-        with pytest.raises(CheckpointError, match="cannot resume from"):
+        with pytest.raises(CheckpointError, match="cannot read the training state"):
             train(tiny_faces, killed, config=TINY)
         torch.save({"weights": torch.ones(3)}, state_of(killed))
         with pytest.raises(CheckpointError, match="is not a training state"):
@@ -352,7 +359,7 @@ class TestResume:
 
         for write in (lambda: state_of(out).write_bytes(pickle.dumps(Payload())), self.saved(Payload(), state_of(out))):
             write()
-            with pytest.raises(CheckpointError, match="cannot resume from"):
+            with pytest.raises(CheckpointError, match="cannot read the training state"):
                 train(tiny_faces, out, config=TINY)
             assert not mark.exists()
 
@@ -506,8 +513,8 @@ class TestConfig:
         assert set(document) == {"backbone", "lr", "margin", "augmentation"}  # not eaten up
 
     def test_a_late_augmentation_from_a_document_and_back(self) -> None:
-        config = TrainConfig.from_mapping({"late": {"gray": 0.4}, "late_from": 3})
-        assert (config.late, config.late_from) == (replace(Augmentation(), gray=0.4), 3)
+        config = TrainConfig.from_mapping({"second_stage": {"gray": 0.4}, "second_stage_from": 3})
+        assert (config.late, config.second_stage_from) == (replace(Augmentation(), gray=0.4), 3)
         assert TrainConfig.from_mapping(json.loads(json.dumps(asdict(config)))) == config
         assert TrainConfig.from_mapping(asdict(TINY)) == TINY
 
@@ -548,9 +555,9 @@ class TestConfig:
             {"augmentation": 3},
             {"augmentation": {"flip": "often"}},
             {"augmentation": {"shift": -1}},
-            {"late": {"shift": -1}},
-            {"late": [1]},
-            {"late_from": "3"},
+            {"second_stage": {"shift": -1}},
+            {"second_stage": [1]},
+            {"second_stage_from": "3"},
         ],
         ids=str,
     )
@@ -561,7 +568,7 @@ class TestConfig:
 
 class TestRefusals:
     def test_fewer_pictures_than_a_batch(self, tiny_faces: Path, tmp_path: Path) -> None:
-        with pytest.raises(UsageError, match="at least one batch of 25 pictures, got 24"):
+        with pytest.raises(UsageError, match="at least one batch of 25 images, got 24"):
             train(tiny_faces, tmp_path / "a", config=replace(TINY, batch_size=25))
 
     def test_too_few_identities(self, tiny_faces: Path, tmp_path: Path) -> None:

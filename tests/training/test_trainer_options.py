@@ -14,27 +14,29 @@ from torch.nn.functional import normalize
 from arcinvert.calibration.auxiliary import default_auxiliary
 from arcinvert.calibration.regression import Sums
 from arcinvert.checkpoint import load_checkpoint
-from arcinvert.distributed import ALONE, Ranks
+from arcinvert.distributed import SINGLE_PROCESS, Processes
 from arcinvert.errors import CheckpointError, DivergedError, EnvironmentProblem, InputError, UsageError
 from arcinvert.recognizer import Recognizer
 from arcinvert.training import run as run_module
-from arcinvert.training.config import TrainConfig
+from arcinvert.training.config import DistillationConfig, TrainConfig
+from arcinvert.training.data.augmentation import Augmentation
 from arcinvert.training.data.batches import Batches
-from arcinvert.training.data.faces import Augmentation, Faces
+from arcinvert.training.data.faces import FaceDataset
+from arcinvert.training.run import Run
 from arcinvert.training.tensorboard import open_scalars
-from arcinvert.training.trainer import Run, kept_centers, open_data, train, validate
-from arcinvert.training.wrappers import compiled
+from arcinvert.training.trainer import open_data, released_centers, train, validate
+from arcinvert.training.wrappers import compile_network
 
 CPU = torch.device("cpu")
 TINY = TrainConfig(width=0.05, embedding_size=16, scale=16.0, epochs=2, batch_size=8, lr=0.05, held_out=2)
 
 
-def made_up_faces(identities: int = 4, each: int = 6) -> Faces:
+def made_up_faces(identities: int = 4, each: int = 6) -> FaceDataset:
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (identities * each, 112, 112, 3), generator=generator, dtype=torch.uint8)
     files = tuple(f"{i}/{k}.png" for i in range(identities) for k in range(each))
     labels = torch.arange(identities).repeat_interleave(each)
-    return Faces(files, images, labels, tuple(str(i) for i in range(identities)), "digest")
+    return FaceDataset(files, images, labels, tuple(str(i) for i in range(identities)), "digest")
 
 
 def weights_after(steps: int, **settings: Any) -> tuple[list[float], dict[str, Tensor]]:
@@ -63,7 +65,7 @@ class TestPrecisionAndPasses:
         if settings:  # the passes draw other classes; with all drawn it must agree
             settings = {**settings, "sampling": 0.999}
         losses, whole = weights_after(3, warmup=0.0, **settings)
-        again, parts = weights_after(3, warmup=0.0, accumulate=3, **settings)
+        again, parts = weights_after(3, warmup=0.0, accumusecond_stage=3, **settings)
         assert again == pytest.approx(losses, rel=1e-5)
         assert losses[0] != pytest.approx(losses[2], rel=1e-4)
         for key, value in whole.items():
@@ -102,7 +104,7 @@ class TestPrecisionAndPasses:
         run = Run(made_up_faces(), replace(TINY, sampling=0.5), CPU)
         run.config = replace(run.config, amp="fp16")  # what a GPU would do, in full precision here
         run._precision = lambda: torch.autocast("cpu", enabled=False)  # type: ignore[method-assign]
-        run.loss_scale, run.good_steps = 1024.0, run_module.PATIENCE - 1
+        run.loss_scale, run.good_steps = 1024.0, run_module.GROWTH_INTERVAL - 1
         run.advance(*run.data.at(0))
         assert run.loss_scale == 2048
         for key, value in {**run.network.state_dict(), **run.head.state_dict()}.items():
@@ -138,7 +140,7 @@ class TestCompile:
         images = torch.randn(4, 3, 8, 8)
         network(images)
         before = {key: value.clone() for key, value in network.state_dict().items()}
-        fast, reason = compiled(network, images)
+        fast, reason = compile_network(network, images)
         if reason is not None:
             pytest.skip(f"torch.compile does not work here: {reason}")
         assert fast is not network
@@ -154,9 +156,11 @@ class TestBatches:
         faces = made_up_faces(10, 5)
         config = replace(TINY, batch_size=batch_size, augmentation=Augmentation(surroundings=0.5, gray=0.5))
         whole = Batches(faces, config, CPU, torch.contiguous_format)
-        ranks = [Batches(faces, config, CPU, torch.contiguous_format, Ranks(rank, world)) for rank in range(world)]
+        processes = [
+            Batches(faces, config, CPU, torch.contiguous_format, Processes(rank, world)) for rank in range(world)
+        ]
         images, labels = whole.at(1)
-        shares = [part.at(1) for part in ranks]
+        shares = [part.at(1) for part in processes]
         assert torch.equal(torch.cat([share[0] for share in shares]), images)
         assert torch.equal(torch.cat([share[1] for share in shares]), labels)
 
@@ -246,15 +250,15 @@ class TestHead:
     def test_the_dominant_subcenter_is_kept_if_it_is_known(self) -> None:
         said: list[str] = []
         centers = torch.randn(3, 2, 5)
-        kept = kept_centers({"centers": centers, "hits": torch.tensor([[1, 4], [9, 0], [0, 1]])}, said.append)
+        kept = released_centers({"centers": centers, "hits": torch.tensor([[1, 4], [9, 0], [0, 1]])}, said.append)
         assert torch.equal(kept, torch.stack([centers[0, 1], centers[1, 0], centers[2, 1]]))
         assert not said
-        kept = kept_centers({"centers": centers, "hits": torch.tensor([[1, 4], [0, 0], [0, 1]])}, said.append)
+        kept = released_centers({"centers": centers, "hits": torch.tensor([[1, 4], [0, 0], [0, 1]])}, said.append)
         assert torch.equal(kept, centers)
         assert said == [
             "all 2 sub-centers are kept, not the dominant one: no picture of 1 identities was seen in the last epoch"
         ]
-        assert kept_centers({"centers": centers[:, 0]}, said.append).shape == (3, 5)
+        assert released_centers({"centers": centers[:, 0]}, said.append).shape == (3, 5)
 
     def test_hits_are_those_of_the_last_epoch(self, tiny_faces: Path, tmp_path: Path) -> None:
         train(tiny_faces, tmp_path / "net", config=replace(TINY, subcenters=2, keep_head=True))
@@ -278,39 +282,47 @@ class TestTeacher:
 
     def test_its_distance_falls(self, tiny_checkpoint: Path) -> None:
         still = Augmentation(0, 0, 0, 0, 0, 0, 0, 0)
-        config = replace(TINY, batch_size=24, teacher=str(tiny_checkpoint), distill_l2=50.0, augmentation=still)
+        config = replace(
+            TINY, batch_size=24, distillation=DistillationConfig(str(tiny_checkpoint), l2=50.0), augmentation=still
+        )
         run = Run(made_up_faces(), replace(config, distill_kl=0.0, warmup=0.0, lr=0.02), CPU)
         losses = [run.advance(*run.data.at(0)).loss for _ in range(6)]
         assert losses[-1] < 0.9 * losses[0]
 
     def test_what_cannot_be_had_is_refused(self, tiny_checkpoint: Path) -> None:
-        config = replace(TINY, teacher=str(tiny_checkpoint))
-        for settings, ranks in (({"sampling": 0.5}, ALONE), ({}, Ranks(0, 2))):
+        config = replace(TINY, distillation=DistillationConfig(str(tiny_checkpoint)))
+        for settings, processes in (({"sampling": 0.5}, SINGLE_PROCESS), ({}, Processes(0, 2))):
             with pytest.raises(UsageError, match="need one rank and sampling = 1; else set distill_kl = 0"):
-                run_module.open_lesson(replace(config, **settings), made_up_faces(), CPU, ranks)
+                run_module.open_lesson(replace(config, **settings), made_up_faces(), CPU, processes)
         other = replace(config, embedding_size=8, distill_kl=0.0)
         with pytest.raises(UsageError, match=r"expected one rank, or embedding_size = 16, .* got 8"):
-            run_module.open_lesson(other, made_up_faces(), CPU, Ranks(0, 2))
+            run_module.open_lesson(other, made_up_faces(), CPU, Processes(0, 2))
 
     def test_one_of_another_size_is_told_by_a_readout_that_is_learnt(
         self, tiny_checkpoint: Path, tmp_path: Path
     ) -> None:
         still = Augmentation(0, 0, 0, 0, 0, 0, 0, 0)
-        config = replace(TINY, embedding_size=8, batch_size=24, teacher=str(tiny_checkpoint), augmentation=still)
+        config = replace(
+            TINY,
+            embedding_size=8,
+            batch_size=24,
+            distillation=DistillationConfig(str(tiny_checkpoint)),
+            augmentation=still,
+        )
         run = Run(made_up_faces(), replace(config, warmup=0.0, lr=0.02, distill_l2=50.0), CPU)
-        assert run.lesson is not None
-        assert run.readout is not None
+        assert run.distillation is not None
+        assert run.projection_head is not None
         images, labels = run.data.at(0)
         centers = torch.zeros(4, 8).fill_(1.0)
-        nothing = replace(run.lesson, kl=0.0).loss(images, torch.randn(24, 8), centers)
+        nothing = replace(run.distillation, kl=0.0).loss(images, torch.randn(24, 8), centers)
         torch.testing.assert_close(nothing.detach(), torch.full((24,), 50.0))  # it says 0 of everything at first
         losses = [run.advance(images, labels).loss for _ in range(8)]
         assert losses[-1] < 0.9 * losses[0]
         run.save(tmp_path / "state")
         again = Run(made_up_faces(), run.config, CPU)
         again.resume(tmp_path / "state")
-        assert again.readout is not None
-        assert torch.equal(again.readout.weight, run.readout.weight)
+        assert again.projection_head is not None
+        assert torch.equal(again.projection_head.weight, run.projection_head.weight)
         assert again.advance(images, labels) == run.advance(images, labels)
 
 
@@ -319,30 +331,32 @@ class TestStart:
     def same(self, tiny_checkpoint: Path) -> TrainConfig:
         """Settings of a network like the tiny one."""
         settings = load_checkpoint(tiny_checkpoint).header["backbone_settings"]
-        return replace(TINY, start=str(tiny_checkpoint), **settings)
+        return replace(TINY, init_from=str(tiny_checkpoint), **settings)
 
     def test_weights_centers_and_readout_are_those_of_the_start(self, tiny_checkpoint: Path, same: TrainConfig) -> None:
         faces = made_up_faces()
-        run = Run(faces, replace(same, teacher="auxiliary", distill_kl=0.0), CPU)
+        run = Run(faces, replace(same, distillation=DistillationConfig("auxiliary", kl=0.0)), CPU)
         before = run.head.centers.detach().clone()
-        run.begin()
+        run.initialize()
         first = Recognizer.load(tiny_checkpoint)
         embeddings = first.embed(faces.images.permute(0, 3, 1, 2))
         found = normalize(run.network.eval()(faces.images.permute(0, 3, 1, 2).float() / 127.5 - 1))
         torch.testing.assert_close(found, embeddings, atol=1e-4, rtol=0)
         means = normalize(torch.stack([embeddings[faces.labels == label].mean(0) for label in range(4)]))
         torch.testing.assert_close(run.head.centers - before, means, atol=1e-4, rtol=0)
-        assert run.readout is not None
+        assert run.projection_head is not None
         its = default_auxiliary().embed(faces.images.permute(0, 3, 1, 2))
         fit = Sums.of(embeddings, its).solved(1.0).float()
-        torch.testing.assert_close(run.readout(embeddings).detach(), embeddings @ fit[:-1] + fit[-1], atol=1e-3, rtol=0)
+        torch.testing.assert_close(
+            run.projection_head(embeddings).detach(), embeddings @ fit[:-1] + fit[-1], atol=1e-3, rtol=0
+        )
 
     def test_a_run_begins_there_once(
         self, tiny_checkpoint: Path, same: TrainConfig, tiny_faces: Path, tmp_path: Path
     ) -> None:
         start = tmp_path / "start"
         start.write_bytes(tiny_checkpoint.read_bytes())
-        config = replace(same, start=str(start), epochs=1, lr=0.0)
+        config = replace(same, init_from=str(start), epochs=1, lr=0.0)
         train(tiny_faces, tmp_path / "net", config=config)
         stored, first = load_checkpoint(tmp_path / "net").network(), load_checkpoint(tiny_checkpoint).network()
         torch.testing.assert_close(stored["conv1.weight"].float(), first["conv1.weight"], atol=1e-3, rtol=1e-3)
@@ -356,12 +370,12 @@ class TestStart:
     def test_another_network_is_refused(self, same: TrainConfig) -> None:
         run = Run(made_up_faces(), replace(same, embedding_size=8), CPU)
         with pytest.raises(CheckpointError, match="does not fit its network"):
-            run.begin()
+            run.initialize()
 
 
 @pytest.mark.parametrize("bits", [4, 8])
 def test_weights_in_few_bits_are_judged_as_stored(tiny_faces: Path, tmp_path: Path, bits: int) -> None:
-    header = train(tiny_faces, tmp_path / "net", config=replace(TINY, epochs=1, bits=bits))
+    header = train(tiny_faces, tmp_path / "net", config=replace(TINY, epochs=1, weight_bits=bits))
     stored = load_checkpoint(tmp_path / "net")
     weight = stored.tensors["network.conv1.weight"]
     assert weight.dtype == torch.int8
@@ -414,8 +428,8 @@ class TestScalars:
         ({"milestones": [0]}, "a list of numbers above 0 for milestones"),
         ({"milestones": ["x"]}, "a list of numbers above 0 for milestones"),
         ({"teacher": 1}, "expected str for teacher"),
-        ({"bits": 1}, "bits of 16, or from 2 to 8, got 1"),
-        ({"bits": 12}, "bits of 16, or from 2 to 8, got 12"),
+        ({"weight_bits": 1}, "weight_bits of 16, or from 2 to 8, got 1"),
+        ({"weight_bits": 12}, "weight_bits of 16, or from 2 to 8, got 12"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(document: dict[str, Any], said: str) -> None:

@@ -1,4 +1,4 @@
-"""Training by several gloo ranks: the same run, whoever goes on with it."""
+"""Training by several gloo processes: the same run, whoever goes on with it."""
 
 import os
 from dataclasses import asdict, replace
@@ -7,15 +7,16 @@ from typing import Any
 
 import pytest
 import torch
-from processes import on_ranks
+from processes import on_processes
 from torch import nn
 
 from arcinvert.checkpoint import load_checkpoint
-from arcinvert.distributed import ALONE, Ranks
+from arcinvert.distributed import SINGLE_PROCESS, Processes
 from arcinvert.errors import EnvironmentProblem, UsageError
 from arcinvert.training.config import TrainConfig
-from arcinvert.training.data.faces import Faces
-from arcinvert.training.trainer import Run, train
+from arcinvert.training.data.faces import FaceDataset
+from arcinvert.training.run import Run
+from arcinvert.training.trainer import train
 from arcinvert.training.wrappers import RanksBatchNorm, share_batchnorm
 
 CPU = torch.device("cpu")
@@ -27,7 +28,7 @@ TINY = TrainConfig(
     scale=16.0,
     epochs=3,
     batch_size=9,
-    keep_last=True,
+    drop_last=False,
     lr=0.002,
     warmup=0.0,
     held_out=2,
@@ -42,7 +43,7 @@ class KilledError(Exception):
     pass
 
 
-def part_of_a_run(ranks: Ranks, data: str, out: str, settings: dict[str, Any], until: int) -> list[float]:
+def part_of_a_run(processes: Processes, data: str, out: str, settings: dict[str, Any], until: int) -> list[float]:
     """Train until a step, then die; the losses on the way."""
     run_losses: list[float] = []
 
@@ -53,26 +54,26 @@ def part_of_a_run(ranks: Ranks, data: str, out: str, settings: dict[str, Any], u
 
     config = TrainConfig.from_mapping(settings)
     try:
-        train(Path(data), Path(out), config=config, save_every=0, ranks=ranks, progress=progress)
+        train(Path(data), Path(out), config=config, save_every=0, processes=processes, progress=progress)
     except KilledError:
-        ranks.wait()
+        processes.wait()
     return run_losses
 
 
 @pytest.fixture(scope="module")
 def whole(tiny_faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("whole") / "net.safetensors"
-    part_of_a_run(ALONE, str(tiny_faces), str(out), asdict(TINY), 0)
+    part_of_a_run(SINGLE_PROCESS, str(tiny_faces), str(out), asdict(TINY), 0)
     return out
 
 
 def test_two_then_three_then_one_rank_end_where_one_would(tiny_faces: Path, whole: Path, tmp_path: Path) -> None:
     out = tmp_path / "net.safetensors"
-    first = on_ranks(2, part_of_a_run, str(tiny_faces), str(out), asdict(TINY), 2)
-    second = on_ranks(3, part_of_a_run, str(tiny_faces), str(out), asdict(TINY), 7)
+    first = on_processes(2, part_of_a_run, str(tiny_faces), str(out), asdict(TINY), 2)
+    second = on_processes(3, part_of_a_run, str(tiny_faces), str(out), asdict(TINY), 7)
     assert [len(losses) for losses in first + second] == [2, 2, 5, 5, 5]
     assert not out.exists()
-    third = part_of_a_run(ALONE, str(tiny_faces), str(out), asdict(TINY), 0)
+    third = part_of_a_run(SINGLE_PROCESS, str(tiny_faces), str(out), asdict(TINY), 0)
     assert len(third) == 2
     expected, found = load_checkpoint(whole).tensors, load_checkpoint(out).tensors
     states = [torch.load(path.with_name(path.name + ".state"), weights_only=True) for path in (whole, out)]
@@ -97,26 +98,26 @@ def first_weights(config: TrainConfig) -> dict[str, torch.Tensor]:
     return {key: value.clone() for key, value in network.state_dict().items() if value.is_floating_point()}
 
 
-def steps_of(ranks: Ranks, settings: dict[str, Any], world: int) -> dict[str, Any]:
+def steps_of(processes: Processes, settings: dict[str, Any], world: int) -> dict[str, Any]:
     """Two steps; the weights after them, and what was told."""
-    run = Run(made_up_faces(), TrainConfig.from_mapping(settings), CPU, ranks=ranks)
+    run = Run(made_up_faces(), TrainConfig.from_mapping(settings), CPU, processes=processes)
     told = [tuple(run.advance(*run.data.at(step))) for step in range(2)]
     return {"told": told, "network": run.network.state_dict(), "centers": run.head.centers.detach()}
 
 
-def made_up_faces() -> Faces:
+def made_up_faces() -> FaceDataset:
     images = torch.randint(0, 256, (24, 112, 112, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     files = tuple(f"{row // 6}/{row % 6}.png" for row in range(24))
-    return Faces(files, images, torch.arange(4).repeat_interleave(6), ("0", "1", "2", "3"), "digest")
+    return FaceDataset(files, images, torch.arange(4).repeat_interleave(6), ("0", "1", "2", "3"), "digest")
 
 
 @pytest.mark.parametrize("settings", [{}, {"accumulate": 2, "batch_size": 12, "margin": "adaface"}], ids=str)
 def test_the_backbone_is_the_same_on_all_ranks_and_learns_from_all(settings: dict[str, Any]) -> None:
-    """Without BatchNorm over the ranks, the shares are normalized each by itself; the weights still agree."""
+    """Without BatchNorm over the processes, the shares are normalized each by itself; the weights still agree."""
     config = asdict(replace(TINY, sync_batchnorm=False, sampling=1.0)) | settings
-    first, second = on_ranks(2, steps_of, config, 2)
+    first, second = on_processes(2, steps_of, config, 2)
     assert first["told"] == second["told"]
-    alone = steps_of(ALONE, config, 1)
+    alone = steps_of(SINGLE_PROCESS, config, 1)
     for key, value in first["network"].items():
         if "running" not in key:
             assert torch.equal(value, second["network"][key]), key
@@ -125,16 +126,16 @@ def test_the_backbone_is_the_same_on_all_ranks_and_learns_from_all(settings: dic
     assert first["told"] != alone["told"]
 
 
-def sums_of_a_batch(ranks: Ranks) -> dict[str, Any]:
+def sums_of_a_batch(processes: Processes) -> dict[str, Any]:
     torch.manual_seed(0)
     network = nn.Sequential(
         nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4 * 36, 6), nn.BatchNorm1d(6)
     )
     network.double()
-    share_batchnorm(network, ranks)
+    share_batchnorm(network, processes)
     assert all(isinstance(network[place], RanksBatchNorm) for place in (1, 4))
     images, weights = torch.randn(7, 3, 8, 8).double(), torch.randn(7, 6).double()
-    share = ranks.share(7)
+    share = processes.share(7)
     rows = slice(share.start, share.stop)
     out = network(images[rows])
     (out * weights[rows]).sum().backward()
@@ -150,7 +151,7 @@ def test_batchnorm_over_the_ranks_is_batchnorm_over_the_batch() -> None:
     images, weights = torch.randn(7, 3, 8, 8).double(), torch.randn(7, 6).double()
     expected = network(images)
     (expected * weights).sum().backward()
-    found = on_ranks(3, sums_of_a_batch)
+    found = on_processes(3, sums_of_a_batch)
     torch.testing.assert_close(torch.cat([part["out"] for part in found]), expected.detach())
     for number, parameter in enumerate(network.parameters()):
         total = sum(part["grad"][number] for part in found)
@@ -162,46 +163,46 @@ def test_batchnorm_over_the_ranks_is_batchnorm_over_the_batch() -> None:
 @pytest.mark.parametrize(
     ("settings", "world", "said"),
     [
-        ({"batch_size": 9}, 4, "two pictures for each of 4 ranks and passes, got a batch of 6"),
-        ({"batch_size": 8, "accumulate": 4}, 2, "each of 8 ranks and passes, got a batch of 8"),
-        ({"keep_last": False, "batch_size": 24}, 5, "an identity for each of 5 ranks"),
-        ({"batch_size": 23, "keep_last": True}, 1, "would be one picture"),
+        ({"batch_size": 9}, 4, "two images for each of 4 processes and passes, got a batch of 6"),
+        ({"batch_size": 8, "accumulate": 4}, 2, "each of 8 processes and passes, got a batch of 8"),
+        ({"drop_last": True, "batch_size": 24}, 5, "an identity for each of 5 processes"),
+        ({"batch_size": 23, "drop_last": False}, 1, "would be one image"),
         ({"amp": "fp16"}, 1, "fp16 needs a GPU, got cpu"),
     ],
 )
 def test_what_cannot_be_shared_is_refused(settings: dict[str, Any], world: int, said: str) -> None:
     with pytest.raises(UsageError, match=said):
-        Run(made_up_faces(), replace(TINY, **settings), CPU, ranks=Ranks(0, world))
+        Run(made_up_faces(), replace(TINY, **settings), CPU, processes=Processes(0, world))
 
 
-def one_that_dies(ranks: Ranks, data: str, out: str, settings: dict[str, Any]) -> str:
+def one_that_dies(processes: Processes, data: str, out: str, settings: dict[str, Any]) -> str:
     def progress(done: int, total: int, text: str) -> None:
-        if done == 2 and ranks.rank == 1:
+        if done == 2 and processes.rank == 1:
             os._exit(9)
 
     try:
-        train(Path(data), Path(out), config=TrainConfig.from_mapping(settings), ranks=ranks, progress=progress)
+        train(Path(data), Path(out), config=TrainConfig.from_mapping(settings), processes=processes, progress=progress)
     except EnvironmentProblem as error:
         return str(error)
     return "it went on"
 
 
 def test_a_rank_that_dies_ends_the_others_in_one_line(tiny_faces: Path, tmp_path: Path) -> None:
-    (said,) = on_ranks(2, one_that_dies, str(tiny_faces), str(tmp_path / "net"), asdict(TINY), dead=1)
+    (said,) = on_processes(2, one_that_dies, str(tiny_faces), str(tmp_path / "net"), asdict(TINY), dead=1)
     assert said == "another process of this run has ended; see what it says"
     assert not (tmp_path / "net").exists()
 
 
-def one_that_sees_other_files(ranks: Ranks, data: str, out: str, settings: dict[str, Any]) -> str:
-    keep = {f"id{person}/{picture}.png" for person in range(4) for picture in range(5 + ranks.rank)}
+def one_that_sees_other_files(processes: Processes, data: str, out: str, settings: dict[str, Any]) -> str:
+    keep = {f"id{person}/{picture}.png" for person in range(4) for picture in range(5 + processes.rank)}
     try:
-        train(Path(data), Path(out), config=TrainConfig.from_mapping(settings), ranks=ranks, keep=keep)
+        train(Path(data), Path(out), config=TrainConfig.from_mapping(settings), processes=processes, keep=keep)
     except EnvironmentProblem as error:
         return str(error)
     return "it went on"
 
 
 def test_ranks_that_see_other_pictures_do_not_train_together(tiny_faces: Path, tmp_path: Path) -> None:
-    config = asdict(replace(TINY, keep_last=False))
-    said = on_ranks(2, one_that_sees_other_files, str(tiny_faces), str(tmp_path / "net"), config)
-    assert said == ["the ranks do not see the same pictures; the files must lie where all can read"] * 2
+    config = asdict(replace(TINY, drop_last=True))
+    said = on_processes(2, one_that_sees_other_files, str(tiny_faces), str(tmp_path / "net"), config)
+    assert said == ["the processes do not see the same pictures; the files must lie where all can read"] * 2

@@ -9,26 +9,26 @@ import pytest
 import torch
 
 from arcinvert.backbones import build_backbone, memory_format
-from arcinvert.distributed import Ranks
+from arcinvert.distributed import Processes
 from arcinvert.errors import CheckpointError
 from arcinvert.training.config import TrainConfig
-from arcinvert.training.data.faces import Faces
+from arcinvert.training.data.faces import FaceDataset
 from arcinvert.training.heads import MarginHead
-from arcinvert.training.trainer import Run
+from arcinvert.training.run import Run
 
 CPU = torch.device("cpu")
 TINY = TrainConfig(width=0.05, embedding_size=16, scale=16.0, epochs=2, batch_size=8, lr=0.05, dropout=0.1)
 BEFORE = (
     "backbone", "width", "embedding_size", "dropout", "margin", "scale", "epochs", "batch_size", "lr", "momentum",
     "weight_decay", "warmup", "clip", "held_out", "validate_every", "seed", "keep_head", "compile", "augmentation",
-    "late", "late_from",
+    "second_stage", "second_stage_from",
 )  # fmt: skip
 
 
-def faces() -> Faces:
+def faces() -> FaceDataset:
     images = torch.randint(0, 256, (24, 112, 112, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     labels = torch.arange(4).repeat_interleave(6)
-    return Faces(tuple(f"{row}.png" for row in range(24)), images, labels, ("a", "b", "c", "d"), "digest")
+    return FaceDataset(tuple(f"{row}.png" for row in range(24)), images, labels, ("a", "b", "c", "d"), "digest")
 
 
 def write_early_state(path: Path, config: TrainConfig) -> None:
@@ -93,10 +93,10 @@ def test_each_rank_takes_its_rows_of_the_one_matrix(
     whole = Run(faces(), config, CPU)
     whole.advance(*whole.data.at(0))
     whole.save(tmp_path / "state")
-    monkeypatch.setattr("arcinvert.training.run.shared", lambda network, ranks, device: network)
+    monkeypatch.setattr("arcinvert.training.run.data_parallel", lambda network, processes, device: network)
     parts = []
     for rank in range(world):
-        part = Run(faces(), config, CPU, ranks=Ranks(rank, world))
+        part = Run(faces(), config, CPU, processes=Processes(rank, world))
         part.resume(tmp_path / "state")
         parts.append(part)
     for key in ("centers", "bias", "moving_centers", "hits"):

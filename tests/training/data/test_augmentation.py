@@ -7,8 +7,7 @@ import torch
 from PIL import Image, ImageFilter
 from torch import Tensor
 
-from arcinvert.training.data.augmentation import blur, jpeg, low_resolution
-from arcinvert.training.data.faces import Augmentation
+from arcinvert.training.data.augmentation import Augmentation, blur, jpeg, low_resolution
 
 OFF = Augmentation(flip=0, shift=0, scale=0, rotate=0, light=0, color=0, gray=0, cutout=0)
 

@@ -13,7 +13,8 @@ import torch
 from PIL import Image, PngImagePlugin
 
 from arcinvert.errors import InputError
-from arcinvert.training.data.faces import Augmentation, identity_folders, load_faces, split_identities, to_float
+from arcinvert.training.data.augmentation import Augmentation
+from arcinvert.training.data.faces import identity_folders, load_faces, split_identities, to_float
 
 OFF = Augmentation(flip=0, shift=0, scale=0, rotate=0, light=0, color=0, gray=0, cutout=0)
 
@@ -145,7 +146,7 @@ class TestRefusals:
     def test_identities_without_pictures(self, folder: Path) -> None:
         (folder / "c").mkdir()
         (folder / "c" / "readme.txt").write_text("x")
-        with pytest.raises(InputError, match="expected pictures"):
+        with pytest.raises(InputError, match="expected images"):
             load_faces(folder, ["c"])
 
     @pytest.mark.parametrize("size", [(111, 112), (112, 113), (224, 224), (1, 1)])
@@ -160,19 +161,19 @@ class TestRefusals:
         path = folder / "a" / f"9.{suffix}"
         picture().save(path)
         path.write_bytes(path.read_bytes()[:keep])
-        with pytest.raises(InputError, match=f"cannot read the picture .*9.{suffix}"):
+        with pytest.raises(InputError, match=f"cannot read the image .*9.{suffix}"):
             load_faces(folder, ["a"])
 
     def test_a_text_for_a_picture(self, folder: Path) -> None:
         (folder / "a" / "9.jpg").write_text("no picture")
-        with pytest.raises(InputError, match=r"cannot read the picture .*9\.jpg"):
+        with pytest.raises(InputError, match=r"cannot read the image .*9\.jpg"):
             load_faces(folder, ["a"])
 
     def test_a_folder_and_a_dangling_link_for_a_picture(self, folder: Path) -> None:
         (folder / "a" / "9.jpg").mkdir()
         (folder / "b" / "9.jpg").symlink_to("nowhere")
         for name in "ab":
-            with pytest.raises(InputError, match=r"cannot read the picture .*9\.jpg"):
+            with pytest.raises(InputError, match=r"cannot read the image .*9\.jpg"):
                 load_faces(folder, [name])
 
     def test_a_picture_bomb(self, folder: Path) -> None:
@@ -182,14 +183,14 @@ class TestRefusals:
         content[16:24] = struct.pack(">II", 20_000, 20_000)
         content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
         path.write_bytes(content)
-        with pytest.raises(InputError, match=r"cannot read the picture .*bomb"):
+        with pytest.raises(InputError, match=r"cannot read the image .*bomb"):
             load_faces(folder, ["a"])
 
     def test_a_text_bomb_in_a_picture(self, folder: Path) -> None:
         info = PngImagePlugin.PngInfo()
         info.add_text("comment", "x" * 2_000_000, zip=True)
         picture().save(folder / "a" / "9.png", pnginfo=info)
-        with pytest.raises(InputError, match=r"cannot read the picture .*too large"):
+        with pytest.raises(InputError, match=r"cannot read the image .*too large"):
             load_faces(folder, ["a"])
 
     def test_sixteen_bits_a_channel(self, folder: Path) -> None:

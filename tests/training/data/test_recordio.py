@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from arcinvert.errors import InputError
-from arcinvert.training.data.containers import convert_pictures, open_pictures
+from arcinvert.training.data.containers import convert_images, list_images
 from arcinvert.training.data.faces import load_faces, open_faces
 from arcinvert.training.data.recordio import (
     MAGIC,
@@ -31,7 +31,7 @@ SPLIT = (
 def packed(tiny_faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny faces as ``train.rec``. Do not write to it."""
     path = tmp_path_factory.mktemp("packed") / "train.rec"
-    assert convert_pictures(open_pictures(tiny_faces), path) == "rec"
+    assert convert_images(list_images(tiny_faces), path) == "rec"
     return path
 
 
@@ -123,7 +123,7 @@ def test_a_flat_file_in_any_order(tiny_faces: Path, tmp_path: Path) -> None:
 
 
 def test_back_to_a_folder(packed: Path, tiny_faces: Path, tmp_path: Path) -> None:
-    assert convert_pictures(open_pictures(packed), tmp_path / "back") == "folder"
+    assert convert_images(list_images(packed), tmp_path / "back") == "folder"
     back = sorted((tmp_path / "back").glob("*/*"))
     assert [p.read_bytes() for p in back] == [p.read_bytes() for p in sorted(tiny_faces.glob("*/*.png"))]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["back"]
@@ -213,6 +213,6 @@ class TestHostile:
     def test_what_is_there_is_not_overwritten_and_nothing_half_is_left(self, tiny_faces: Path, tmp_path: Path) -> None:
         (tmp_path / "faces" / "a").mkdir(parents=True)
         (tmp_path / "faces" / "a" / "0.png").write_bytes(b"no picture")
-        with pytest.raises(InputError, match="cannot read the picture"):
-            convert_pictures(open_pictures(tmp_path / "faces"), tmp_path / "x.rec")
+        with pytest.raises(InputError, match="cannot read the image"):
+            convert_images(list_images(tmp_path / "faces"), tmp_path / "x.rec")
         assert [path.name for path in tmp_path.iterdir()] == ["faces"]

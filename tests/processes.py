@@ -1,4 +1,4 @@
-"""Functions run on several gloo processes, as torchrun would start them."""
+"""Functions in several gloo processes, as torchrun would start them."""
 
 import multiprocessing
 import tempfile
@@ -11,7 +11,7 @@ import torch.distributed as dist
 
 from arcinvert.distributed import Processes
 
-# One process imports torch, the processes are forked from it.
+# One process imports torch, the others are forked from it.
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["torch", "numpy", "arcinvert.training.trainer", "torch.nn.parallel", "pytest"])
 
@@ -27,9 +27,9 @@ def _rank(rank: int, world: int, folder: str, function: Callable[..., Any], argu
 
 
 def on_processes(world: int, function: Callable[..., Any], *arguments: Any, dead: int = 0) -> list[Any]:
-    """``function(processes, *arguments)`` of a test module on ``world`` processes; what each returned.
+    """The results of ``function(processes, *arguments)`` of a test module in ``world`` processes.
 
-    The last ``dead`` processes end themselves with code 9 on the way; the others then return a text.
+    The last ``dead`` processes end with code 9; the others then return a text.
     """
     with tempfile.TemporaryDirectory() as folder:
         each = [CONTEXT.Process(target=_rank, args=(r, world, folder, function, arguments)) for r in range(world)]

@@ -6,30 +6,28 @@ from typing import Any
 
 import pytest
 import torch
+from runs import TINY
 
 from arcinvert.distributed import SINGLE_PROCESS, Processes
 from arcinvert.errors import UsageError
-from arcinvert.training.config import TrainConfig
 from arcinvert.training.dry_run import dry_run, memory_estimate
 from arcinvert.training.run import Run
 from arcinvert.training.trainer import open_data
 
-TINY = TrainConfig(width=0.05, embedding_size=16, scale=16.0, epochs=2, batch_size=8, held_out=2)
-
 
 def test_it_counts_and_makes_a_step_and_writes_nothing(
-    tiny_faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    said: list[str] = []
-    found = dry_run(tiny_faces, config=TINY, say=said.append)
+    caplog.set_level("INFO", "arcinvert")
+    found = dry_run(tiny_faces, config=TINY)
     expected = {"images": 24, "identities": 4, "held_out": 2, "held_out_images": 12, "fewest_images": 6, "steps": 6}
     assert {name: found[name] for name in expected} == expected
     run = Run(open_data(tiny_faces, TINY)[0], TINY, torch.device("cpu"))
     told = run.advance(*run.data.at(0))
     assert (found["loss"], found["angle"]) == (told.loss, told.angle)
-    assert len(said) == 1
-    assert "activations" in said[0]
+    (message,) = caplog.messages
+    assert "activations" in message
     assert list(tmp_path.iterdir()) == []
 
 
@@ -60,7 +58,7 @@ def test_each_part_grows_with_what_it_depends_on() -> None:
     assert two["activations"] == pytest.approx(whole["activations"] / 2)
     assert two["head"] == pytest.approx(whole["head"] / 2)
     assert two["backbone"] == whole["backbone"]
-    assert of(accumusecond_stage=4)["activations"] == pytest.approx(whole["activations"] / 4)
+    assert of(accumulate=4)["activations"] == pytest.approx(whole["activations"] / 4)
     assert of(sampling=0.1)["head"] < 0.6 * of()["head"]
     assert of(amp="bf16")["activations"] < 0.8 * whole["activations"]
     row = 16 * 4 * 1_000_000

@@ -1,4 +1,4 @@
-"""Training by several gloo processes: the same run, whoever goes on with it."""
+"""Training in several gloo processes: the run is the same, whatever their number."""
 
 import os
 from dataclasses import asdict, replace
@@ -6,45 +6,43 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import runs
 import torch
 from processes import on_processes
+from runs import CPU, KilledError, made_up_faces, state_of
 from torch import nn
 
+from arcinvert.backbones import BACKBONES, build_backbone
+from arcinvert.backbones.iresnet import BLOCKS, IResNet
 from arcinvert.checkpoint import load_checkpoint
 from arcinvert.distributed import SINGLE_PROCESS, Processes
 from arcinvert.errors import EnvironmentProblem, UsageError
 from arcinvert.training.config import TrainConfig
-from arcinvert.training.data.faces import FaceDataset
 from arcinvert.training.run import Run
 from arcinvert.training.trainer import train
-from arcinvert.training.wrappers import RanksBatchNorm, share_batchnorm
-
-CPU = torch.device("cpu")
-# 4 identities of 6 pictures: batches of 9, 9 and 6, so 3 steps an epoch, 9 in all. The rate is small because a rounding
-# error may take a single PReLU to the other side of its kink, which is no error of 1e-7 any more.
-TINY = TrainConfig(
-    width=0.05,
-    embedding_size=16,
-    scale=16.0,
-    epochs=3,
-    batch_size=9,
-    drop_last=False,
-    lr=0.002,
-    warmup=0.0,
-    held_out=2,
-    keep_head=True,
-    sampling=0.5,
-    subcenters=2,
-    sync_batchnorm=True,
-)
 
 
-class KilledError(Exception):
-    pass
+class GroupNormResNet(IResNet):
+    """IResNet-18 without BatchNorm, whose statistics depend on the number of processes."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(BLOCKS[18], **settings)
+        for name, module in list(self.named_modules()):
+            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+                self.set_submodule(name, nn.GroupNorm(1, module.num_features))
+
+
+BACKBONES["group-norm"] = GroupNormResNet
+# Batches of 9, 9 and 6 images, so 3 steps an epoch, 9 in all. The rate is small because a rounding error may move a
+# PReLU's input across 0, after which the difference is larger than 1e-7.
+TINY = replace(
+    runs.TINY, backbone="group-norm", epochs=3, batch_size=9, drop_last=False, lr=0.005, warmup=0.0, keep_head=True,
+    sampling=0.5, subcenters=2,
+)  # fmt: skip
 
 
 def part_of_a_run(processes: Processes, data: str, out: str, settings: dict[str, Any], until: int) -> list[float]:
-    """Train until a step, then die; the losses on the way."""
+    """Train until a step, then end; returns the losses."""
     run_losses: list[float] = []
 
     def progress(done: int, total: int, text: str) -> None:
@@ -67,7 +65,7 @@ def whole(tiny_faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_two_then_three_then_one_rank_end_where_one_would(tiny_faces: Path, whole: Path, tmp_path: Path) -> None:
+def test_two_then_three_then_one_process_end_where_one_would(tiny_faces: Path, whole: Path, tmp_path: Path) -> None:
     out = tmp_path / "net.safetensors"
     first = on_processes(2, part_of_a_run, str(tiny_faces), str(out), asdict(TINY), 2)
     second = on_processes(3, part_of_a_run, str(tiny_faces), str(out), asdict(TINY), 7)
@@ -76,7 +74,7 @@ def test_two_then_three_then_one_rank_end_where_one_would(tiny_faces: Path, whol
     third = part_of_a_run(SINGLE_PROCESS, str(tiny_faces), str(out), asdict(TINY), 0)
     assert len(third) == 2
     expected, found = load_checkpoint(whole).tensors, load_checkpoint(out).tensors
-    states = [torch.load(path.with_name(path.name + ".state"), weights_only=True) for path in (whole, out)]
+    states = [torch.load(state_of(path), weights_only=True) for path in (whole, out)]
     assert expected["head.centers"].shape == (4, 16)
     for key in expected:
         assert (found[key].float() - expected[key].float()).abs().max() <= 1e-3, key  # half precision
@@ -105,16 +103,10 @@ def steps_of(processes: Processes, settings: dict[str, Any], world: int) -> dict
     return {"told": told, "network": run.network.state_dict(), "centers": run.head.centers.detach()}
 
 
-def made_up_faces() -> FaceDataset:
-    images = torch.randint(0, 256, (24, 112, 112, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    files = tuple(f"{row // 6}/{row % 6}.png" for row in range(24))
-    return FaceDataset(files, images, torch.arange(4).repeat_interleave(6), ("0", "1", "2", "3"), "digest")
-
-
 @pytest.mark.parametrize("settings", [{}, {"accumulate": 2, "batch_size": 12, "margin": "adaface"}], ids=str)
-def test_the_backbone_is_the_same_on_all_ranks_and_learns_from_all(settings: dict[str, Any]) -> None:
-    """Without BatchNorm over the processes, the shares are normalized each by itself; the weights still agree."""
-    config = asdict(replace(TINY, sync_batchnorm=False, sampling=1.0)) | settings
+def test_the_backbone_is_the_same_in_all_processes_and_learns_from_all(settings: dict[str, Any]) -> None:
+    """BatchNorm normalizes each share by its own statistics; the weights still agree."""
+    config = asdict(replace(TINY, backbone="iresnet18", sampling=1.0)) | settings
     first, second = on_processes(2, steps_of, config, 2)
     assert first["told"] == second["told"]
     alone = steps_of(SINGLE_PROCESS, config, 1)
@@ -126,38 +118,13 @@ def test_the_backbone_is_the_same_on_all_ranks_and_learns_from_all(settings: dic
     assert first["told"] != alone["told"]
 
 
-def sums_of_a_batch(processes: Processes) -> dict[str, Any]:
-    torch.manual_seed(0)
-    network = nn.Sequential(
-        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4 * 36, 6), nn.BatchNorm1d(6)
-    )
-    network.double()
-    share_batchnorm(network, processes)
-    assert all(isinstance(network[place], RanksBatchNorm) for place in (1, 4))
-    images, weights = torch.randn(7, 3, 8, 8).double(), torch.randn(7, 6).double()
-    share = processes.share(7)
-    rows = slice(share.start, share.stop)
-    out = network(images[rows])
-    (out * weights[rows]).sum().backward()
-    return {"out": out.detach(), "state": network.state_dict(), "grad": [p.grad for p in network.parameters()]}
-
-
-def test_batchnorm_over_the_ranks_is_batchnorm_over_the_batch() -> None:
-    torch.manual_seed(0)
-    network = nn.Sequential(
-        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4 * 36, 6), nn.BatchNorm1d(6)
-    )
-    network.double()
-    images, weights = torch.randn(7, 3, 8, 8).double(), torch.randn(7, 6).double()
-    expected = network(images)
-    (expected * weights).sum().backward()
-    found = on_processes(3, sums_of_a_batch)
-    torch.testing.assert_close(torch.cat([part["out"] for part in found]), expected.detach())
-    for number, parameter in enumerate(network.parameters()):
-        total = sum(part["grad"][number] for part in found)
-        torch.testing.assert_close(total, parameter.grad)
-    for key, value in network.state_dict().items():
-        torch.testing.assert_close(found[0]["state"][key], value)
+@pytest.mark.parametrize("name", ["iresnet18", "mobilefacenet"])
+def test_torchs_batchnorm_over_processes_keeps_the_names_of_the_weights(name: str) -> None:
+    network = build_backbone(name, width=0.25, embedding_size=16)
+    before = network.state_dict()
+    after = nn.SyncBatchNorm.convert_sync_batchnorm(network).state_dict()
+    assert list(after) == list(before)
+    assert all(after[key].data_ptr() == value.data_ptr() for key, value in before.items())
 
 
 @pytest.mark.parametrize(
@@ -168,6 +135,7 @@ def test_batchnorm_over_the_ranks_is_batchnorm_over_the_batch() -> None:
         ({"drop_last": True, "batch_size": 24}, 5, "an identity for each of 5 processes"),
         ({"batch_size": 23, "drop_last": False}, 1, "would be one image"),
         ({"amp": "fp16"}, 1, "fp16 needs a GPU, got cpu"),
+        ({"sync_batchnorm": True}, 2, "sync_batchnorm over several processes needs GPUs, got cpu"),
     ],
 )
 def test_what_cannot_be_shared_is_refused(settings: dict[str, Any], world: int, said: str) -> None:
@@ -187,9 +155,9 @@ def one_that_dies(processes: Processes, data: str, out: str, settings: dict[str,
     return "it went on"
 
 
-def test_a_rank_that_dies_ends_the_others_in_one_line(tiny_faces: Path, tmp_path: Path) -> None:
+def test_a_process_that_dies_ends_the_others_in_one_line(tiny_faces: Path, tmp_path: Path) -> None:
     (said,) = on_processes(2, one_that_dies, str(tiny_faces), str(tmp_path / "net"), asdict(TINY), dead=1)
-    assert said == "another process of this run has ended; see what it says"
+    assert said == "another process of this run has ended; see its messages"
     assert not (tmp_path / "net").exists()
 
 
@@ -202,7 +170,7 @@ def one_that_sees_other_files(processes: Processes, data: str, out: str, setting
     return "it went on"
 
 
-def test_ranks_that_see_other_pictures_do_not_train_together(tiny_faces: Path, tmp_path: Path) -> None:
+def test_processes_that_see_other_images_do_not_train_together(tiny_faces: Path, tmp_path: Path) -> None:
     config = asdict(replace(TINY, drop_last=True))
     said = on_processes(2, one_that_sees_other_files, str(tiny_faces), str(tmp_path / "net"), config)
-    assert said == ["the processes do not see the same pictures; the files must lie where all can read"] * 2
+    assert said == ["the processes do not see the same images; expected files that all of them can read"] * 2

@@ -168,7 +168,7 @@ class TestHostile:
             ("5", "expected a key and an offset"),
             ("5\t\u0664", "cannot read the index"),
             ("4\t0", "names key 4 a second time"),
-            ("99\t0", "counts picture 5"),
+            ("99\t0", "counts image 5"),
         ],
     )
     def test_an_index_that_lies(self, spoilt: Path, line: str, said: str) -> None:
@@ -188,7 +188,7 @@ class TestHostile:
     @pytest.mark.parametrize("end", [0.0, 1.0, 1.5, 4.0, 1e38, float("nan")])
     def test_a_header_record_that_lies(self, tmp_path: Path, end: float) -> None:
         write_records(tmp_path / "x.rec", [Record((end, 9.0), is_array=True), Record((0.0,), b"x")])
-        with pytest.raises(InputError, match="says the pictures end before record"):
+        with pytest.raises(InputError, match="says the images end before record"):
             open_faces(tmp_path / "x.rec")
 
     def test_more_labels_than_bytes(self, tmp_path: Path) -> None:

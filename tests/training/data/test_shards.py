@@ -97,7 +97,7 @@ def test_shards_of_others(tmp_path: Path) -> None:
         ({"a.png": b"no picture", "a.cls": b"0"}, "cannot read the image"),
         (
             {"a/b.png": png(), "a/b.cls": b"0", "a_b.png": png(), "a_b.cls": b"0"},
-            "two pictures named '00000000/a_b.png'",
+            "two images named '00000000/a_b.png'",
         ),
         ({"a.txt": b""}, "no images in"),
     ],

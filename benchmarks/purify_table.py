@@ -7,7 +7,7 @@ pictures to drop; then networks with one center are trained on the noisy labels,
 labels, for the same number of steps, and judged on the 60 identities held out, whose labels are true. Every step leaves
 a file in DIR and is not done again; ``--only`` does one training, so that several processes can share the work.
 
-The angle is ``--angle``, or by the angles themselves (arcinvert.training.purify.flank_threshold), which looks at no true label:
+The angle is ``--angle``, or that of arcinvert.training.purify.flank_threshold, which uses no true label:
 the paper's 75 degrees suit networks that are trained for long. The table also says what other angles would do.
 """
 

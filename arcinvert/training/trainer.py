@@ -1,7 +1,8 @@
 """Training: aligned faces -> backbone -> margin head -> checkpoint, resumable at any step, in any number of processes.
 
 SGD with linear warm-up, then cosine decay or milestones. Where several processes train (``torchrun``), the backbone
-runs under DistributedDataParallel, and each process holds its part of the class centers (:mod:`arcinvert.training.heads`).
+runs under DistributedDataParallel, and each process holds its part of the class centers
+(:mod:`arcinvert.training.heads`).
 """
 
 import json

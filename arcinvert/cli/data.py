@@ -22,13 +22,8 @@ def _group() -> None:
 def convert(
     source: Annotated[Path, typer.Argument(help="A folder of identities, a .rec file, or (a folder of) tar shards.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="File NAME.rec or new folder to write.")],
-    shard: Annotated[
-        int | None,
-        typer.Option("--shard", min=1, help="Write tar shards of this many images instead of identity folders."),
-    ] = None,
-    clean_list: Annotated[
-        Path | None, typer.Option("--clean-list", help="Convert only the images that this list names.")
-    ] = None,
+    shard: Annotated[int | None, typer.Option(min=1, help="Write tar shards of this many images each.")] = None,
+    clean_list: Annotated[Path | None, typer.Option(help="Convert only the images that this list names.")] = None,
     json_out: Json = False,
 ) -> None:
     """Write the images of SOURCE, byte for byte, to an identity folder, a .rec file or tar shards."""

@@ -17,24 +17,15 @@ def main(
     data: Annotated[Path, typer.Option("--data", help="Images of that training.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Clean list to write: the images to keep, one a line.")],
     angle: Annotated[
-        str,
-        typer.Option(help="Largest angle to keep, in degrees; auto: drop about a tenth of the right labels."),
+        str, typer.Option(help="Largest angle to keep, in degrees; auto: drop about a tenth of the right labels.")
     ] = "75",
-    clean_list: Annotated[
-        Path | None, typer.Option("--clean-list", help="Clean list of that training, if it had one.")
-    ] = None,
+    clean_list: Annotated[Path | None, typer.Option(help="Clean list of that training, if it had one.")] = None,
     true_labels: Annotated[
-        Path | None,
-        typer.Option(
-            "--true-labels", help="True labels for the report: lines identity/image, a tab, the true identity."
-        ),
+        Path | None, typer.Option(help="True labels for the report: lines identity/image, a tab, the true identity.")
     ] = None,
-    report_out: Annotated[
-        Path | None, typer.Option("--report", help="Write counts and histograms to this JSON file.")
-    ] = None,
+    report_out: Annotated[Path | None, typer.Option("--report", help="Write counts and histograms as JSON.")] = None,
     dominant: Annotated[
-        Path | None,
-        typer.Option("--dominant", help="Write a checkpoint with only the dominant sub-centers."),
+        Path | None, typer.Option(help="Write a checkpoint with the dominant sub-centers only.")
     ] = None,
     device_name: Device = "auto",
     json_out: Json = False,

@@ -99,10 +99,8 @@ class _InnerProducts(torch.autograd.Function):
         to_vectors, values = torch.zeros_like(vectors), centers.new_empty(ctx.count, *centers.shape[1:])
         flat = values.view(-1, centers.shape[-1])
         for block in _blocks(ctx.count, centers.device):
-            chosen, wide = (
-                _chosen(centers, rows, block, vectors.dtype),
-                slice(block.start * ctx.each, block.stop * ctx.each),
-            )
+            chosen = _chosen(centers, rows, block, vectors.dtype)
+            wide = slice(block.start * ctx.each, block.stop * ctx.each)
             part = gradients[0][:, wide] * inverse[wide]
             to_vectors.addmm_(part, chosen)
             onto = part.T @ vectors

@@ -16,22 +16,13 @@ PREPROCESSING = {"size": [112, 112], "color": "RGB", "mean": [0.5, 0.5, 0.5], "s
 PRECISIONS = ("none", "bf16", "fp16")
 
 RENAMED = {
-    "subcentres": "subcenters",
-    "beyond": "past_pi",
-    "start": "init_from",
-    "bits": "weight_bits",
-    "late": "second_stage",
-    "late_from": "second_stage_from",
-    "intra": "extra_losses.intra",
-    "inter": "extra_losses.inter",
-    "triplet": "extra_losses.triplet",
-    "center": "extra_losses.center",
-    "centre": "extra_losses.center",
-    "teacher": "distillation.teacher",
-    "distill_l2": "distillation.l2",
-    "distill_kl": "distillation.kl",
-}
-"""Settings by their names in versions before 0.2, and where they are now."""
+    "subcentres": "subcenters", "beyond": "past_pi", "start": "init_from", "bits": "weight_bits",
+    "late": "second_stage", "late_from": "second_stage_from", "keep_last": "drop_last",
+    "intra": "extra_losses.intra", "inter": "extra_losses.inter", "triplet": "extra_losses.triplet",
+    "center": "extra_losses.center", "centre": "extra_losses.center",
+    "teacher": "distillation.teacher", "distill_l2": "distillation.l2", "distill_kl": "distillation.kl",
+}  # fmt: skip
+"""Settings by their names in versions before 0.2, and where they are now; keep_last is the opposite."""
 
 
 @dataclass(frozen=True)
@@ -161,23 +152,20 @@ class TrainConfig:
         if replaced:
             log.warning("the training settings use old names: %s", "; ".join(replaced))
         _check_values(config)
-        if min(config.epochs, config.batch_size, config.validate_every) < 1 or config.batch_size < 2:
-            raise UsageError("expected epochs and validate_every of at least 1, and batch_size of at least 2")
         check_past_pi(config.past_pi)
-        if config.subcenters < 1:
-            raise UsageError(f"expected subcenters of at least 1, got {config.subcenters}")
-        if not 1 <= config.accumulate <= config.batch_size // 2:
-            raise UsageError(
-                f"expected accumulate from 1 to half of batch_size = {config.batch_size}, got {config.accumulate}"
-            )
-        if not 0 < config.sampling <= 1:
-            raise UsageError(f"expected sampling above 0 and up to 1, got {config.sampling}")
-        if config.label_noise > 1:
-            raise UsageError(f"expected label_noise from 0 to 1, got {config.label_noise}")
-        if config.weight_bits != 16 and not 2 <= config.weight_bits <= 8:
-            raise UsageError(f"expected weight_bits of 16, or from 2 to 8, got {config.weight_bits}")
-        if config.amp not in PRECISIONS:
-            raise UsageError(f"expected amp out of {', '.join(PRECISIONS)}, got {config.amp!r}")
+        for name, fits, expected in (
+            ("epochs", config.epochs >= 1, "at least 1"),
+            ("validate_every", config.validate_every >= 1, "at least 1"),
+            ("batch_size", config.batch_size >= 2, "at least 2"),
+            ("subcenters", config.subcenters >= 1, "at least 1"),
+            ("accumulate", 1 <= config.accumulate <= config.batch_size // 2, "1 to half of batch_size"),
+            ("sampling", 0 < config.sampling <= 1, "a share above 0 and up to 1"),
+            ("label_noise", config.label_noise <= 1, "a share from 0 to 1"),
+            ("weight_bits", config.weight_bits in (16, *range(2, 9)), "16, or 2 to 8"),
+            ("amp", config.amp in PRECISIONS, f"one of {', '.join(PRECISIONS)}"),
+        ):
+            if not fits:
+                raise UsageError(f"expected {expected} as {name}, got {getattr(config, name)!r}")
         return config
 
     def resolve_margin(self) -> Margin | AdaFace | None:
@@ -219,17 +207,16 @@ def current_names(settings: Mapping[str, Any]) -> tuple[dict[str, Any], list[str
         UsageError: a setting by its old and its new name, or a value that this version no longer has.
     """
     found, replaced = dict(settings), list[str]()
-    moves = RENAMED | {"keep_last": "drop_last"}
-    for old in [name for name in moves if name in found]:
-        parent, _, new = moves[old].rpartition(".")
+    for old in [name for name in RENAMED if name in found]:
+        parent, _, new = RENAMED[old].rpartition(".")
         value = found.pop(old)
         if parent:
             found[parent] = dict(found.get(parent, {}))
         place = found[parent] if parent else found
         if new in place:
-            raise UsageError(f"{old} is the old name of {moves[old]}; expected one of them, got both")
+            raise UsageError(f"{old} is the old name of {RENAMED[old]}; expected one of them, got both")
         place[new] = not value if old == "keep_last" else value
-        replaced.append(f"{old} is now {moves[old]}" + (", its opposite" if old == "keep_last" else ""))
+        replaced.append(f"{old} is now {RENAMED[old]}" + (", its opposite" if old == "keep_last" else ""))
     for name in ("augmentation", "second_stage"):
         if isinstance(table := found.get(name), Mapping):
             spelling = {"grey": "gray", "colour": "color"}

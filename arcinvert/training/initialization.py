@@ -26,14 +26,8 @@ def initialize_from(
 ) -> None:
     """Initialize network, class centers and projection head from a checkpoint.
 
-    Args:
-        path: the checkpoint.
-        network: receives its weights.
-        head: the mean embedding of each class is added to its center.
-        distillation: its projection head, if it has one, becomes the ridge regression from the checkpoint's
-            embeddings to the teacher's.
-        faces: the training set; every image is embedded once.
-        device: of the network.
+    The mean embedding of each class is added to its center; the projection head, if there is one, becomes the ridge
+    regression from the checkpoint's embeddings to the teacher's. Every image is embedded once.
 
     Raises:
         CheckpointError: a file that is not a recognizer, or one of another network.

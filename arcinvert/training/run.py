@@ -92,9 +92,8 @@ class Run:
         self.projection_head = None if self.distillation is None else self.distillation.projection_head
         self.parameters = [p for p in self.network.parameters() if p.requires_grad]
         self.parameters += [] if self.projection_head is None else [*self.projection_head.parameters()]
-        self.optimizer = torch.optim.SGD(
-            self.parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
-        )
+        self.sgd: dict[str, Any] = {"momentum": config.momentum, "weight_decay": config.weight_decay}
+        self.optimizer = torch.optim.SGD(self.parameters, lr=config.lr, **self.sgd)
         self.velocities = {name: torch.zeros_like(value) for name, value in self.head.named_parameters()}
         self.step = 0
         self.steps_per_epoch, self.total_steps = self.data.steps_per_epoch, self.data.total_steps
@@ -161,7 +160,9 @@ class Run:
         )
         for number, (part, own) in enumerate(passes):
             part = self._perturbed(part, own) if self.config.adversarial else part
-            with self._local_gradients(number < len(passes) - 1):
+            last = number == len(passes) - 1  # it sums the gradients over the processes
+            parallel = self.forward if isinstance(self.forward, nn.parallel.DistributedDataParallel) else None
+            with contextlib.nullcontext() if last or parallel is None else parallel.no_sync():
                 with self._precision():
                     features = self.forward(part)
                 generator = generator_for(self.config.seed, self.step, CLASS_SAMPLING + number)
@@ -193,12 +194,6 @@ class Run:
         size = 2 * self.config.adversarial  # the images have a range of 2
         return (images.detach() + size * gradient.sign()).clamp(-1, 1)
 
-    def _local_gradients(self, local: bool) -> contextlib.AbstractContextManager[None]:
-        """A context in which gradients are not yet summed over the processes, which the last pass does."""
-        if local and isinstance(self.forward, nn.parallel.DistributedDataParallel):
-            return self.forward.no_sync()
-        return contextlib.nullcontext()
-
     def _gradients_are_finite(self) -> bool:
         """Unscale and clip the gradients; if the fp16 scale was too large, halve it and skip the step."""
         if self.loss_scale != 1:
@@ -206,12 +201,9 @@ class Run:
         norm = nn.utils.clip_grad_norm_(self.parameters, self.config.clip)
         finite = bool(norm.isfinite())
         if self.config.amp == "fp16":
-            heads = [
-                p.grad.coalesce().values() if p.grad.is_sparse else p.grad
-                for p in self.head.parameters()
-                if p.grad is not None
-            ]
-            bad = torch.tensor([not finite or not all(bool(g.isfinite().all()) for g in heads)], device=self.device)
+            grads = [p.grad for p in self.head.parameters() if p.grad is not None]
+            values = [grad.coalesce().values() if grad.is_sparse else grad for grad in grads]
+            bad = torch.tensor([not finite or not all(bool(g.isfinite().all()) for g in values)], device=self.device)
             finite = not bool(all_max(bad.float(), self.processes))
             self.good_steps = self.good_steps + 1 if finite else 0
             if not finite:
@@ -228,14 +220,7 @@ class Run:
             group["lr"] = rate
         self.optimizer.step()
         for name, value in self.head.named_parameters():
-            sgd_step_(
-                value,
-                self.velocities[name],
-                lr=rate,
-                momentum=self.config.momentum,
-                weight_decay=self.config.weight_decay,
-                scale=scale,
-            )
+            sgd_step_(value, self.velocities[name], lr=rate, scale=scale, **self.sgd)
 
     def update_average(self, result: StepResult) -> StepResult:
         """The running averages of the results of :meth:`advance`, after this one."""

@@ -87,11 +87,6 @@ def dominant_checkpoint(stored: Checkpoint, dominant: Tensor) -> tuple[dict[str,
 def training_images(stored: Checkpoint, images: ImageFiles, keep: Collection[str] | None = None) -> ImageFiles:
     """The images of a training: without the identities it held out, and by its clean list.
 
-    Args:
-        stored: what :func:`load_subcenters` returned.
-        images: the whole source.
-        keep: the clean list of that training, if it had one.
-
     Raises:
         InputError: a number of identities that differs from the training's, or a clean list that does not fit.
         CheckpointError: a header without the settings of the training.
@@ -118,13 +113,6 @@ def subcenter_cosines(
     progress: Progress = silent,
 ) -> SubcenterCosines:
     """Embed the training images, one batch in memory at a time, and compare them with the sub-centers.
-
-    Args:
-        stored: what :func:`load_subcenters` returned.
-        trained: what :func:`training_images` returned.
-        device: where the network runs.
-        batch_size: images of a forward pass.
-        progress: called with (done, all, text).
 
     Raises:
         InputError: not the images of that training, or one that cannot be read.

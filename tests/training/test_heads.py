@@ -65,12 +65,6 @@ def test_the_angles_of_the_reference_test_reach_beyond_the_turn() -> None:
     assert cosine.max() > 0
 
 
-def test_without_margin_it_is_plain_cross_entropy_of_scaled_cosines() -> None:
-    head, features, labels = make(MARGINS["softmax"], scale=20.0)
-    cosine = torch.cosine_similarity(features[:, None], head.centers[None], dim=2)
-    torch.testing.assert_close(head(features, labels).loss, cross_entropy(20 * cosine, labels, reduction="none"))
-
-
 @pytest.mark.parametrize("name", sorted(set(MARGINS) - {"softmax"}))
 def test_a_margin_makes_it_harder(name: str) -> None:
     head, features, labels = make(MARGINS[name], scale=8.0)
@@ -109,29 +103,6 @@ def test_half_precision_features_are_widened(dtype: torch.dtype) -> None:
     loss = head(features.to(dtype), labels).loss
     assert loss.dtype == torch.float32
     torch.testing.assert_close(loss, head(features.to(dtype).float(), labels).loss)
-
-
-def test_autocast_does_not_reach_the_logits() -> None:
-    head, features, labels = make(MARGINS["arcface"])
-    expected = head(features, labels).loss
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        loss = head(features, labels).loss
-    assert torch.equal(loss, expected)
-
-
-@pytest.mark.parametrize("name", sorted(MARGINS))
-def test_falls_in_a_few_steps_of_sgd(name: str) -> None:
-    head, features, labels = make(MARGINS[name], scale=16.0)
-    features = normalize(features).requires_grad_()
-    optimizer = torch.optim.SGD([features, head.centers], lr=0.02)
-    losses = []
-    for _ in range(6):
-        loss = head(features, labels).loss.mean().loss
-        losses.append(loss.item())
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    assert losses[-1] < 0.9 * losses[0]
 
 
 @pytest.mark.parametrize("name", sorted(MARGINS))
@@ -294,8 +265,8 @@ def test_finite_at_the_ends_with_everything_on(name: str, make_image: Callable[[
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("name", ["adaface", "softmax-bias"])
-def test_autocast_does_not_reach_the_others_either(name: str, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("name", ["arcface", "adaface", "softmax-bias"])
+def test_autocast_does_not_reach_the_loss(name: str, dtype: torch.dtype) -> None:
     head, features, labels = make(ALL_MARGINS[name], subcenters=2, extra_losses=dict.fromkeys(LOSSES, 1.0))
     features = features.to(dtype)
     expected = head.eval()(features, labels).loss

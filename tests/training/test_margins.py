@@ -136,11 +136,6 @@ def test_computes_in_float32_at_least(name: str, given: torch.dtype, returned: t
     torch.testing.assert_close(values, MARGINS[name](cosines.to(returned)))
 
 
-def test_the_plain_function_has_no_margin_by_default() -> None:
-    assert combined_margin(torch.tensor(0.4)).item() == pytest.approx(0.4)
-    assert combined_margin(torch.tensor(0.4), m3=0.1).item() == pytest.approx(0.3)
-
-
 @pytest.mark.parametrize(
     "margins",
     [

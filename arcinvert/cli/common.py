@@ -12,7 +12,7 @@ import typer
 if TYPE_CHECKING:
     import torch
 
-    from arcinvert.distributed import Ranks
+    from arcinvert.distributed import Processes
     from arcinvert.inverter import Inverter
     from arcinvert.recognizer import Recognizer
 
@@ -52,19 +52,19 @@ def device(name: str) -> "torch.device":
     return choose_device(name)
 
 
-def open_recognizer(checkpoint: Path | None, device_name: str, ranks: "Ranks") -> "Recognizer":
+def open_recognizer(checkpoint: Path | None, device_name: str, ranks: "Processes") -> "Recognizer":
     """The recognizer of a checkpoint, each process on a GPU of its own."""
     import torch
 
     from arcinvert.recognizer import Recognizer
 
     chosen = device(device_name)
-    if ranks.world > 1 and chosen == torch.device("cuda"):
-        chosen = torch.device("cuda", ranks.local % torch.cuda.device_count())
+    if ranks.world_size > 1 and chosen == torch.device("cuda"):
+        chosen = torch.device("cuda", ranks.local_rank % torch.cuda.device_count())
     return Recognizer.load(checkpoint, device=chosen)
 
 
-def open_inverter(recognizer: "Recognizer", ranks: "Ranks") -> "Inverter":
+def open_inverter(recognizer: "Recognizer", ranks: "Processes") -> "Inverter":
     """The inverter of a recognizer; the first process calibrates for all."""
     from arcinvert.inverter import Inverter
 

@@ -21,19 +21,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from arcinvert.synthesis.reconstruct import SynthConfig
 from PIL import Image
 from torch import Tensor
 
 from arcinvert.audit.defenses import Defense, DrawnMatch
 from arcinvert.audit.defenses.curve import trade_off
 from arcinvert.audit.defenses.sweep import Left, TradeOff, sweep
-from arcinvert.calibration.calibration import Calibration, calibration_for
+from arcinvert.calibration.cache import load_calibration
+from arcinvert.calibration.calibration import Calibration
 from arcinvert.evaluation.metrics import threshold_at_fmr
 from arcinvert.faceprior.prior import FacePrior, default_face_prior
 from arcinvert.inversion.terms import Term
 from arcinvert.recognizer import Recognizer
 from arcinvert.synthesis.job import synthesize
-from arcinvert.synthesis.reconstruct import SynthConfig
 from arcinvert.synthesis.sheets import read_png
 
 FMRS = (1e-2, 1e-3)
@@ -93,7 +94,7 @@ class Attacker:
         return torch.cat(parts)
 
     def _invert(self, believed: Defense, templates: Tensor, estimate: Tensor, folder: Path, name: str) -> Tensor:
-        drawn = self.calibration.drawn(estimate)
+        drawn = self.calibration.projected.predict(estimate)
 
         def objective(rows: Sequence[int]) -> Term:
             chosen = list(rows)
@@ -206,7 +207,7 @@ def main() -> None:
     folders = sorted(folder for folder in options.data.iterdir() if folder.is_dir())
     targets, references = folders[-HELD_OUT:], folders[:-HELD_OUT]
     attacked, prior = Recognizer.load(options.checkpoint), default_face_prior()
-    calibration = calibration_for(attacked, prior, say=print)
+    calibration = load_calibration(attacked, prior)
     embedded = [attacked.embed(pictures(folder, PICTURES)) for folder in targets]
     embeddings = torch.cat(embedded)
     labels = torch.cat([torch.full((len(rows),), number) for number, rows in enumerate(embedded)])

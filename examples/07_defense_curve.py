@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from arcinvert.synthesis.reconstruct import SynthConfig, reconstruct
 from people import people
 
 from arcinvert import Recognizer
@@ -19,10 +20,9 @@ from arcinvert.audit.defenses import Defense
 from arcinvert.audit.defenses.curve import trade_off
 from arcinvert.audit.defenses.sweep import Left, sweep
 from arcinvert.audit.judges import appoint, prior_faces
-from arcinvert.calibration.calibration import calibration_for
+from arcinvert.calibration.cache import load_calibration
 from arcinvert.evaluation.readers.sets import identity_files, read_crop
 from arcinvert.faceprior.prior import default_face_prior
-from arcinvert.synthesis.reconstruct import SynthConfig, reconstruct
 
 FMR = 1e-2
 
@@ -41,7 +41,7 @@ def main() -> None:
     specs = ["none", *specs, *(f"truncate:{k}" for k in (() if options.quick else (64, 32, 16)))]
 
     recognizer, prior = Recognizer.load(options.recognizer), default_face_prior()
-    calibration = calibration_for(recognizer, prior, say=print)
+    calibration = load_calibration(recognizer, prior)
     files, numbers = identity_files(people(options.data, options.out.with_suffix(".people"), count))
     files = [file for file, number in zip(files, numbers, strict=True) if number > numbers[-1] - count]
     labels = torch.from_numpy(numbers[-len(files) :] - numbers[-len(files)])

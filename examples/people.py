@@ -4,9 +4,7 @@ from pathlib import Path
 
 import torch
 
-from arcinvert.faceprior.prior import default_face_prior
-from arcinvert.inversion.invert import to_bytes
-from arcinvert.synthesis.sheets import write_png
+from arcinvert import Inverter, write_png
 
 
 def people(data: Path | None, folder: Path, count: int, pictures: int = 10) -> Path:
@@ -16,12 +14,12 @@ def people(data: Path | None, folder: Path, count: int, pictures: int = 10) -> P
     """
     if data is not None:
         return data
-    prior = default_face_prior()
+    prior = Inverter.load().prior
     for label in torch.unique(prior.labels)[-count:].tolist():
         rows = (prior.labels == label).nonzero()[:pictures, 0]
         (folder / f"{label:05d}").mkdir(parents=True, exist_ok=True)
         with torch.no_grad():
-            shown = to_bytes(prior.render(prior.codes[rows] * prior.code_scale))
-        for number, image in enumerate(shown):
+            images = (prior.render(prior.codes[rows] * prior.code_scale).clamp(0, 1) * 255).round().to(torch.uint8)
+        for number, image in enumerate(images.permute(0, 2, 3, 1)):
             write_png(folder / f"{label:05d}" / f"{number:02d}.png", image)
     return folder

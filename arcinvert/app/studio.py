@@ -12,7 +12,8 @@ import torch
 from arcinvert.app.targets import EXAMPLE, Target, read_target
 from arcinvert.app.task import Task
 from arcinvert.audit.judges import Judge, Threshold, appoint, prior_faces
-from arcinvert.calibration.calibration import Calibration, calibration_for, calibration_of, kept_calibration
+from arcinvert.calibration.cache import find_calibration, load_calibration
+from arcinvert.calibration.calibration import Calibration
 from arcinvert.errors import CheckpointError, InputError
 from arcinvert.evaluation.self_test import describe
 from arcinvert.faceprior.prior import FacePrior, default_face_prior
@@ -131,13 +132,12 @@ class Studio:
 
     def calibrated(self, name: str) -> bool:
         """Whether an inversion can begin at once."""
-        recognizer = self.recognizer(name)
-        return calibration_of(recognizer) is not None or kept_calibration(recognizer, self.prior) is not None
+        return find_calibration(self.recognizer(name), self.prior) is not None
 
     def calibration(self, name: str, progress: Progress = silent) -> Calibration:
         """Of a recognizer; made and kept in the user's cache if there is none yet."""
         if name not in self._calibrations:
-            self._calibrations[name] = calibration_for(self.recognizer(name), self.prior, progress=progress)
+            self._calibrations[name] = load_calibration(self.recognizer(name), self.prior, progress=progress)
         return self._calibrations[name]
 
     def thresholds(self, name: str) -> tuple[Threshold, ...]:

@@ -116,7 +116,7 @@ def attack_defended(attacker: Attacker, believed: Defense, templates: Tensor, ow
         out: see :func:`attack`.
     """
     estimate = believed.estimate(templates, own)
-    drawn = attacker.calibration.drawn(estimate.to(attacker.recognizer.device))
+    drawn = attacker.calibration.projected.predict(estimate.to(attacker.recognizer.device))
 
     def objective(rows: Sequence[int]) -> Term:
         return DrawnMatch(believed.term(templates[list(rows)]), drawn[list(rows)])

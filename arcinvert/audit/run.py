@@ -19,7 +19,8 @@ from arcinvert.audit.references import match_photos
 from arcinvert.audit.report import LeakageReport
 from arcinvert.audit.sample import Sample, read_sample
 from arcinvert.audit.stores import Store
-from arcinvert.calibration.calibration import Calibration, calibration_for
+from arcinvert.calibration.cache import load_calibration
+from arcinvert.calibration.calibration import Calibration
 from arcinvert.distributed import ALONE, Ranks
 from arcinvert.embeddings import check_embeddings
 from arcinvert.errors import EnvironmentProblem, UsageError
@@ -77,7 +78,7 @@ def audit(
     if ranks.rank:
         ranks.wait()  # for the first process to calibrate, if that is to be done
     if calibration is None:
-        calibration = calibration_for(recognizer, prior, say=say, progress=progress)
+        calibration = load_calibration(recognizer, prior, progress=progress)
     if not ranks.rank:
         ranks.wait()
     sample = read_sample(store, config.sample, config.seed, progress=progress)

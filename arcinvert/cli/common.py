@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from arcinvert.errors import UsageError
-
 if TYPE_CHECKING:
     import torch
     from rich.progress import Progress
@@ -57,21 +55,10 @@ def device(name: str) -> "torch.device":
     """
     import torch
 
+    from arcinvert.device import choose_device
+
     torch.set_flush_denormal(True)
-    if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        chosen = torch.device(name)
-    except RuntimeError:
-        raise UsageError(f"expected a device such as auto, cpu, cuda:0 or mps, got {name!r}") from None
-    there = {"cpu": True, "mps": torch.backends.mps.is_available()}
-    if chosen.type == "cuda":
-        there["cuda"] = (chosen.index or 0) < torch.cuda.device_count()
-    if not there.get(chosen.type, False):
-        raise UsageError(f"this machine has no device {name!r}")
-    return chosen
+    return choose_device(name)
 
 
 class _Stderr(logging.Handler):

@@ -1,14 +1,18 @@
-"""Faces for the examples: a folder ``<identity>/<picture>`` of the user's, or one made of the shipped face prior."""
+"""People for the examples, and a store of their embeddings as a face-recognition system keeps one."""
 
 from pathlib import Path
 
+import numpy as np
+import pyarrow
+import pyarrow.parquet
 import torch
+from PIL import Image
 
-from arcinvert import Inverter, write_png
+from arcinvert import Inverter, Recognizer, write_png
 
 
 def people(data: Path | None, folder: Path, count: int, pictures: int = 10) -> Path:
-    """``data``; or without it ``folder``, with up to ``pictures`` renderings of each of ``count`` synthetic people.
+    """A folder ``<identity>/<picture>``: ``data``, or ``folder`` with pictures of ``count`` synthetic people.
 
     The shipped networks were trained on these people, so figures measured on them flatter.
     """
@@ -23,3 +27,15 @@ def people(data: Path | None, folder: Path, count: int, pictures: int = 10) -> P
         for number, image in enumerate(images.permute(0, 2, 3, 1)):
             write_png(folder / f"{label:05d}" / f"{number:02d}.png", image)
     return folder
+
+
+def enroll(photos: Path, recognizer: Recognizer, count: int, store: Path) -> Path:
+    """A parquet file with the embeddings of two pictures of each of the last ``count`` people of a folder."""
+    folders = sorted(path for path in photos.iterdir() if path.is_dir())[-count:]
+    files = [file for folder in folders for file in sorted(folder.iterdir())[:2]]
+    crops = torch.stack([torch.from_numpy(np.array(Image.open(file).convert("RGB"))) for file in files])
+    columns = {"id": np.arange(len(files)), "person": [file.parent.name for file in files]}
+    columns |= {"embedding": list(recognizer.embed(crops).cpu().numpy()), "model": [recognizer.digest] * len(files)}
+    store.parent.mkdir(parents=True, exist_ok=True)
+    pyarrow.parquet.write_table(pyarrow.table(columns), store)
+    return store

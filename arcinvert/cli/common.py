@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 REDRAW = 0.1
 """Seconds between two drawings of the bar on a terminal."""
 
+    from arcinvert.distributed import Ranks
+    from arcinvert.inverter import Inverter
+
 Checkpoint = Annotated[
     Path | None,
     typer.Option(
@@ -59,6 +62,25 @@ def device(name: str) -> "torch.device":
 
     torch.set_flush_denormal(True)
     return choose_device(name)
+
+
+def open_inverter(checkpoint: Path | None, device_name: str, ranks: "Ranks") -> "Inverter":
+    """The inverter of a checkpoint, each process on a GPU of its own; the first process calibrates for all."""
+    import torch
+
+    from arcinvert.inverter import Inverter
+    from arcinvert.recognizer import Recognizer
+
+    chosen = device(device_name)
+    if ranks.world > 1 and chosen == torch.device("cuda"):
+        chosen = torch.device("cuda", ranks.local % torch.cuda.device_count())
+    recognizer = Recognizer.load(checkpoint, device=chosen)
+    if ranks.rank:
+        ranks.wait()  # for the first process to calibrate, if that is to be done
+    inverter = Inverter.of(recognizer, progress=ProgressLine("face"))
+    if not ranks.rank:
+        ranks.wait()
+    return inverter
 
 
 class _Stderr(logging.Handler):

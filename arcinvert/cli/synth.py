@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from arcinvert.cli.common import Checkpoint, Device, Json, ProgressLine, answer, device, log_to_stderr, say, state
+from arcinvert.cli.common import (
+    Checkpoint,
+    Device,
+    Json,
+    ProgressLine,
+    answer,
+    log_to_stderr,
+    open_inverter,
+    say,
+    state,
+)
 from arcinvert.errors import UsageError
 
 if TYPE_CHECKING:
@@ -122,31 +132,24 @@ def _run(
 
     from arcinvert.embeddings import class_centers, read_embeddings
     from arcinvert.inversion.reconstruct import Objective, margin_objective
-    from arcinvert.inverter import Inverter
-    from arcinvert.recognizer import Recognizer, default_checkpoint
+    from arcinvert.recognizer import default_checkpoint
     from arcinvert.synthesis.job import synthesize
 
-    chosen = device(device_name)
-    if ranks.world > 1 and chosen == torch.device("cuda"):
-        chosen = torch.device("cuda", ranks.local % torch.cuda.device_count())
-    recognizer = Recognizer.load(checkpoint, device=chosen)
+    inverter = open_inverter(checkpoint, device_name, ranks)
+    recognizer = inverter.recognizer
     objective: Objective | None = None
     if embedding is None:
         classes, path = _classes(identity or ""), checkpoint or default_checkpoint()
         found = class_centers(path, classes)
         if objective_name == "margin":
-            objective = margin_objective(torch.from_numpy(class_centers(path).rows).to(chosen), classes)
+            centers = torch.from_numpy(class_centers(path).rows).to(recognizer.device)
+            objective = margin_objective(centers, classes)
     else:
         found = read_embeddings(embedding, size=recognizer.embedding_size, key=array)
     if note := found.note():
         say(note)
     if dropped := recognizer.dropped_channels():
         say(f"{dropped} BatchNorm channels store no usable statistics and are left out")
-    if ranks.rank:
-        ranks.wait()  # for the first process to calibrate, if that is to be done
-    inverter = Inverter.of(recognizer, progress=ProgressLine("face"))
-    if not ranks.rank:
-        ranks.wait()
     return synthesize(
         inverter,
         torch.from_numpy(found.rows),

@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     import torch
     from rich.progress import Progress
 
-REDRAW = 0.1
-"""Seconds between two drawings of the bar on a terminal."""
-
     from arcinvert.distributed import Ranks
     from arcinvert.inverter import Inverter
+
+REDRAW = 0.1
+"""Seconds between two drawings of the bar on a terminal."""
 
 Checkpoint = Annotated[
     Path | None,

@@ -43,6 +43,12 @@ def test_all_is_what_can_be_imported() -> None:
     assert issubclass(arcinvert.ArcInvertError, Exception)
 
 
+def test_every_public_name_is_documented() -> None:
+    pages = "".join(path.read_text() for path in (ROOT / "docs/api").glob("*.md"))
+    homes = {f"{home}.{name}" if name in arcinvert._MODULES else home for name, home in arcinvert._HOMES.items()}
+    assert [home for home in homes if f"::: {home}\n" not in pages] == []
+
+
 def test_another_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         arcinvert.nothing  # noqa: B018

@@ -182,14 +182,14 @@ def test_a_checkpoint_that_is_not_calibrated_is_calibrated_once(
     small_prior: FacePrior,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("arcinvert.faceprior.prior.default_face_prior", lambda: small_prior)
+    monkeypatch.setattr("arcinvert.inverter.default_face_prior", lambda: small_prior)
     monkeypatch.setenv("ARCINVERT_CACHE", str(tmp_path / "cache"))
     command = ["synth", "-e", str(target), "--steps", "1", "--checkpoint", str(tiny_checkpoint), "-o"]
     assert run([*command, str(tmp_path / "first")]) == 0
-    assert f"showing it {len(small_prior)} synthetic faces, once" in capsys.readouterr().err
+    assert f"{len(small_prior)} synthetic faces, once" in capsys.readouterr().err
     assert len(list((tmp_path / "cache" / "calibrations").iterdir())) == 1
     assert run([*command, str(tmp_path / "second")]) == 0
-    assert "calibrated" not in capsys.readouterr().err
+    assert "calibration" not in capsys.readouterr().err
     for name in ("0000_00.png", "0001_00.png"):
         assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes()
 

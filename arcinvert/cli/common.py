@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from arcinvert.distributed import Ranks
     from arcinvert.inverter import Inverter
+    from arcinvert.recognizer import Recognizer
 
 REDRAW = 0.1
 """Seconds between two drawings of the bar on a terminal."""
@@ -64,17 +65,22 @@ def device(name: str) -> "torch.device":
     return choose_device(name)
 
 
-def open_inverter(checkpoint: Path | None, device_name: str, ranks: "Ranks") -> "Inverter":
-    """The inverter of a checkpoint, each process on a GPU of its own; the first process calibrates for all."""
+def open_recognizer(checkpoint: Path | None, device_name: str, ranks: "Ranks") -> "Recognizer":
+    """The recognizer of a checkpoint; each of several processes has a GPU of its own."""
     import torch
 
-    from arcinvert.inverter import Inverter
     from arcinvert.recognizer import Recognizer
 
     chosen = device(device_name)
     if ranks.world > 1 and chosen == torch.device("cuda"):
         chosen = torch.device("cuda", ranks.local % torch.cuda.device_count())
-    recognizer = Recognizer.load(checkpoint, device=chosen)
+    return Recognizer.load(checkpoint, device=chosen)
+
+
+def open_inverter(recognizer: "Recognizer", ranks: "Ranks") -> "Inverter":
+    """The inverter of a recognizer; the first process calibrates for all, which may take minutes."""
+    from arcinvert.inverter import Inverter
+
     if ranks.rank:
         ranks.wait()  # for the first process to calibrate, if that is to be done
     inverter = Inverter.of(recognizer, progress=ProgressLine("face"))

@@ -96,7 +96,7 @@ def module(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
         (["synth", "-o", "x", "-e", "y", "--pose", "sideways"], "'sideways'"),
         (["synth", "-o", "x", "-e", "y", "--pose", "left", "--preset", "paper"], "'paper'"),
         (["synth", "-e", "x", "-o", "y", "--seed", "many"], "--seed"),
-        (["embed", "-o", "y"], "PHOTOS"),
+        (["embed", "-o", "y"], "Missing argument"),
         (["train", "-o", "x"], "'--data'"),
     ],
     ids=" ".join,
@@ -565,14 +565,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return now
 
 
-@pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
-    monkeypatch.setattr(sys, "stderr", Terminal())
-    return sys.stderr  # type: ignore[return-value]
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
 
 
 def test_progress_is_a_line_every_few_seconds_and_at_the_end(
@@ -599,7 +594,9 @@ def test_the_rate_of_a_resumed_run_leaves_out_what_was_done_before(
     assert capsys.readouterr().err.splitlines()[-1].startswith("909/1000 step, 0.50/s, 182 s left")
 
 
-def test_progress_on_a_terminal_is_a_bar(terminal: io.StringIO) -> None:
+def test_progress_on_a_terminal_is_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
     line = common.ProgressLine("step")
     for done in range(1, 4):
         line(done, 3, f"cosine 0.{done} [red]\x1b")
@@ -608,7 +605,10 @@ def test_progress_on_a_terminal_is_a_bar(terminal: io.StringIO) -> None:
     assert "cosine 0.3 [red]\\x1b" in terminal.getvalue()
 
 
-def test_a_bar_is_closed_when_the_command_fails(terminal: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bar_is_closed_when_the_command_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+
     def load(*args: Any, **kwargs: Any) -> None:
         monkeypatch.setattr(common, "REDRAW", 0.0)
         common.ProgressLine("step")(1, 3, "")

@@ -79,7 +79,10 @@ def main(
         bool, typer.Option("--show-faces", help="Keep the reconstructions, in faces/ and in the report.")
     ] = False,
     fail_over: Annotated[
-        str | None, typer.Option("--fail-over", help="sar@1e-3=0.05: exit code 10 if the headline rate is above.")
+        str | None,
+        typer.Option(
+            "--fail-over", help="End with exit code 10 if the headline rate is above a bound such as sar@1e-3=0.05."
+        ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Remove the files of another audit from the folder.")] = False,
     schema: Annotated[

@@ -36,6 +36,10 @@ Device = Annotated[
         help="Device that computes: cpu, cuda:0 or mps; auto takes a GPU if there is one.",
     ),
 ]
+Detector = Annotated[
+    str,
+    typer.Option(metavar="retinaface|FILE", help="Find faces with retinaface, or with the SCRFD in this ONNX file."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 
 

@@ -95,7 +95,7 @@ def main(
         raise UsageError(f"expected --objective cosine, or margin with --identity, got {objective!r}")
     with joined() as ranks:
         if ranks.rank:
-            log_to_stderr(quiet=True)  # the first process speaks for all
+            log_to_stderr(quiet=True)  # only the first process prints messages
             state.quiet = True
         if ranks.world > 1 and embedding == "-":
             raise UsageError("expected a file of embeddings, got standard input, which several processes cannot share")

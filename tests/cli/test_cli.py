@@ -492,12 +492,12 @@ def test_diverged_targets_end_with_4_and_all_of_them_with_3(
 ) -> None:
     from dataclasses import replace
 
-    from arcinvert.synthesis import reconstruct as synthesis
+    from arcinvert.inversion import reconstruct
 
-    real = synthesis.invert
+    real = reconstruct.invert
     for rows, code in (([True, False], 4), ([True, True], 3)):
         mask = torch.tensor(rows)
-        monkeypatch.setattr(synthesis, "invert", lambda *a, mask=mask, **k: replace(real(*a, **k), diverged=mask))
+        monkeypatch.setattr(reconstruct, "invert", lambda *a, mask=mask, **k: replace(real(*a, **k), diverged=mask))
         assert synth(calibrated, target, tmp_path / str(code)) == code
     said = capsys.readouterr().err
     assert "1 reconstructions diverged" in said

@@ -1,4 +1,4 @@
-"""What the page knows of this machine: its recognizers, loaded once, and the work that each visitor has begun."""
+"""The state of the page: recognizers of this machine, each loaded once, and the running task of each visitor."""
 
 import tempfile
 import threading
@@ -25,13 +25,13 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class Known:
+class ListedRecognizer:
     """A recognizer's file on this machine.
 
     Attributes:
-        name: in the page, different for each.
+        name: on the page, unique.
         path: of the file.
-        origin: why it is listed, in words.
+        origin: where it comes from, in words.
     """
 
     name: str
@@ -39,17 +39,17 @@ class Known:
     origin: str
 
 
-class Studio:
-    """Recognizers by name, each loaded on first use; and one piece of work at a time.
+class AppState:
+    """Recognizers by name, each loaded on first use, and tasks of visitors, of which one runs at a time.
 
     Args:
-        checkpoint: the recognizer that is chosen at first; None is the one that ships with arcinvert.
+        checkpoint: the recognizer that is selected first; None is the one that ships with arcinvert.
         judges: more recognizers to list.
         device: for all networks.
         prior: the face prior; None is the one that ships with arcinvert.
 
     Attributes:
-        folder: for what the page writes; gone after :meth:`close`.
+        folder: for files that the page writes; :meth:`close` removes it.
     """
 
     def __init__(
@@ -62,13 +62,13 @@ class Studio:
     ) -> None:
         self.device = torch.device(device)
         self.prior = (default_face_prior() if prior is None else prior).to(self.device)
-        self._known: dict[str, Known] = {}
+        self._listed: dict[str, ListedRecognizer] = {}
         self._loaded: dict[str, Recognizer] = {}
         self._inverters: dict[str, Inverter] = {}
         self._judges: dict[str, Judge] = {}
         self._examples: dict[str, Target] = {}
         self._tasks: dict[str, Task[Any]] = {}
-        self._engine, self._loading = threading.Lock(), threading.RLock()
+        self._lock, self._loading = threading.Lock(), threading.RLock()
         if checkpoint is not None:
             self.add(checkpoint, "named on the command line")
         self.add(default_checkpoint(), "ships with arcinvert", name="default")
@@ -84,65 +84,65 @@ class Studio:
             path = locate(name)
         except CheckpointError:
             return  # not on this machine
-        if path.is_file() and path not in {known.path for known in self._known.values()}:
+        if path.is_file() and path not in {listed.path for listed in self._listed.values()}:
             self.add(path, "installed on this machine", name=name)
 
     def add(self, path: Path | str, origin: str, *, name: str | None = None) -> str:
-        """List a recognizer; its name in the page.
+        """List a recognizer, and return its name on the page.
 
         Raises:
             CheckpointError: no such file or name.
         """
         found = locate(path)
-        for known in self._known.values():
-            if known.path.resolve() == found.resolve():
-                return known.name
+        for listed in self._listed.values():
+            if listed.path.resolve() == found.resolve():
+                return listed.name
         base = name or found.stem
         number = 1
-        while (title := base if number == 1 else f"{base} ({number})") in self._known:
+        while (title := base if number == 1 else f"{base} ({number})") in self._listed:
             number += 1
-        self._known[title] = Known(title, found, origin)
+        self._listed[title] = ListedRecognizer(title, found, origin)
         return title
 
     @property
     def names(self) -> list[str]:
-        """Of all recognizers, the one that is chosen at first in front."""
-        return list(self._known)
+        """The names of all recognizers, the first selected one in front."""
+        return list(self._listed)
 
-    def known(self, name: str) -> Known:
-        """By its name.
+    def listed(self, name: str) -> ListedRecognizer:
+        """The file of a recognizer.
 
         Raises:
             InputError: no such recognizer.
         """
-        if name not in self._known:
-            raise InputError(f"this page knows no recognizer {name!r}; choose one of its list")
-        return self._known[name]
+        if name not in self._listed:
+            raise InputError(f"no recognizer {name!r}; choose one of the list")
+        return self._listed[name]
 
     def recognizer(self, name: str) -> Recognizer:
-        """Loaded on first use.
+        """A recognizer, loaded on first use.
 
         Raises:
-            CheckpointError: the file is no recognizer.
+            CheckpointError: the file is not a recognizer.
         """
         with self._loading:
             if name not in self._loaded:
-                self._loaded[name] = Recognizer.load(self.known(name).path, device=self.device)
+                self._loaded[name] = Recognizer.load(self.listed(name).path, device=self.device)
             return self._loaded[name]
 
-    def calibrated(self, name: str) -> bool:
-        """Whether an inversion can begin at once."""
+    def is_calibrated(self, name: str) -> bool:
+        """Whether an inversion can start without calibration."""
         return find_calibration(self.recognizer(name), self.prior) is not None
 
     def inverter(self, name: str, progress: Progress = silent) -> Inverter:
-        """The inverter of a recognizer; its calibration is made and kept if there is none yet."""
+        """The inverter of a recognizer; if it has no calibration yet, one is made and kept in the user's cache."""
         if name not in self._inverters:
             calibration = load_calibration(self.recognizer(name), self.prior, progress=progress)
             self._inverters[name] = Inverter(self.recognizer(name), self.prior, calibration)
         return self._inverters[name]
 
     def thresholds(self, name: str) -> tuple[Threshold, ...]:
-        """Those that the recognizer's file states, else those that :meth:`judge` has fixed; () if none are known."""
+        """The thresholds that the recognizer's file states, else those that :meth:`judge` has fixed; () without any."""
         stated = describe(self.recognizer(name), self.prior)["thresholds"]
         if stated:
             return tuple(Threshold(float(t["fmr"]), t["threshold"], int(t["impostor_pairs"])) for t in stated)
@@ -155,36 +155,34 @@ class Studio:
         return self._judges[name]
 
     def example(self, name: str) -> Target:
-        """The synthetic photo that ships with the page, as a recognizer sees it."""
+        """The synthetic photo that ships with the page, embedded by a recognizer."""
         if name not in self._examples:
             self._examples[name] = read_target(EXAMPLE, self.recognizer(name))
         return self._examples[name]
 
-    def described(self, name: str) -> dict[str, Any]:
-        """What ``arcinvert checkpoint info`` says."""
+    def description(self, name: str) -> dict[str, Any]:
+        """The output of ``arcinvert checkpoint info``."""
         return describe(self.recognizer(name), self.prior)
 
-    # --- work
-
-    def begin(self, visitor: str, work: Callable[[Task[Result]], Result]) -> Task[Result]:
-        """Begin a visitor's work; what the visitor had begun before ends."""
-        self.leave(visitor)
-        task = Task(self._engine, work)
+    def start(self, visitor: str, work: Callable[[Task[Result]], Result]) -> Task[Result]:
+        """Start a visitor's task, and cancel the one before."""
+        self.cancel(visitor)
+        task = Task(self._lock, work)
         self._tasks[visitor] = task
         return task
 
     def task(self, visitor: str) -> Task[Any] | None:
-        """What a visitor has begun last."""
+        """The last task of a visitor."""
         return self._tasks.get(visitor)
 
-    def leave(self, visitor: str) -> None:
-        """End a visitor's work."""
+    def cancel(self, visitor: str) -> None:
+        """Cancel a visitor's task."""
         task = self._tasks.pop(visitor, None)
         if task is not None:
-            task.end()
+            task.cancel()
 
     def close(self) -> None:
-        """End all work, and remove what was written."""
+        """Cancel all tasks, and remove the folder."""
         for visitor in list(self._tasks):
-            self.leave(visitor)
+            self.cancel(visitor)
         self._temporary.cleanup()

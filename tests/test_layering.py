@@ -35,9 +35,9 @@ LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 ONLY = {
     "backbones": {"backbones", "errors"},
     "audit.stores": {"audit.stores", "embeddings", "errors", "evaluation"},
-    "audit.checks": {"audit.checks", "audit.stores", "embeddings", "errors", "evaluation", "progress"},
-    "audit.page": {"audit.page", "audit.report", "audit.rates", "audit.judges", "audit.verdict", "audit.defenses.sweep"}
-    | {"errors"},
+    "audit.checks": {"audit.checks", "audit.stores", "audit.types", "embeddings", "errors", "evaluation", "progress"},
+    "audit.page": {"audit.page", "audit.report", "audit.rates", "audit.judges", "audit.checks", "audit.verdict"}
+    | {"audit.config", "audit.photos", "audit.defenses.sweep", "evaluation", "errors"},
 }
 # What a room never imports, although it may by its layer.
 NEVER = {"training": {"inversion", "inverter", "synthesis", "faceprior"}, "audit.defenses": {"synthesis"}}

@@ -36,8 +36,8 @@ ONLY = {
     "backbones": {"backbones", "errors"},
     "audit.stores": {"audit.stores", "embeddings", "errors", "evaluation"},
     "audit.checks": {"audit.checks", "audit.stores", "audit.types", "embeddings", "errors", "evaluation", "progress"},
-    "audit.page": {"audit.page", "audit.report", "audit.rates", "audit.judges", "audit.checks", "audit.verdict"}
-    | {"audit.config", "audit.photos", "audit.defenses.sweep", "evaluation", "errors"},
+    "audit.page": {"audit.page", "audit.report", "audit.rates", "audit.judges", "audit.verdict", "audit.defenses.sweep"}
+    | {"errors"},
 }
 # What a room never imports, although it may by its layer.
 NEVER = {"training": {"inversion", "inverter", "synthesis", "faceprior"}, "audit.defenses": {"synthesis"}}

@@ -12,7 +12,7 @@ from torch import Tensor
 from arcinvert.audit.types import Count, Share
 from arcinvert.errors import InputError
 from arcinvert.evaluation.metrics import allowed_false_matches, threshold_at_fmr
-from arcinvert.evaluation.readers.sets import files_digest, identity_files, read_crop
+from arcinvert.evaluation.readers.crops import files_digest, identity_files, read_crop
 from arcinvert.faceprior.prior import FacePrior
 from arcinvert.inversion.invert import to_bytes
 from arcinvert.progress import Progress, silent

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from arcinvert.cli.common import Checkpoint, Device, Json, ProgressLine, answer, open_inverter, state
+from arcinvert.cli.common import Checkpoint, Device, Json, ProgressLine, answer, open_inverter, open_recognizer, state
 from arcinvert.errors import UsageError
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def _audit(
     from arcinvert.recognizer import Recognizer, default_checkpoint
 
     opened = open_store(source, **where)
-    inverter = open_inverter(checkpoint, device_name, ranks)
+    inverter = open_inverter(open_recognizer(checkpoint, device_name, ranks), ranks)
     paths = [checkpoint or default_checkpoint(), *judges]
     others = [Recognizer.load(path, device=inverter.recognizer.device) for path in judges]
     if not judges:

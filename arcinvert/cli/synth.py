@@ -14,6 +14,7 @@ from arcinvert.cli.common import (
     answer,
     log_to_stderr,
     open_inverter,
+    open_recognizer,
     say,
     state,
 )
@@ -94,7 +95,7 @@ def main(
         raise UsageError(f"expected --objective cosine, or margin with --identity, got {objective!r}")
     with joined() as ranks:
         if ranks.rank:
-            log_to_stderr(quiet=True)  # the first process speaks for all
+            log_to_stderr(quiet=True)  # only the first process prints messages
             state.quiet = True
         if ranks.world > 1 and embedding == "-":
             raise UsageError("expected a file of embeddings, got standard input, which several processes cannot share")
@@ -135,8 +136,7 @@ def _run(
     from arcinvert.recognizer import default_checkpoint
     from arcinvert.synthesis.job import synthesize
 
-    inverter = open_inverter(checkpoint, device_name, ranks)
-    recognizer = inverter.recognizer
+    recognizer = open_recognizer(checkpoint, device_name, ranks)
     objective: Objective | None = None
     if embedding is None:
         classes, path = _classes(identity or ""), checkpoint or default_checkpoint()
@@ -151,7 +151,7 @@ def _run(
     if dropped := recognizer.dropped_channels():
         say(f"{dropped} BatchNorm channels store no usable statistics and are left out")
     return synthesize(
-        inverter,
+        open_inverter(recognizer, ranks),  # last, for it may take minutes
         torch.from_numpy(found.rows),
         out,
         settings=settings,

@@ -68,14 +68,14 @@ def synthesize(
         settings, objective, progress, on_step: see
             :func:`~arcinvert.inversion.reconstruct.reconstruct_batches`.
         report: measure the robustness of each image and the diversity of a target's variations.
-        force: start again, and remove what a job of other targets or settings has left.
-        ranks: of several processes each computes its share of the batches; the first one writes what concerns all.
+        force: start again, and remove the files of another job.
+        ranks: each of several processes computes its share of the batches; the first one writes sheet and manifest.
         objective_name: of the objective; two jobs of different ones are not the same job.
 
     Returns:
         The manifest: ``results`` with target, variation, file and its sha256, cosine (of the 8-bit image),
-        steps and seconds (an image's share of its batch), and what the settings ask for beyond that
-        (``robustness``, ``attempts``, ``history``); and the settings, digests and versions behind them.
+        steps and seconds (an image's share of its batch), and, if the settings ask for them,
+        ``robustness``, ``attempts`` and ``history``; and the settings, digests and versions behind them.
 
     Raises:
         UsageError: the folder holds another job.
@@ -125,7 +125,7 @@ def synthesize(
 def run_of(
     inverter: Inverter, targets: Tensor, settings: Settings, *, report: bool, objective_name: str
 ) -> dict[str, Any]:
-    """What makes two jobs the same, as JSON has it; how many images share a batch is no part of it."""
+    """The identity of a job, as JSON: two jobs of the same targets, checkpoint and settings but for the batch size."""
     run = {
         "version": VERSION,
         "targets": hashlib.sha256(targets.contiguous().numpy().tobytes()).hexdigest(),

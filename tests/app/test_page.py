@@ -125,7 +125,7 @@ def test_stop_and_resume(page: Any) -> None:
 def test_bad_input_is_a_message(page: Any, tmp_path: Path) -> None:
     np.save(tmp_path / "wide.npy", np.ones((2, 128), np.float32))
     (tmp_path / "broken.png").write_bytes(b"no picture at all")
-    for name, text in (("wide.npy", "128-d"), ("broken.png", "expected a picture")):
+    for name, text in (("wide.npy", "128-d"), ("broken.png", "expected an image")):
         page.set_input_files("#drop input", tmp_path / name)
         page.get_by_text(text).wait_for()
         assert "Traceback" not in page.content()

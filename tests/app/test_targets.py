@@ -58,7 +58,7 @@ def test_bad_input_gives_one_line(tmp_path: Path, tiny_recognizer: Recognizer, m
     for name, row, text in (
         ("wide.npy", 0, "128-d"),
         ("good.npy", 2, "row from 0 to 1, got 2"),
-        ("broken.png", 0, "expected a picture"),
+        ("broken.png", 0, "expected an image"),
         ("empty.png", 0, "no face"),
         ("what.bin", 0, "pickle"),
         ("gone.png", 0, "found none"),

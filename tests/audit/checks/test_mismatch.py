@@ -6,7 +6,7 @@ from test_signs import model
 
 from arcinvert.audit.checks.mismatch import FEWEST, mismatch
 from arcinvert.errors import InputError
-from arcinvert.evaluation.readers.sets import embed_folder
+from arcinvert.evaluation.embedding import embed_folder
 from arcinvert.recognizer import Recognizer
 
 SIZE = 64

@@ -1,4 +1,4 @@
-"""Verification on what lies in files: stored embeddings, a folder of identities, a pair list, a ``.bin``."""
+"""Verification on files: stored embeddings, a folder of identities, a pair list, or a ``.bin``."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,11 +7,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from arcinvert.evaluation.metrics import folds_in_order
-from arcinvert.evaluation.protocols.verification import FMRS, Verified, verify_embeddings, verify_pairs
+from arcinvert.checkpoint import file_digest
+from arcinvert.evaluation.embedding import embed_files, embed_folder, embed_images
+from arcinvert.evaluation.metrics import FMRS, folds_in_order
+from arcinvert.evaluation.protocols.verification import Verified, verify_embeddings, verify_pairs
+from arcinvert.evaluation.readers.bin_files import read_bin
+from arcinvert.evaluation.readers.crops import files_digest
 from arcinvert.evaluation.readers.lists import read_pairs
-from arcinvert.evaluation.readers.sets import embed_files, embed_folder, embed_images, files_digest, read_bin
-from arcinvert.evaluation.readers.stored_embeddings import file_digest, read_stored
+from arcinvert.evaluation.readers.stored_embeddings import read_stored
 from arcinvert.progress import Progress, silent
 from arcinvert.recognizer import Recognizer
 
@@ -27,7 +30,7 @@ def verify_stored(
     device: torch.device | str = "cpu",
     progress: Progress = silent,
 ) -> Verified:
-    """All pairs of a ``.npy`` of (N, D) and a text file with a label a line.
+    """All pairs of the embeddings in a ``.npy`` (N, D), with a text file of one label per line.
 
     Raises:
         InputError: see :func:`arcinvert.evaluation.readers.stored_embeddings.read_stored` and
@@ -50,10 +53,10 @@ def verify_folder(
     seed: int = 0,
     progress: Progress = silent,
 ) -> Verified:
-    """All pairs of the aligned crops ``folder/<identity>/<picture>``.
+    """All pairs of the aligned crops ``folder/<identity>/<image>``.
 
     Raises:
-        UsageError, InputError: see :func:`arcinvert.evaluation.readers.sets.embed_folder` and
+        UsageError, InputError: see :func:`arcinvert.evaluation.embedding.embed_folder` and
             :func:`arcinvert.evaluation.protocols.verification.verify_embeddings`.
     """
     found = embed_folder(recognizer, folder, flip=flip, batch_size=batch_size, progress=progress)
@@ -73,11 +76,11 @@ def verify_list(
     batch_size: int = 32,
     progress: Progress = silent,
 ) -> Verified:
-    """The pairs of a list over aligned crops in ``folder``; with its folds, the accuracy of LFW.
+    """The pairs of a list of aligned crops in ``folder``; accuracy under the LFW protocol if the list has folds.
 
     Raises:
         UsageError, InputError: see :func:`arcinvert.evaluation.readers.lists.read_pairs`,
-            :func:`arcinvert.evaluation.readers.sets.embed_files` and
+            :func:`arcinvert.evaluation.embedding.embed_files` and
             :func:`arcinvert.evaluation.protocols.verification.verify_pairs`.
     """
     found = read_pairs(pairs, folder)
@@ -99,11 +102,11 @@ def verify_bin(
     batch_size: int = 32,
     progress: Progress = silent,
 ) -> Verified:
-    """A ``.bin`` such as ``lfw.bin``; ten folds of consecutive pairs, none where there are fewer than ten pairs.
+    """A ``.bin`` such as ``lfw.bin``, in ten folds of consecutive pairs; without folds if it has fewer than ten pairs.
 
     Raises:
-        UsageError, InputError: see :func:`arcinvert.evaluation.readers.sets.read_bin`,
-            :func:`arcinvert.evaluation.readers.sets.embed_images` and
+        UsageError, InputError: see :func:`arcinvert.evaluation.readers.bin_files.read_bin`,
+            :func:`arcinvert.evaluation.embedding.embed_images` and
             :func:`arcinvert.evaluation.protocols.verification.verify_pairs`.
     """
     found = read_bin(path)

@@ -10,7 +10,7 @@ SCRIPTS = Path(__file__).resolve().parents[2] / "benchmarks"
 
 
 def test_a_process_is_measured_and_not_the_one_that_starts_it() -> None:
-    measure = "import bench_command, json; print(json.dumps(bench_command.once(['--version'])))"
+    measure = "import command, json; print(json.dumps(command.once(['--version'])))"
     done = subprocess.run([sys.executable, "-c", measure], cwd=SCRIPTS, capture_output=True, text=True, check=True)
     found = json.loads(done.stdout)
     assert found["seconds"] > 0.01

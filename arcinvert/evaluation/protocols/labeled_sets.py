@@ -1,6 +1,6 @@
-"""The protocols for a set that comes without lists: a folder of identities, or labeled embeddings.
+"""The protocols for a labeled set without lists, such as a folder of identities.
 
-Which picture plays which part follows from the order of the labels and of the rows alone.
+The order of the labels and of the rows decides which images are enrolled and which are probes.
 """
 
 import numpy as np
@@ -23,17 +23,17 @@ from arcinvert.evaluation.protocols.templates import (
 def identify_folder(
     rows: Rows, labels: Labels, *, distractors: Rows | None = None, engine: str = "auto", max_rank: int = 20
 ) -> tuple[Identification, MegaFace | None]:
-    """Identification by :func:`~arcinvert.evaluation.protocols.identification.folder_split`, and MegaFace style.
+    """Identification with :func:`~arcinvert.evaluation.protocols.identification.folder_split`, and MegaFace.
 
     Args:
         rows: (N, D), unit norm.
         labels: (N,).
-        distractors: (M, D) of nobody in ``rows``; without, the identities that are not enrolled stand for
-            them in the MegaFace figures. None of these where there are neither.
+        distractors: (M, D), unit norm, of identities outside ``rows``. Without them, MegaFace uses the images of the
+            identities that are not enrolled; it is None if there are none.
         engine, max_rank: see :func:`~arcinvert.evaluation.protocols.identification.identify`.
 
     Raises:
-        InputError: rows or labels that do not fit, or no identity with a picture to probe with.
+        InputError: invalid rows or labels, or no probe.
     """
     check_rows(rows, labels)
     gallery, mated, unmated = folder_split(labels)
@@ -55,15 +55,15 @@ def identify_folder(
 def template_folder(
     rows: Rows, labels: Labels, *, engine: str = "auto"
 ) -> tuple[TemplateVerification, TemplateIdentification]:
-    """Templates of half of an identity's pictures, see :func:`~arcinvert.evaluation.protocols.templates.halves`.
+    """Verification and identification with :func:`~arcinvert.evaluation.protocols.templates.halves`.
 
     Raises:
-        InputError: rows or labels that do not fit, or no identity with two pictures.
+        InputError: invalid rows or labels, or no identity with two images.
     """
     check_rows(rows, labels)
     members, pairs, probes, galleries = halves(labels)
     made = pool(rows, members)
-    used = [gallery for gallery in galleries if len(gallery)]  # a single identity fills one gallery only
+    used = [gallery for gallery in galleries if len(gallery)]  # a single identity fills only one gallery
     return (
         verify_templates(made, pairs, subjects=members.subjects),
         identify_templates(made, probes, galleries=used, subjects=members.subjects, engine=engine),
@@ -71,10 +71,10 @@ def template_folder(
 
 
 def retrieve_folder(rows: Rows, labels: Labels, *, top: int = TOP) -> Retrieval:
-    """Retrieval by :func:`~arcinvert.evaluation.protocols.retrieval.split_queries`.
+    """Retrieval with :func:`~arcinvert.evaluation.protocols.retrieval.split_queries`.
 
     Raises:
-        InputError: rows or labels that do not fit, or no identity with two pictures.
+        InputError: invalid rows or labels, or no identity with two images.
     """
     check_rows(rows, labels)
     names, of_query, videos = split_queries(labels)

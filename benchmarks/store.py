@@ -1,12 +1,12 @@
-"""What does reading a large store cost, against a plain numpy scan of the same numbers?
+"""The cost of reading a large store, compared with a plain numpy scan of the same numbers.
 
-    python benchmarks/bench_store.py [--rows 1000000] [--size 512] [--kind parquet --kind faiss] [--folder DIR]
+    python benchmarks/store.py [--rows 1000000] [--size 512] [--kind parquet --kind faiss] [--folder DIR]
 
-Writes random unit rows, two of each identity, as ``.npy`` and as each kind of store (kept in ``--folder`` for the
-next time), and opens each in a process of its own. The store part of an audit is: one pass for hygiene, statistics
-and the digest (``scan``), the sample and its rows (``take``), and one pass in which every probe is held against every
-row (``rank1``). The plain scan reads the ``.npy`` in blocks with numpy: norms, SHA-256 and the product with the
-probes, once each. Peak memory is that of the process.
+Writes random unit rows, two per identity, as ``.npy`` and as each kind of store (kept in ``--folder``), and opens each
+in a process of its own. The store part of an audit is one pass for hygiene, statistics and the digest (``scan``), the
+sample and its rows (``take``), and one pass that compares every probe with every row (``rank1``). The plain scan reads
+the ``.npy`` in blocks with numpy: norms, SHA-256 and the product with the probes, once each. Peak memory is that of the
+process.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-BLOCK = 65536
+BLOCK_ROWS = 65536
 KINDS = ("npy", "parquet", "faiss")
 HEAD = (
     "| | seconds | CPU seconds | peak MB | CPU, times the plain scan's | scan, take, rank 1 (s) | found first "
@@ -32,7 +32,7 @@ HEAD = (
 
 
 def write(folder: Path, rows: int, size: int, kinds: list[str]) -> None:
-    """The same rows in each kind; those of one identity lie side by side."""
+    """Write the same rows as each kind of store; rows of one identity are adjacent."""
     generator = np.random.default_rng(0)
     files = {kind: folder / f"store-{rows}x{size}.{kind}" for kind in {"npy", *kinds}}
     if all(path.is_file() for path in files.values()):
@@ -40,8 +40,8 @@ def write(folder: Path, rows: int, size: int, kinds: list[str]) -> None:
     with tempfile.TemporaryDirectory(dir=folder) as name:
         made = {kind: Path(name) / path.name for kind, path in files.items()}
         array = np.lib.format.open_memmap(made["npy"], "w+", np.float32, (rows, size))
-        for start in range(0, rows, BLOCK):
-            part = generator.normal(size=(min(BLOCK, rows - start), size)).astype(np.float32)
+        for start in range(0, rows, BLOCK_ROWS):
+            part = generator.normal(size=(min(BLOCK_ROWS, rows - start), size)).astype(np.float32)
             array[start : start + len(part)] = part / np.linalg.norm(part, axis=1, keepdims=True)
         array.flush()
         if "parquet" in kinds:
@@ -50,8 +50,8 @@ def write(folder: Path, rows: int, size: int, kinds: list[str]) -> None:
 
             schema = pa.schema([("id", pa.int64()), ("identity", pa.string()), ("embedding", pa.list_(pa.float32()))])
             with pq.ParquetWriter(made["parquet"], schema, use_dictionary=["identity"]) as writer:
-                for start in range(0, rows, BLOCK):
-                    part = np.asarray(array[start : start + BLOCK])
+                for start in range(0, rows, BLOCK_ROWS):
+                    part = np.asarray(array[start : start + BLOCK_ROWS])
                     offsets = np.arange(0, part.size + 1, size, dtype=np.int32)
                     numbers = np.arange(start, start + len(part))
                     names = [f"person {n // 2}" for n in numbers.tolist()]
@@ -61,15 +61,15 @@ def write(folder: Path, rows: int, size: int, kinds: list[str]) -> None:
             import faiss
 
             index = faiss.IndexFlatIP(size)
-            for start in range(0, rows, BLOCK):
-                index.add(np.asarray(array[start : start + BLOCK]))
+            for start in range(0, rows, BLOCK_ROWS):
+                index.add(np.asarray(array[start : start + BLOCK_ROWS]))
             faiss.write_index(index, str(made["faiss"]))
         for kind, path in files.items():
             os.replace(made[kind], path)
 
 
 def probes_of(rows: np.ndarray) -> np.ndarray:
-    """What a reconstruction of each row might embed as: cosine about 0.7."""
+    """Rows like embeddings of reconstructions: cosine about 0.7 to the given rows."""
     noise = np.random.default_rng(1).normal(size=rows.shape) / np.sqrt(rows.shape[1])
     probes = rows + noise
     return (probes / np.linalg.norm(probes, axis=1, keepdims=True)).astype(np.float32)
@@ -82,8 +82,8 @@ def plain(path: Path, count: int) -> dict[str, Any]:
     probes = probes_of(np.load(path, mmap_mode="r")[own])
     started, clock = time.perf_counter(), time.process_time()
     norms, best, digest = 0.0, np.full(count, -np.inf), hashlib.sha256()
-    for start in range(0, rows, BLOCK):
-        part = np.fromfile(path, np.float32, BLOCK * size, offset=128 + 4 * start * size).reshape(-1, size)
+    for start in range(0, rows, BLOCK_ROWS):
+        part = np.fromfile(path, np.float32, BLOCK_ROWS * size, offset=128 + 4 * start * size).reshape(-1, size)
         norms += float(np.sqrt(np.einsum("nd,nd->n", part, part)).sum())
         digest.update(part.data)
         best = np.maximum(best, (probes @ part.T).max(1))
@@ -148,7 +148,7 @@ def main() -> None:
     options = parser.parse_args()
     stem = options.folder / f"store-{options.rows}x{options.size}"
     kinds = options.kind or ["parquet", "faiss"]
-    if options.one == "write":  # its memory is not to be that of the others
+    if options.one == "write":  # in a process of its own, so that its memory does not count for the others
         options.folder.mkdir(parents=True, exist_ok=True)
         write(options.folder, options.rows, options.size, kinds)
         return

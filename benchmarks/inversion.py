@@ -1,6 +1,6 @@
 """How well does an inversion hold before networks that were never optimized against?
 
-    python benchmarks/bench_inversion.py --data FACES --judge JUDGE.onnx [--ablate] [--json OUT.json] [--sheet OUT.png]
+    python benchmarks/inversion.py --data FACES --judge JUDGE.onnx [--ablate] [--json OUT.json] [--sheet OUT.png]
 
 Enrols picture 00 of N identities that the default checkpoint was not trained on, inverts its
 embedding with a checkpoint, and lets each judge compare the reconstruction with the enrolled

@@ -1,13 +1,13 @@
-"""How near do exact figures over all pairs come to the bare matrix product?
+"""The rate of exact verification over all pairs, compared with the bare matrix product.
 
-    python benchmarks/bench_pairs.py [--rows 100000] [--size 512] [--per-identity 10] [--fmr 1e-6] [--whole]
+    python benchmarks/pairs.py [--rows 100000] [--size 512] [--per-identity 10] [--fmr 1e-6] [--whole]
 
-Synthetic embeddings: a random center an identity and noise around it, unit norm. The *bare* rate is the
-best that ``torch.mm`` reaches in float32 among several shapes with the same inner size, and among square
-matrices, measured before and after in the same process. *All pairs* counts one product of D multiplications
-and D additions for each of the N (N - 1) / 2 pairs, and all else as overhead. The *naive* row is the list of
-scores that scikit-learn's ``roc_curve`` is given, at the largest number of rows whose list fits into
-``--naive-memory`` and whose time, foreseen from smaller ones, fits into ``--naive-seconds``.
+The embeddings are synthetic: a random center per identity plus noise, unit norm. The *bare* rate is the best that
+``torch.mm`` reaches in float32 among several shapes of the same inner size and among square matrices, measured before
+and after in the same process. *All pairs* counts one product of D multiplications and D additions for each of the
+N (N - 1) / 2 pairs; everything else is overhead. The *naive* row passes a list of scores to scikit-learn's
+``roc_curve``, for the largest number of rows whose list fits into ``--naive-memory`` and whose time, predicted from
+smaller numbers, fits into ``--naive-seconds``.
 """
 
 import argparse
@@ -34,7 +34,7 @@ HEAD = (
     "|---|---|---|---|---|---|---|---|"
 )
 NAIVE_BYTES_A_PAIR = 70
-"""What the list of scores and scikit-learn's copies of it take at their peak, measured."""
+"""Measured peak memory of the list of scores and scikit-learn's copies of it."""
 
 
 def synthetic(rows: int, size: int, per_identity: int, noise: float) -> tuple[Tensor, Tensor]:
@@ -47,7 +47,7 @@ def synthetic(rows: int, size: int, per_identity: int, noise: float) -> tuple[Te
 
 
 def bare_rate(size: int, seconds: float = 2.0) -> tuple[float, str]:
-    """The best rate in FLOP/s, and at which shape."""
+    """The best rate in FLOP/s, and its shape."""
     best, where = 0.0, ""
     for a, b, inner in [(a, b, size) for a, b in SHAPES] + [(n, n, n) for n in SQUARES]:
         one, other, out = torch.randn(a, inner), torch.randn(b, inner), torch.empty(a, b)
@@ -63,7 +63,7 @@ def bare_rate(size: int, seconds: float = 2.0) -> tuple[float, str]:
 
 
 class Memory:
-    """The highest resident memory while it runs, in bytes."""
+    """A context that records the peak of the resident memory, in bytes."""
 
     def __enter__(self) -> "Memory":
         self.peak, self.stop = 0, threading.Event()
@@ -151,7 +151,7 @@ def main() -> None:
     )
     tell("all pairs", options.rows, seconds, peak, options.fmr, point.tar, rate=f"{rate / 1e9:.1f} ({rate / bare:.3f})")
 
-    # The naive way: smaller ones first, to foresee what the next takes.
+    # The list of scores: smaller sizes first, to predict the time of the next one.
     report["naive"] = []
     largest = int(math.sqrt(2 * options.naive_memory * 1e9 / NAIVE_BYTES_A_PAIR))
     sizes = [n for n in (1000, 2000, 4000, 8000, 16000, 32000) if n < largest] + [largest]

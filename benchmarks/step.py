@@ -1,6 +1,6 @@
 """What does one optimization step cost beyond the network's own forward and backward pass?
 
-    python benchmarks/bench_step.py [--checkpoint FILE] [--batch 4] [--preset fast] [--against 16] [--json OUT.json]
+    python benchmarks/step.py [--checkpoint FILE] [--batch 4] [--preset fast] [--against 16] [--json OUT.json]
 
 *Bare* is the network as its checkpoint describes it, frozen, in eval mode and channels-last memory:
 forward to the features and backward to the pixels. *Step* is a whole step of the preset:

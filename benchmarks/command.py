@@ -1,11 +1,11 @@
-"""What does the first command of the README cost, in a process of its own?
+"""Time and memory of the first command of the README, in a process of its own.
 
-    python benchmarks/bench_command.py [--rounds 3] [--json OUT.json]
+    python benchmarks/command.py [--rounds 3] [--json OUT.json]
 
-``arcinvert synth --embedding examples/target.npy --variations 4`` from start to end, imports and report included:
-seconds by the clock and of the processor, and the peak of its resident memory. Every round is a new process; before
-the first one the command runs once, so that its files are in the machine's cache. (This process stays small: the peak
-that a system tells of a new process is at least what the one held that started it.)
+Measures ``arcinvert synth --embedding examples/target.npy --variations 4`` from start to end, imports and report
+included: wall-clock seconds, processor seconds, and peak resident memory. Every round is a new process. The command
+runs once before the first round, so that its files are in the cache. This process stays small, because the peak that a
+system reports for a new process is at least that of its parent.
 """
 
 import argparse
@@ -31,7 +31,7 @@ def once(words: list[str]) -> dict[str, float]:
     seconds = time.perf_counter() - started
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        raise SystemExit(f"bench_command: arcinvert {' '.join(words)} ended with {process.returncode}")
+        raise SystemExit(f"command: arcinvert {' '.join(words)} ended with {process.returncode}")
     scale = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
     return {"seconds": seconds, "cpu_seconds": used.ru_utime + used.ru_stime, "bytes": float(used.ru_maxrss * scale)}
 

@@ -1,17 +1,16 @@
-"""What does training cost beyond the network itself, and the head for up to a million identities?
+"""The cost of a training step beyond the network itself, and of the head for up to a million identities.
 
-    python benchmarks/bench_train.py [--only step|head|ranks] [--threads 2] [--json OUT.json]
+    python benchmarks/train.py [--only step|head|ranks] [--threads 2] [--json OUT.json]
 
-*step*: images/s of three loops over the same network and batch, in turn in one process, ratio by round:
-*bare* is forward, backward and SGD step on one fixed batch, without data, augmentation and head; *trainer*
-is what ``arcinvert train`` does in a step; *plain* is the loop one would write first (contiguous memory,
-mirror images, a linear layer of unit rows with the ArcFace margin, one SGD over everything). On a busy machine
-the ratio by processor time is the one to trust.
+*step*: images/s of three loops over the same network and batch, in turn in one process, with ratios per round. *bare*
+is forward, backward and SGD step on one fixed batch, without data, augmentation and head; *trainer* is a step of
+``arcinvert train``; *plain* is a straightforward loop (contiguous memory, mirror images, a linear layer of unit rows
+with the ArcFace margin, one SGD over everything). On a busy machine the ratio by processor time is the reliable one.
 
-*head*: one step (forward, backward, update) for embeddings of 512 and a batch of 64, against all classes and
-against a tenth of them; peak memory is that of the whole process, each in a process of its own.
+*head*: one step (forward, backward, update) for embeddings of size 512 and a batch of 64, with all classes and with a
+tenth of them; peak memory is that of the whole process, and each measurement has its own process.
 
-*ranks*: the same head on one process and shared by two (gloo), with as many threads in total.
+*ranks*: the same head on one process and shared by two (gloo), with the same total number of threads.
 """
 
 import argparse
@@ -39,7 +38,7 @@ from arcinvert.training.margins import MARGINS
 from arcinvert.training.rows import sgd_
 from arcinvert.training.run import Run
 
-SIZE, BATCH = 512, 64
+EMBEDDING_SIZE, BATCH = 512, 64
 SGD: dict[str, float] = {"lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4}
 
 
@@ -85,7 +84,7 @@ def plain_loop(run: Run) -> Callable[[], None]:
     return step
 
 
-def bench_step(options: argparse.Namespace) -> dict[str, Any]:
+def measure_step(options: argparse.Namespace) -> dict[str, Any]:
     config = TrainConfig(backbone=options.backbone, width=options.width, batch_size=options.batch)
     run = Run(noise(options.identities, 2 * options.batch), replace(config, epochs=10**6), torch.device("cpu"))
 
@@ -121,12 +120,12 @@ def bench_step(options: argparse.Namespace) -> dict[str, Any]:
 
 def head_steps(ranks: Ranks, classes: int, sampling: float, steps: int) -> dict[str, float]:
     torch.manual_seed(0)
-    head = MarginHead(SIZE, classes, margin=MARGINS["arcface"], sampling=sampling, ranks=ranks)
+    head = MarginHead(EMBEDDING_SIZE, classes, margin=MARGINS["arcface"], sampling=sampling, ranks=ranks)
     velocity = torch.zeros_like(head.centers)
     share = ranks.share(BATCH)
     seconds, work = [], []
     for number in range(steps + 1):
-        features = torch.randn(BATCH, SIZE)[share.start : share.stop].requires_grad_()
+        features = torch.randn(BATCH, EMBEDDING_SIZE)[share.start : share.stop].requires_grad_()
         labels = torch.randint(classes, (BATCH,))[share.start : share.stop]
         ranks.wait()
         started, busy = time.perf_counter(), time.process_time()
@@ -151,7 +150,7 @@ def one_process(rank: int, world: int, folder: str, threads: int, arguments: tup
         dist.destroy_process_group()
 
 
-def bench_head(world: int, classes: int, sampling: float, options: argparse.Namespace) -> dict[str, float]:
+def measure_head(world: int, classes: int, sampling: float, options: argparse.Namespace) -> dict[str, float]:
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:
         arguments = (world, folder, max(1, options.threads // world), (classes, sampling, options.steps))
@@ -198,7 +197,7 @@ def main() -> None:
     torch.set_flush_denormal(True)
     report: dict[str, Any] = {"threads": options.threads}
     if options.only in (None, "step"):
-        report["step"] = found = bench_step(options)
+        report["step"] = found = measure_step(options)
         each = ", ".join(f"{name} {speed:.1f}" for name, speed in found["images_per_second"].items())
         print(
             f"{found['backbone']} x {found['width']}, batch {found['batch']}, {options.threads} threads, "
@@ -214,14 +213,14 @@ def main() -> None:
         report["head"] = []
         for classes in options.classes:
             for sampling in (1.0, 0.1):
-                report["head"].append(bench_head(1, classes, sampling, options))
+                report["head"].append(measure_head(1, classes, sampling, options))
                 tell(report["head"][-1])
     if options.only in (None, "ranks"):
         print(header)
         report["ranks"] = []
         for sampling in (1.0, 0.1):
             for world in (1, 2):
-                report["ranks"].append(bench_head(world, sorted(options.classes)[-2:][0], sampling, options))
+                report["ranks"].append(measure_head(world, sorted(options.classes)[-2:][0], sampling, options))
                 tell(report["ranks"][-1])
     if options.json:
         options.json.write_text(json.dumps(report, indent=2) + "\n")

@@ -1,4 +1,4 @@
-"""What the networks of margin_table.py are inverted on, and who judges them; a module, not a command."""
+"""The inversion part of margin_table.py: targets, judges and controls; a module, not a command."""
 
 import dataclasses
 import time
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from bench_inversion import FMRS, Judge, judged
+from inversion import FMRS, Judge, judged
 from loss_table import HELD_OUT
 from torch import Tensor
 
@@ -31,16 +31,16 @@ REFERENCES, BATCH, SHOWN = 60, 8, 5
 
 @dataclass(frozen=True, eq=False)
 class Bench:
-    """What every network is inverted on and judged by.
+    """The targets and judges of every network.
 
     Attributes:
         prior: the face prior.
-        shown: (M, 112, 112, 3) uint8, the training pictures, for calibration.
-        enrolled, second: (N, 112, 112, 3) uint8, the first and second picture of each target.
+        shown: (M, 112, 112, 3) uint8 training images, for calibration.
+        enrolled, second: (N, 112, 112, 3) uint8, first and second image of each target.
         judges: with their thresholds.
-        templates, others, real: judge -> (N, D) of the enrolled pictures, those of each target's other pictures, and
-            features of all of these but the second.
-        asked: what a kept result must have been made with.
+        templates, others, real: judge -> (N, D) embeddings of the enrolled images, those of each target's other images,
+            and features of the latter without the second images.
+        asked: settings with which a stored result must have been made.
     """
 
     prior: FacePrior
@@ -55,7 +55,7 @@ class Bench:
 
     @classmethod
     def open(cls, data: Path, judges: list[Path], targets: int) -> "Bench":
-        """Read the pictures and let the judges look at them."""
+        """Read the images and embed them with the judges."""
         names, held_out = split_identities(identity_folders(data), HELD_OUT)
         if not 2 <= targets <= len(held_out):
             raise UsageError(f"expected 2 to {len(held_out)} targets, got {targets}")
@@ -86,7 +86,7 @@ class Bench:
         return cls(default_face_prior(), shown, *pictures, opened, templates, others, real, asked)
 
     def judged(self, images: Tensor) -> dict[str, Any]:
-        """What each judge says of one picture (112, 112, 3) uint8 of every target."""
+        """Scores of each judge for one image (112, 112, 3) uint8 of every target."""
         found = {}
         for judge in self.judges:
             name, rows = judge.name, judge(images)
@@ -97,7 +97,7 @@ class Bench:
         return found
 
     def inverted(self, checkpoint: Path, strip: Path) -> dict[str, Any]:
-        """Calibrate a network, invert the embeddings of the enrolled pictures, and have the result judged."""
+        """Calibrate a network, invert the embeddings of the enrolled images, and judge the result."""
         recognizer = Recognizer.load(checkpoint)
         started = time.perf_counter()
         inverter = Inverter(recognizer, self.prior, calibrate(recognizer, self.prior, images=self.shown))
@@ -108,7 +108,7 @@ class Bench:
             rows = target[start : start + BATCH]
             generators = [generator_for(0, start + i, 0) for i in range(len(rows))]
             plain = torch.zeros(len(rows), dtype=torch.int64)
-            # The auxiliary recognizer would see for every network alike.
+            # The auxiliary recognizer would help every network alike.
             preset = dataclasses.replace(preset_of("fast"), auxiliary_every=0)
             recipe = preset.recipe(Attack(inverter, rows, plain, generators))
             done.append(invert(recipe, target=rows, generators=generators))
@@ -125,7 +125,7 @@ class Bench:
         }
 
     def controls(self, strip: Path) -> dict[str, Any]:
-        """What the judges say of pictures that no network was inverted for, and at which thresholds."""
+        """Scores of the judges for images that come from no inversion, and their thresholds."""
         mean = to_bytes(self.prior.render(torch.zeros(1, self.prior.size)).clamp(0, 1))
         write_png(strip, contact_sheet([*self.enrolled[:SHOWN]], min(SHOWN, len(self.enrolled))))
         return {

@@ -16,7 +16,7 @@ _HOMES = {
     "LeakageReport": "arcinvert.audit",
     "Recipe": "arcinvert.inversion.invert",
     "Recognizer": "arcinvert.recognizer",
-    "TrainConfig": "arcinvert.training.trainer",
+    "TrainConfig": "arcinvert.training.config",
     "View": "arcinvert.inversion.invert",
     "align_photo": "arcinvert.faces.alignment",
     "audit": "arcinvert",
@@ -67,7 +67,8 @@ if TYPE_CHECKING:
     from arcinvert.inverter import Inverter
     from arcinvert.recognizer import Recognizer
     from arcinvert.synthesis.sheets import contact_sheet, write_png
-    from arcinvert.training.trainer import TrainConfig, train
+    from arcinvert.training.config import TrainConfig
+    from arcinvert.training.trainer import train
 
 
 def __getattr__(name: str) -> Any:

@@ -24,7 +24,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from arcinvert.audit.defenses import Defense, DrawnMatch
+from arcinvert.audit.defenses import Defense, ProjectedMatch
 from arcinvert.audit.defenses.curve import trade_off
 from arcinvert.audit.defenses.sweep import DefenseResult, Outcome, fit_defenses, sweep
 from arcinvert.audit.rates import TYPE_I, TYPE_II, Kind, Rate
@@ -97,7 +97,7 @@ class Attacker:
 
         def objective(rows: Sequence[int]) -> Term:
             chosen = list(rows)
-            return DrawnMatch(believed.term(templates[chosen]), projected[chosen], self.share)
+            return ProjectedMatch(believed.term(templates[chosen]), projected[chosen], self.share)
 
         folder.parent.mkdir(exist_ok=True)
         found = synthesize(

@@ -16,9 +16,9 @@ from people import people
 
 from arcinvert import TrainConfig, train
 from arcinvert.evaluation import plots
-from arcinvert.training.data.sources import open_pictures
+from arcinvert.training.data.containers import list_images
 from arcinvert.training.purify import purify
-from arcinvert.training.subcenters import look_at, open_training, training_pictures
+from arcinvert.training.subcenters import load_subcenters, subcenter_cosines, training_images
 
 HELD_OUT = 20
 
@@ -57,8 +57,8 @@ def main() -> None:
 
     trained("mislabeled", epochs)
     trained("sub-centers", epochs, subcenters=3)
-    stored = open_training(work / "sub-centers.safetensors.state")
-    seen = look_at(stored, training_pictures(stored, open_pictures(work / "faces")))
+    stored = load_subcenters(work / "sub-centers.safetensors.state")
+    seen = subcenter_cosines(stored, training_images(stored, list_images(work / "faces")))
     found = purify(seen.cosines, seen.labels, len(seen.identities), threshold=None)
     clean = [file for file, stays in zip(seen.files, found.kept, strict=True) if stays]
     trained("purified", round(epochs * len(seen.files) / len(clean)), clean)  # as many steps

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from arcinvert.errors import EnvironmentProblem, InputError
-from arcinvert.faces.alignment import Detector, align, picture_of
+from arcinvert.faces.alignment import Detector, align, to_pil
 
 ATTRIBUTES = ("yaw", "pitch", "smile", "side_light", "brightness")
 TRUNCATION = 0.85
@@ -73,7 +73,7 @@ class Generator:
         }
         image = self.synthesis({name: value[None] for name, value in inputs.items()})[0][0]
         pixels = (np.clip((image.transpose(1, 2, 0) + 1) / 2, 0, 1) * 255 + 0.5).astype(np.uint8)
-        return np.array(picture_of(pixels).reduce(2))
+        return np.array(to_pil(pixels).reduce(2))
 
 
 def _split_style(network: Any) -> None:

@@ -1,16 +1,20 @@
 """What several test files share. No fixture reaches for the network."""
 
 import dataclasses
+import logging
 import os
+import shutil
 import signal
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
 from arcinvert.backbones import build_backbone
 from arcinvert.calibration.calibration import Calibration
@@ -18,6 +22,7 @@ from arcinvert.calibration.fit import calibrate
 from arcinvert.checkpoint import save_checkpoint
 from arcinvert.cli import common, run
 from arcinvert.faceprior.prior import FacePrior, default_face_prior
+from arcinvert.inverter import Inverter
 from arcinvert.recognizer import Recognizer
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -29,11 +34,36 @@ TINY_PICTURES = 6
 torch.set_num_threads(1)
 
 
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Debian's Chromium, driven by Playwright, whose event loop must not run beside other tests."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright, which drives the browser")
+    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if program is None:
+        pytest.skip("needs chromium on the path: apt-get install chromium")
+    with sync_api.sync_playwright() as playwright:
+        flags = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+        running = playwright.chromium.launch(executable_path=program, args=flags)
+        yield running
+        running.close()
+
+
 @pytest.fixture(autouse=True)
 def denormals() -> Iterator[None]:
     """A command sets the process to take the smallest numbers for 0; the next test must not inherit that."""
     yield
     torch.set_flush_denormal(False)
+
+
+@pytest.fixture(autouse=True)
+def messages() -> Iterator[None]:
+    """A command sets handler and level of the package's logger; the next test must not inherit them."""
+    package = logging.getLogger("arcinvert")
+    package.handlers.clear()
+    package.setLevel(logging.NOTSET)
+    yield
+    package.handlers.clear()
+    package.setLevel(logging.NOTSET)
 
 
 @pytest.fixture
@@ -151,8 +181,20 @@ def tiny_recognizer(tiny_checkpoint: Path) -> Recognizer:
 
 @pytest.fixture(scope="session")
 def tiny_calibration(tiny_recognizer: Recognizer, small_prior: FacePrior) -> Calibration:
-    """What the tiny recognizer says of the small prior's faces."""
+    """The calibration of the tiny recognizer on the small prior."""
     return calibrate(tiny_recognizer, small_prior)
+
+
+@pytest.fixture(scope="session")
+def tiny_inverter(tiny_recognizer: Recognizer, small_prior: FacePrior, tiny_calibration: Calibration) -> Inverter:
+    """The tiny recognizer with the small prior."""
+    return Inverter(tiny_recognizer, small_prior, tiny_calibration)
+
+
+@pytest.fixture(scope="session")
+def targets(tiny_recognizer: Recognizer, small_prior: FacePrior) -> Tensor:
+    """The embeddings of three faces of the small prior, by the tiny recognizer."""
+    return tiny_recognizer.embed(small_prior.decode(small_prior.coefficients(slice(30, 33))).clamp(0, 1))
 
 
 @pytest.fixture(scope="session")

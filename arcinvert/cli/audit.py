@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from arcinvert.cli.common import Checkpoint, Device, Json, ProgressLine, answer, open_inverter, state
+from arcinvert.cli.common import Checkpoint, Device, Json, ProgressLine, answer, open_inverter, open_recognizer, state
 from arcinvert.errors import UsageError
 
 if TYPE_CHECKING:
     from arcinvert.audit import AuditConfig, LeakageReport
     from arcinvert.audit.rates import Rate
-    from arcinvert.distributed import Ranks
+    from arcinvert.distributed import Processes
 
 NAME = "audit"
 CONTEXT = {"allow_extra_args": True}
@@ -95,7 +95,7 @@ def main(
     The store is only read. Audit only what you may: see RESPONSIBLE_USE.md.
     """
     from arcinvert.audit import AttackConfig, AuditConfig, Gate
-    from arcinvert.distributed import joined
+    from arcinvert.distributed import process_group
 
     if context.args:
         got = [store, *context.args]
@@ -114,7 +114,7 @@ def main(
         show_faces=show_faces,
     )
     where = {"kind": kind, "table": table, "column": column, "identity": identity}
-    with joined() as ranks:
+    with process_group() as ranks:
         if ranks.rank:
             state.quiet = True  # the first process prints for all
             logging.getLogger("arcinvert").setLevel(logging.ERROR)
@@ -141,14 +141,14 @@ def _audit(
     device_name: str,
     out: Path | None,
     force: bool,
-    ranks: "Ranks",
+    ranks: "Processes",
 ) -> "LeakageReport":
     from arcinvert.audit import audit, open_store
     from arcinvert.audit.judges import judge_names
     from arcinvert.recognizer import Recognizer, default_checkpoint
 
     opened = open_store(source, **where)
-    inverter = open_inverter(checkpoint, device_name, ranks)
+    inverter = open_inverter(open_recognizer(checkpoint, device_name, ranks), ranks)
     paths = [checkpoint or default_checkpoint(), *judges]
     others = [Recognizer.load(path, device=inverter.recognizer.device) for path in judges]
     if not judges:

@@ -12,13 +12,18 @@ import typer
 if TYPE_CHECKING:
     import torch
 
-    from arcinvert.distributed import Ranks
+    from arcinvert.distributed import Processes
     from arcinvert.inverter import Inverter
+    from arcinvert.recognizer import Recognizer
 
 Checkpoint = Annotated[
     Path | None, typer.Option("--checkpoint", envvar="ARCINVERT_CHECKPOINT", help="A recognizer; default: our own.")
 ]
 Device = Annotated[str, typer.Option("--device", envvar="ARCINVERT_DEVICE", help="auto, cpu, cuda:0 or mps.")]
+Detector = Annotated[
+    str,
+    typer.Option(metavar="retinaface|FILE", help="Find faces with retinaface, or with the SCRFD in this ONNX file."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the summary as JSON on stdout.")]
 
 
@@ -47,17 +52,22 @@ def device(name: str) -> "torch.device":
     return choose_device(name)
 
 
-def open_inverter(checkpoint: Path | None, device_name: str, ranks: "Ranks") -> "Inverter":
-    """The inverter of a checkpoint, each process on a GPU of its own; the first process calibrates for all."""
+def open_recognizer(checkpoint: Path | None, device_name: str, ranks: "Processes") -> "Recognizer":
+    """The recognizer of a checkpoint, each process on a GPU of its own."""
     import torch
 
-    from arcinvert.inverter import Inverter
     from arcinvert.recognizer import Recognizer
 
     chosen = device(device_name)
-    if ranks.world > 1 and chosen == torch.device("cuda"):
-        chosen = torch.device("cuda", ranks.local % torch.cuda.device_count())
-    recognizer = Recognizer.load(checkpoint, device=chosen)
+    if ranks.world_size > 1 and chosen == torch.device("cuda"):
+        chosen = torch.device("cuda", ranks.local_rank % torch.cuda.device_count())
+    return Recognizer.load(checkpoint, device=chosen)
+
+
+def open_inverter(recognizer: "Recognizer", ranks: "Processes") -> "Inverter":
+    """The inverter of a recognizer; the first process calibrates for all."""
+    from arcinvert.inverter import Inverter
+
     if ranks.rank:
         ranks.wait()  # for the first process to calibrate, if that is to be done
     inverter = Inverter.of(recognizer, progress=ProgressLine("face"))

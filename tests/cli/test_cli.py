@@ -169,14 +169,14 @@ def test_a_checkpoint_that_is_not_calibrated_is_calibrated_once(
     small_prior: FacePrior,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("arcinvert.faceprior.prior.default_face_prior", lambda: small_prior)
+    monkeypatch.setattr("arcinvert.inverter.default_face_prior", lambda: small_prior)
     monkeypatch.setenv("ARCINVERT_CACHE", str(tmp_path / "cache"))
     command = ["synth", "-e", str(target), "--steps", "1", "--checkpoint", str(tiny_checkpoint), "-o"]
     assert run([*command, str(tmp_path / "first")]) == 0
-    assert f"showing it {len(small_prior)} synthetic faces, once" in capsys.readouterr().err
+    assert f"{len(small_prior)} synthetic faces, once" in capsys.readouterr().err
     assert len(list((tmp_path / "cache" / "calibrations").iterdir())) == 1
     assert run([*command, str(tmp_path / "second")]) == 0
-    assert "calibrated" not in capsys.readouterr().err
+    assert "calibration" not in capsys.readouterr().err
     for name in ("0000_00.png", "0001_00.png"):
         assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes()
 
@@ -481,13 +481,13 @@ def test_embed_and_synth_end_to_end_through_standard_input(
     assert synth(calibrated, tmp_path / "e.npy", tmp_path / "read", "--seed", "8", "--force") == 0
 
 
-def test_an_array_of_an_archive_is_chosen_by_key(
+def test_an_array_of_an_archive_is_chosen_by_name(
     capsys: pytest.CaptureFixture[str], calibrated: Path, tmp_path: Path
 ) -> None:
     np.savez(tmp_path / "s.npz", feats=np.ones((1, SIZE)), labels=np.arange(3))
     assert synth(calibrated, tmp_path / "s.npz", tmp_path / "out") == 3
     assert "feats, labels" in one_line(capsys.readouterr().err)
-    assert synth(calibrated, tmp_path / "s.npz", tmp_path / "out", "--key", "feats") == 0
+    assert synth(calibrated, tmp_path / "s.npz", tmp_path / "out", "--array", "feats") == 0
 
 
 def test_diverged_targets_end_with_4_and_all_of_them_with_3(
@@ -495,12 +495,12 @@ def test_diverged_targets_end_with_4_and_all_of_them_with_3(
 ) -> None:
     from dataclasses import replace
 
-    from arcinvert.synthesis import reconstruct as synthesis
+    from arcinvert.inversion import reconstruct
 
-    real = synthesis.invert
+    real = reconstruct.invert
     for rows, code in (([True, False], 4), ([True, True], 3)):
         mask = torch.tensor(rows)
-        monkeypatch.setattr(synthesis, "invert", lambda *a, mask=mask, **k: replace(real(*a, **k), diverged=mask))
+        monkeypatch.setattr(reconstruct, "invert", lambda *a, mask=mask, **k: replace(real(*a, **k), diverged=mask))
         assert synth(calibrated, target, tmp_path / str(code)) == code
     said = capsys.readouterr().err
     assert "1 reconstructions diverged" in said

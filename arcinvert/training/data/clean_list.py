@@ -1,4 +1,4 @@
-"""Clean lists: which pictures stay; and wrong labels put in on purpose, for experiments."""
+"""Clean lists, which name the images to train on; and labels made wrong on purpose, for experiments."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,12 +12,12 @@ from arcinvert.errors import InputError, UsageError
 
 
 def read_clean_list(path: Path) -> frozenset[str]:
-    """The pictures that stay: one path a line, ``identity/picture``, relative to the source.
+    """The images to keep: one path a line, ``identity/image``, relative to the source.
 
-    Empty lines and lines that begin with ``#`` say nothing.
+    Empty lines and lines that begin with ``#`` are skipped.
 
     Raises:
-        InputError: no such text, no line, a line twice, or a line that is no such path.
+        InputError: no such file, no line, a duplicate line, or a line that is not such a path.
     """
     try:
         lines = path.read_text(encoding="utf-8", errors="surrogateescape").split("\n")
@@ -30,12 +30,12 @@ def read_clean_list(path: Path) -> frozenset[str]:
             continue
         parts = file.split("/")
         if len(parts) != 2 or not all(parts) or parts[0].startswith("."):
-            raise InputError(f"expected identity/picture in line {number} of {str(path)!r}, got {file[:80]!r}")
+            raise InputError(f"expected identity/image in line {number} of {str(path)!r}, got {file[:80]!r}")
         if file in kept:
-            raise InputError(f"line {number} of {str(path)!r} stands there twice: {file[:80]!r}")
+            raise InputError(f"line {number} of {str(path)!r} is a duplicate: {file[:80]!r}")
         kept.add(file)
     if not kept:
-        raise InputError(f"the clean list {str(path)!r} names no picture")
+        raise InputError(f"the clean list {str(path)!r} names no image")
     return frozenset(kept)
 
 
@@ -43,7 +43,7 @@ def write_clean_list(path: Path, files: Iterable[str]) -> None:
     """Write what :func:`read_clean_list` reads, sorted.
 
     Raises:
-        InputError: a name that breaks the line or looks like a remark; nothing is written.
+        InputError: a name that breaks the line or looks like a comment; nothing is written.
     """
     lines = sorted(files)
     for file in lines:
@@ -54,17 +54,17 @@ def write_clean_list(path: Path, files: Iterable[str]) -> None:
 
 
 def permute_labels(labels: Tensor, share: float, *, seed: int) -> tuple[Tensor, Tensor]:
-    """Permute the labels of a share of the pictures among themselves, so that each of these gets a wrong one.
+    """Permute the labels of a share of the images among themselves, so that each of these gets a wrong one.
 
-    How many pictures each identity has stays as it was.
+    The number of images of each identity does not change.
 
     Args:
         labels: (N,) int64.
-        share: of the pictures, in [0, 1]; ``round(share * N)`` are mislabeled, never exactly one.
+        share: of the images, in [0, 1]; ``round(share * N)`` are mislabeled, never exactly one.
         seed: of the draw.
 
     Returns:
-        (N,) noisy labels, and (N,) bool: which are wrong.
+        (N,) noisy labels, and (N,) bool, True where they are wrong.
 
     Raises:
         UsageError: a share outside [0, 1], or one that no permutation can reach.
@@ -78,10 +78,10 @@ def permute_labels(labels: Tensor, share: float, *, seed: int) -> tuple[Tensor, 
     after = generator.permutation(before)
     for row in generator.permutation(np.flatnonzero(after == before)):
         if after[row] != before[row]:
-            continue  # an earlier exchange has cured it
+            continue  # an earlier exchange has made it wrong already
         others = np.flatnonzero((after != before[row]) & (before != after[row]))
         if len(others) == 0:
-            raise UsageError(f"cannot mislabel {share:g} of the pictures: too many show one identity")
+            raise UsageError(f"cannot mislabel {share:g} of the images: too many show one identity")
         other = generator.choice(others)
         after[[row, other]] = after[[other, row]]
     noisy = true.copy()

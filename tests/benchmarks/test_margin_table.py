@@ -3,7 +3,7 @@ import json
 import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import combinations
 from pathlib import Path
 from types import ModuleType
@@ -18,7 +18,7 @@ from torch import Tensor
 from arcinvert.backbones import BACKBONES
 from arcinvert.errors import UsageError
 from arcinvert.faceprior.prior import FacePrior
-from arcinvert.inversion.presets import fast
+from arcinvert.inversion.presets import preset_of
 from arcinvert.synthesis.sheets import read_png
 from arcinvert.training.data.faces import load_faces
 
@@ -53,7 +53,7 @@ def script(monkeypatch: pytest.MonkeyPatch, small_prior: FacePrior) -> Iterator[
     monkeypatch.setattr(module, "small_config", lambda **settings: whole(**{**settings, **NARROW}))
     monkeypatch.setattr(bench, "Judge", PixelJudge)
     monkeypatch.setattr(bench, "default_face_prior", lambda: small_prior)
-    monkeypatch.setattr(bench, "PRESETS", {"fast": lambda attack, steps: fast(attack, 3)})
+    monkeypatch.setattr(bench, "preset_of", lambda name: replace(preset_of(name), steps=3))
     yield module
     BACKBONES.pop(losses.NETWORK)
     for name in MODULES:

@@ -1,6 +1,6 @@
 """The inverter: a recognizer, the face prior and the calibration, which turn embeddings into faces."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +49,11 @@ class Face:
         return self.reconstructions[0].cosine
 
     @property
+    def history(self) -> dict[str, list[float | None]]:
+        """Every term and the cosine along the steps of the first image."""
+        return self.reconstructions[0].history
+
+    @property
     def cosines(self) -> tuple[float, ...]:
         """Cosine of every image to the target."""
         return tuple(found.cosine for found in self.reconstructions)
@@ -68,8 +73,8 @@ class Inverter:
     """
 
     recognizer: Recognizer
-    prior: FacePrior
-    calibration: Calibration
+    prior: FacePrior = field(repr=False)
+    calibration: Calibration = field(repr=False)
 
     def __post_init__(self) -> None:
         if self.calibration.prior_digest != self.prior.digest:

@@ -3,10 +3,12 @@
 import dataclasses
 import logging
 import os
+import shutil
 import signal
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,6 +32,20 @@ TINY_PICTURES = 6
 
 # The networks here are tiny: a second thread gains nothing, and waits for the first on a busy machine.
 torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Debian's Chromium, driven by Playwright, whose event loop must not run beside other tests."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright, which drives the browser")
+    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if program is None:
+        pytest.skip("needs chromium on the path: apt-get install chromium")
+    with sync_api.sync_playwright() as playwright:
+        flags = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+        running = playwright.chromium.launch(executable_path=program, args=flags)
+        yield running
+        running.close()
 
 
 @pytest.fixture(autouse=True)

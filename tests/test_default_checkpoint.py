@@ -117,7 +117,7 @@ def test_judges_recognize_the_reconstructions_and_not_the_controls(held_out_face
     if not judge.is_file():
         pytest.skip(f"no judge at {judge}")
     monkeypatch.syspath_prepend(str(REPOSITORY / "benchmarks"))
-    import bench_inversion
+    import inversion
 
     report = tmp_path / "report.json"
     arguments = [
@@ -130,8 +130,8 @@ def test_judges_recognize_the_reconstructions_and_not_the_controls(held_out_face
         "--json",
         str(report),
     ]
-    monkeypatch.setattr(sys, "argv", ["bench_inversion.py", *arguments])
-    bench_inversion.main()
+    monkeypatch.setattr(sys, "argv", ["inversion.py", *arguments])
+    inversion.main()
     runs = json.loads(report.read_text())["runs"]
     fast, shuffled = runs["fast"], runs["control: shuffled targets"]
     assert fast["own_cosine"] > 0.9

@@ -20,14 +20,14 @@ LAYERS = [
     {"app"},
     {"audit"},
     {"training", "synthesis"},
-    {"inversion"},
+    {"inversion", "inverter"},
     {"evaluation"},
     {"calibration"},
     {"faces", "faceprior"},
     {"recognizer", "embeddings", "formats"},
     {"checkpoint"},
     {"backbones"},
-    {"distributed", "preprocessing", "quantize"},
+    {"distributed", "preprocessing", "quantize", "device"},
     {"errors", "progress", "__init__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

@@ -20,6 +20,10 @@ Checkpoint = Annotated[
     Path | None, typer.Option("--checkpoint", envvar="ARCINVERT_CHECKPOINT", help="A recognizer; default: our own.")
 ]
 Device = Annotated[str, typer.Option("--device", envvar="ARCINVERT_DEVICE", help="auto, cpu, cuda:0 or mps.")]
+Detector = Annotated[
+    str,
+    typer.Option(metavar="retinaface|FILE", help="Find faces with retinaface, or with the SCRFD in this ONNX file."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the summary as JSON on stdout.")]
 
 

@@ -8,7 +8,8 @@ labels, for the same number of steps, and verified on the 60 held-out identities
 writes a file in DIR and is not repeated; ``--only`` does one training, so that several processes can share the work.
 
 The angle is ``--angle``, or derived from the angles themselves without any true label
-(arcinvert.training.purify.flank_threshold): the paper's 75 degrees suit networks that are trained for long. The table also shows the effect of other angles.
+(arcinvert.training.purify.flank_threshold): the paper's 75 degrees suit networks that are trained for long. The table
+also shows the effect of other angles.
 """
 
 import argparse

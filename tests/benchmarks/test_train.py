@@ -8,6 +8,8 @@ from types import ModuleType
 import pytest
 import torch
 
+from arcinvert.distributed import SINGLE_PROCESS
+
 
 def test_the_three_loops_and_the_head(
     script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -31,8 +31,10 @@ from arcinvert.evaluation.embedding import embed_images
 from arcinvert.evaluation.metrics import FMRS
 from arcinvert.evaluation.protocols.verification import verify_embeddings
 from arcinvert.recognizer import Recognizer
-from arcinvert.training.data.faces import Augmentation, identity_folders, load_faces, split_identities
-from arcinvert.training.trainer import TrainConfig, train
+from arcinvert.training.config import TrainConfig
+from arcinvert.training.data.augmentation import Augmentation
+from arcinvert.training.data.faces import identity_folders, load_faces, split_identities
+from arcinvert.training.trainer import train
 
 LOSSES: Mapping[str, Mapping[str, Any]] = {
     "softmax": {"margin": "softmax-bias"},

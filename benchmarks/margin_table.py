@@ -38,8 +38,10 @@ from torch.nn.functional import pad
 from arcinvert.checkpoint import atomic_write, file_digest
 from arcinvert.errors import ArcInvertError, UsageError
 from arcinvert.synthesis.sheets import read_png, write_png
-from arcinvert.training.data.faces import Augmentation, split_identities
-from arcinvert.training.data.sources import open_pictures
+from arcinvert.training.config import DistillationConfig
+from arcinvert.training.data.augmentation import Augmentation
+from arcinvert.training.data.containers import list_images
+from arcinvert.training.data.faces import split_identities
 
 GAP = 4
 
@@ -66,12 +68,12 @@ TABLES: Mapping[str, Mapping[str, Training]] = {
     "variants": {
         "arcface": Training(),
         "embedding-512": Training({"embedding_size": 512}),
-        "hard-augmentation": Training({"late": HARD, "late_from": 2.0}),
+        "hard-augmentation": Training({"second_stage": HARD, "second_stage_from": 2.0}),
         "poor-pictures": Training({"augmentation": POOR}),
         "half-identities": Training(share=0.5),
         "dropout-0.4": Training({"dropout": 0.4}),
         "width-0.5": Training({"width": 0.5}),
-        "taught": Training({"teacher": "width-0.5", "distill_l2": 10.0, "distill_kl": 0.0}),
+        "taught": Training({"distillation": DistillationConfig("width-0.5", l2=10.0, kl=0.0)}),
         "adversarial": Training({"adversarial": 2 / 255}),
     },
 }
@@ -91,11 +93,12 @@ def once(path: Path, asked: Mapping[str, Any]) -> dict[str, Any] | None:
 def trained(data: Path, runs: Path, name: str, row: Training, *, seed: int, epochs: int) -> dict[str, Any]:
     """Train a row unless it exists, and return its figures."""
     settings = dict(row.settings)
-    if "teacher" in settings:
-        settings["teacher"] = str(runs / f"{settings['teacher']}-{seed}.safetensors")
+    if "distillation" in settings:
+        teacher = str(runs / f"{settings['distillation'].teacher}-{seed}.safetensors")
+        settings["distillation"] = replace(settings["distillation"], teacher=teacher)
     keep = None
     if row.share < 1:
-        pictures = open_pictures(data)
+        pictures = list_images(data)
         names, _ = split_identities(pictures.identities, HELD_OUT)
         keep = {entry.file for entry in pictures.of(names[: round(row.share * len(names))]).entries}
     config = small_config(**settings, epochs=round(epochs / row.share), seed=seed)
@@ -146,7 +149,8 @@ def done_rows(runs: Path, names: list[tuple[str, int]]) -> Iterator[tuple[str, d
         files = runs / f"{name}-{seed}.json", runs / "inverted" / f"{name}-{seed}.json"
         if all(file.is_file() for file in files):
             run = {key: value for file in files for key, value in json.loads(file.read_text()).items()}
-            run["config"]["teacher"] = Path(run["config"]["teacher"]).name  # without its folder
+            distillation = run["config"]["distillation"]
+            distillation["teacher"] = Path(distillation["teacher"]).name  # without its folder
             yield name, run
 
 

@@ -23,15 +23,15 @@ from arcinvert.evaluation.allpairs.search import Rows
 from arcinvert.evaluation.embedding import embed_images
 from arcinvert.faceprior.prior import default_face_prior
 from arcinvert.recognizer import Recognizer
-from arcinvert.training.data.faces import Faces, load_faces
-from arcinvert.training.data.sources import folder_pictures
+from arcinvert.training.data.containers import folder_images
+from arcinvert.training.data.faces import FaceDataset, load_faces
 
 BELONGS = ("as it is", "signs")
 
 
-def first_pictures(data: Path, names: list[str], count: int) -> Faces:
+def first_pictures(data: Path, names: list[str], count: int) -> FaceDataset:
     """The first images of these identities."""
-    entries = folder_pictures(data, names).entries
+    entries = folder_images(data, names).entries
     files = {name: [entry.file for entry in entries if entry.identity == name][:count] for name in names}
     return load_faces(data, names, [file for chosen in files.values() for file in chosen])
 

@@ -7,8 +7,9 @@ the images to drop. Then networks with one center are trained on the noisy label
 labels, for the same number of steps, and verified on the 60 held-out identities, whose labels are true. Every step
 writes a file in DIR and is not repeated; ``--only`` does one training, so that several processes can share the work.
 
-The angle is ``--angle``, or derived from the angles themselves (arcinvert.training.purify.flank) without any true
-label: the paper's 75 degrees suit networks that are trained for long. The table also shows the effect of other angles.
+The angle is ``--angle``, or derived from the angles themselves without any true label
+(arcinvert.training.purify.flank_threshold): the paper's 75 degrees suit networks that are trained for long. The table
+also shows the effect of other angles.
 """
 
 import argparse
@@ -25,11 +26,11 @@ from loss_table import FIGURES, HELD_OUT, run_once, small_config, write_json
 from arcinvert.checkpoint import atomic_write
 from arcinvert.errors import ArcInvertError, UsageError
 from arcinvert.training.data.clean_list import permute_labels, read_clean_list, write_clean_list
+from arcinvert.training.data.containers import convert_images, list_images
 from arcinvert.training.data.faces import split_identities
-from arcinvert.training.data.pictures import Picture, Pictures
-from arcinvert.training.data.sources import convert_pictures, open_pictures
+from arcinvert.training.data.image_files import ImageFile, ImageFiles
 from arcinvert.training.purify import purify, read_true_labels, report
-from arcinvert.training.subcenters import look_at, open_training, training_pictures
+from arcinvert.training.subcenters import load_subcenters, subcenter_cosines, training_images
 
 TRAININGS = ("sub-centers", "noisy", "clean", "true")
 SETTINGS: Mapping[str, Any] = {"margin": (1.0, 0.2, 0.0), "scale": 24.0, "batch_size": 64, "lr": 0.1}
@@ -41,7 +42,7 @@ def mislabel(data: Path, out: Path, share: float) -> None:
     """Write ``out/faces``, in which a share of the training images has a wrong identity, and ``out/truth.txt``."""
     if (out / "truth.txt").is_file():
         return
-    pictures = open_pictures(data)
+    pictures = list_images(data)
     names, held_out = split_identities(pictures.identities, HELD_OUT)
     training = pictures.of(names)
     number = {name: label for label, name in enumerate(names)}
@@ -53,10 +54,10 @@ def mislabel(data: Path, out: Path, share: float) -> None:
         origin[f"{name}/{entry.file.replace('/', '_')}"] = (name, entry)
     for entry in pictures.of(held_out).entries:
         origin[entry.file] = (entry.identity, entry)
-    moved = sorted(Picture(name, file, 0) for file, (name, _) in origin.items())
+    moved = sorted(ImageFile(name, file, 0) for file, (name, _) in origin.items())
     shutil.rmtree(out / "faces", ignore_errors=True)  # of a run that was killed here
-    convert_pictures(
-        Pictures(data, tuple(moved), lambda picture: pictures.read(origin[picture.file][1])), out / "faces"
+    convert_images(
+        ImageFiles(data, tuple(moved), lambda picture: pictures.read(origin[picture.file][1])), out / "faces"
     )
     with atomic_write(out / "truth.txt") as temporary:
         temporary.write_text("".join(f"{p.file}\t{origin[p.file][1].identity}\n" for p in moved))
@@ -69,8 +70,8 @@ def keep_clean(out: Path, angle: float | None) -> dict[str, Any]:
         if angle is not None and angle != done["threshold_degrees"]:
             raise UsageError(f"{str(out)!r} was purified at another angle; take another folder")
         return done
-    stored = open_training(out / "sub-centers.safetensors.state")
-    seen = look_at(stored, training_pictures(stored, open_pictures(out / "faces")))
+    stored = load_subcenters(out / "sub-centers.safetensors.state")
+    seen = subcenter_cosines(stored, training_images(stored, list_images(out / "faces")))
     truth = read_true_labels(out / "truth.txt", seen.files)
     wrong = [file.split("/")[0] != name for file, name in zip(seen.files, truth, strict=True)]
     found = purify(seen.cosines, seen.labels, len(seen.identities), threshold=angle)
@@ -91,7 +92,7 @@ def one(name: str, options: argparse.Namespace) -> dict[str, Any]:
     epochs, keep = options.retrain_epochs, None
     if name == "clean":
         said, keep = keep_clean(out, options.angle), read_clean_list(out / "clean.txt")
-        epochs = round(epochs * said["pictures"] / said["kept"])
+        epochs = round(epochs * said["images"] / said["kept"])
     data = options.data if name == "true" else faces
     return run_once(data, out / name, small_config(**SETTINGS, epochs=epochs), keep=keep)
 
@@ -100,10 +101,10 @@ def table(said: Mapping[str, Any], runs: Mapping[str, Mapping[str, Any]]) -> str
     """Markdown: the result of the purification, then the figures of each training."""
     lines = ["| category | pictures | share | dropped |", "|---|---|---|---|"]
     for name, row in said["categories"].items():
-        lines.append(f"| {name} | {row['pictures']} | {row['share']:.3f} | {row['dropped']} |")
+        lines.append(f"| {name} | {row['images']} | {row['share']:.3f} | {row['dropped']} |")
     lines += [
         "",
-        f"Dropped beyond {said['threshold_degrees']:.1f} degrees: {said['dropped']} of {said['pictures']}; "
+        f"Dropped beyond {said['threshold_degrees']:.1f} degrees: {said['dropped']} of {said['images']}; "
         f"of the wrong labels {said['wrong_found']:.3f} are found, of the right ones {said['right_dropped']:.3f} go.",
         "",
         "| beyond degrees | " + " | ".join(said["at_degrees"]) + " |",

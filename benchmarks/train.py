@@ -30,23 +30,23 @@ import torch.distributed as dist
 from torch import nn
 
 from arcinvert.backbones import build_backbone
-from arcinvert.distributed import ALONE, Ranks
+from arcinvert.distributed import SINGLE_PROCESS, Processes
+from arcinvert.training.class_centers import sgd_step_
 from arcinvert.training.config import TrainConfig
-from arcinvert.training.data.faces import Faces
+from arcinvert.training.data.faces import FaceDataset
 from arcinvert.training.heads import MarginHead
 from arcinvert.training.margins import MARGINS
-from arcinvert.training.rows import sgd_
 from arcinvert.training.run import Run
 
 EMBEDDING_SIZE, BATCH = 512, 64
 SGD: dict[str, float] = {"lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4}
 
 
-def noise(identities: int, pictures: int) -> Faces:
+def noise(identities: int, pictures: int) -> FaceDataset:
     images = torch.randint(0, 256, (pictures, 112, 112, 3), dtype=torch.uint8)
     labels = torch.randint(identities, (pictures,))
     names = tuple(f"{i:07d}" for i in range(identities))
-    return Faces(tuple(map(str, range(pictures))), images, labels, names, "")
+    return FaceDataset(tuple(map(str, range(pictures))), images, labels, names, "")
 
 
 def bare_loop(run: Run) -> Callable[[], None]:
@@ -118,9 +118,9 @@ def measure_step(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def head_steps(ranks: Ranks, classes: int, sampling: float, steps: int) -> dict[str, float]:
+def head_steps(ranks: Processes, classes: int, sampling: float, steps: int) -> dict[str, float]:
     torch.manual_seed(0)
-    head = MarginHead(EMBEDDING_SIZE, classes, margin=MARGINS["arcface"], sampling=sampling, ranks=ranks)
+    head = MarginHead(EMBEDDING_SIZE, classes, margin=MARGINS["arcface"], sampling=sampling, processes=ranks)
     velocity = torch.zeros_like(head.centers)
     share = ranks.share(BATCH)
     seconds, work = [], []
@@ -129,8 +129,8 @@ def head_steps(ranks: Ranks, classes: int, sampling: float, steps: int) -> dict[
         labels = torch.randint(classes, (BATCH,))[share.start : share.stop]
         ranks.wait()
         started, busy = time.perf_counter(), time.process_time()
-        torch.autograd.backward(head(features, labels, torch.Generator().manual_seed(number)).sum() / BATCH)
-        sgd_(head.centers, velocity, **SGD)
+        torch.autograd.backward(head(features, labels, torch.Generator().manual_seed(number)).loss.sum() / BATCH)
+        sgd_step_(head.centers, velocity, **SGD)
         head.zero_grad(set_to_none=True)
         ranks.wait()
         seconds.append(time.perf_counter() - started)
@@ -144,7 +144,7 @@ def one_process(rank: int, world: int, folder: str, threads: int, arguments: tup
     torch.set_flush_denormal(True)
     if world > 1:
         dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=world)
-    found = head_steps(Ranks(rank, world, rank) if world > 1 else ALONE, *arguments)
+    found = head_steps(Processes(rank, world, rank) if world > 1 else SINGLE_PROCESS, *arguments)
     Path(folder, f"{rank}.json").write_text(json.dumps(found))
     if world > 1:
         dist.destroy_process_group()

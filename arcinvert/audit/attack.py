@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from arcinvert.audit.defenses import Defense, ProjectedMatch
-from arcinvert.distributed import ALONE, Ranks
+from arcinvert.distributed import SINGLE_PROCESS, Processes
 from arcinvert.errors import DivergedError
 from arcinvert.inversion.reconstruct import Objective, Settings
 from arcinvert.inversion.terms import Term
@@ -39,7 +39,7 @@ class Attacker:
 
     inverter: Inverter
     settings: Settings
-    ranks: Ranks = ALONE
+    ranks: Processes = SINGLE_PROCESS
     progress: Progress = silent
 
 

@@ -63,21 +63,6 @@ def _threshold(fmr: float, ordered: Scores) -> float | None:
     return None if allowed < MIN_FALSE_MATCHES else float(np.nextafter(ordered[len(ordered) - allowed - 1], np.inf))
 
 
-def acceptance_rate(threshold: float, scores: Scores) -> float:
-    """Share of ``scores`` (N,) at or above the threshold."""
-    return float((_checked(scores) >= threshold).mean())
-
-
-def fmr(threshold: float, *, impostor: Scores) -> float:
-    """False match rate: share of the impostor scores (M,) that is accepted."""
-    return acceptance_rate(threshold, impostor)
-
-
-def fnmr(threshold: float, *, genuine: Scores) -> float:
-    """False non-match rate: share of the genuine scores (G,) that is rejected."""
-    return 1 - acceptance_rate(threshold, genuine)
-
-
 @dataclass(frozen=True, eq=False)
 class RocCurve:
     """An exact ROC curve: every distinct threshold, from the strictest to the loosest.
@@ -118,16 +103,6 @@ def roc(*, genuine: Scores, impostor: Scores) -> RocCurve:
     false = len(impostor) - np.searchsorted(impostor, thresholds, side="left")
     true = len(genuine) - np.searchsorted(genuine, thresholds, side="left")
     return RocCurve(thresholds, false.astype(np.int64), true.astype(np.int64), len(impostor), len(genuine))
-
-
-def det(*, genuine: Scores, impostor: Scores) -> Scores:
-    """Points (P, 2) of a DET curve, FMR and FNMR, from the strictest threshold to the loosest.
-
-    Points with a rate of 0 or 1 are left out, because normal deviates cannot show them.
-    """
-    curve = roc(genuine=genuine, impostor=impostor)
-    points = np.stack([curve.fmr, curve.fnmr], 1)
-    return points[((points > 0) & (points < 1)).all(1)]
 
 
 def eer(*, genuine: Scores, impostor: Scores) -> tuple[float, float]:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 import arcinvert
 from arcinvert.checkpoint import atomic_write
-from arcinvert.distributed import ALONE, Ranks
+from arcinvert.distributed import SINGLE_PROCESS, Processes
 from arcinvert.errors import DivergedError, EnvironmentProblem
 from arcinvert.faces.alignment import Detector
 from arcinvert.inversion.reconstruct import (
@@ -50,7 +50,7 @@ def synthesize(
     settings: Settings,
     report: bool = True,
     force: bool = False,
-    ranks: Ranks = ALONE,
+    ranks: Processes = SINGLE_PROCESS,
     objective: Objective | None = None,
     objective_name: str = "",
     progress: Progress = silent,
@@ -95,7 +95,7 @@ def synthesize(
             journal.clear(out, all_of_it=force)
         ranks.wait()  # nothing foreign is left
         there = journal.finished(out, run)
-        batches = batches_of(len(targets), settings)[ranks.rank :: ranks.world]
+        batches = batches_of(len(targets), settings)[ranks.rank :: ranks.world_size]
         for part in reconstruct_batches(
             inverter,
             targets,
@@ -114,7 +114,7 @@ def synthesize(
                     journal.append(out, ranks.rank, run, _write(out, found, row, settings))
         ranks.wait()  # all images are there
         if ranks.rank == 0:
-            _finish(out, run, inverter, settings, len(targets), distance, ranks.world, started)
+            _finish(out, run, inverter, settings, len(targets), distance, ranks.world_size, started)
         ranks.wait()  # the manifest is written
     manifest: dict[str, Any] = json.loads((out / MANIFEST).read_bytes())
     if manifest["mean_cosine"] is None:

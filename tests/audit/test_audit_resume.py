@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from arcinvert.audit import AuditConfig, LeakageReport, attack
-from arcinvert.distributed import Ranks
+from arcinvert.distributed import Processes
 from arcinvert.errors import EnvironmentProblem, UsageError
 from arcinvert.synthesis import journal
 
@@ -85,4 +85,4 @@ def test_a_second_audit_in_the_same_folder_is_told_so(
 
 def test_several_processes_need_a_folder(run_audit: Any, audit_config: AuditConfig) -> None:
     with pytest.raises(UsageError, match="a folder"):
-        run_audit(audit_config, ranks=Ranks(0, 2))
+        run_audit(audit_config, ranks=Processes(0, 2))

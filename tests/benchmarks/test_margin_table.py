@@ -3,7 +3,7 @@ import json
 import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import combinations
 from pathlib import Path
 from types import ModuleType
@@ -18,7 +18,7 @@ from torch import Tensor
 from arcinvert.backbones import BACKBONES
 from arcinvert.errors import UsageError
 from arcinvert.faceprior.prior import FacePrior
-from arcinvert.inversion.presets import fast
+from arcinvert.inversion.presets import preset_of
 from arcinvert.synthesis.sheets import read_png
 from arcinvert.training.data.faces import load_faces
 
@@ -53,7 +53,7 @@ def script(monkeypatch: pytest.MonkeyPatch, small_prior: FacePrior) -> Iterator[
     monkeypatch.setattr(module, "small_config", lambda **settings: whole(**{**settings, **NARROW}))
     monkeypatch.setattr(bench, "Judge", PixelJudge)
     monkeypatch.setattr(bench, "default_face_prior", lambda: small_prior)
-    monkeypatch.setattr(bench, "PRESETS", {"fast": lambda attack, steps: fast(attack, 3)})
+    monkeypatch.setattr(bench, "preset_of", lambda name: replace(preset_of(name), steps=3))
     yield module
     BACKBONES.pop(losses.NETWORK)
     for name in MODULES:
@@ -89,11 +89,20 @@ def test_every_variant_changes_one_thing_of_the_first_row(script: ModuleType) ->
         now = asdict(config(**row.settings))
         changed[name] = {key for key in now if now[key] != plain[key]}
         assert changed[name] or row.share < 1, name
-        if "teacher" in row.settings:
-            assert list(rows).index(row.settings["teacher"]) < list(rows).index(name)
-    assert {name for name, keys in changed.items() if len(keys) > 1} == {"hard-augmentation", "taught"}
+        if "distillation" in row.settings:
+            assert list(rows).index(row.settings["distillation"].teacher) < list(rows).index(name)
+    assert {name for name, keys in changed.items() if len(keys) > 1} == {"hard-augmentation"}
     assert list(script.TABLES["margins"]) == ["softmax", "sphereface", "cosface", "arcface"]
     assert script.TABLES["margins"]["arcface"].settings == script.LOSSES["arcface"]
+
+
+def test_half_of_the_identities_for_twice_the_epochs(script: ModuleType, people: Path, tmp_path: Path) -> None:
+    found = script.trained(people, tmp_path, "half", script.Training(share=0.5), seed=0, epochs=1)
+    assert (found["identities"], found["images"], found["config"]["epochs"]) == (2, 12, 2)
+    taught = script.Training({"distillation": script.DistillationConfig("half")})
+    found = script.trained(people, tmp_path, "taught", taught, seed=0, epochs=1)
+    assert found["config"]["distillation"]["teacher"] == str(tmp_path / "half-0.safetensors")
+    assert found["images"] == 24
 
 
 def test_what_the_judges_are_asked(script: ModuleType, people: Path, judge: Path) -> None:

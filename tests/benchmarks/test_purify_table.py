@@ -44,7 +44,7 @@ def test_the_whole_table(
     assert tuple(table["runs"]) == script.TRAININGS
     said, runs = table["purified"], table["runs"]
     assert said["wrong"] == 10  # 0.4 of 24
-    assert said["pictures"] == runs["noisy"]["images"] == runs["true"]["images"] == 24
+    assert said["images"] == runs["noisy"]["images"] == runs["true"]["images"] == 24
     assert len(read_clean_list(tmp_path / "clean.txt")) == said["kept"] == runs["clean"]["images"]
     assert runs["clean"]["config"]["epochs"] == round(24 / said["kept"])  # as many steps
     found = list(said["at_degrees"].values())

@@ -8,7 +8,7 @@ from types import ModuleType
 import pytest
 import torch
 
-from arcinvert.distributed import ALONE
+from arcinvert.distributed import SINGLE_PROCESS
 
 
 def test_the_three_loops_and_the_head(
@@ -24,6 +24,6 @@ def test_the_three_loops_and_the_head(
     assert set(report["images_per_second"]) == {"bare", "trainer", "plain"}
     assert report["range"][0] <= report["trainer_to_bare"] <= report["range"][1]
     assert "trainer / bare" in capsys.readouterr().out
-    found = script.head_steps(ALONE, 1000, 0.1, 1)
+    found = script.head_steps(SINGLE_PROCESS, 1000, 0.1, 1)
     assert 0 < found["seconds"] < 60
     assert found["bytes"] > 1e7

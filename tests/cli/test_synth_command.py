@@ -116,7 +116,7 @@ def test_two_processes_make_the_same_images_even_of_a_job_that_one_began(
 def test_standard_input_cannot_be_shared(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, calibrated_checkpoint: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(distributed, "joined", lambda: contextlib.nullcontext(distributed.Ranks(0, 2)))
+    monkeypatch.setattr(distributed, "process_group", lambda: contextlib.nullcontext(distributed.Processes(0, 2)))
     assert run(command(calibrated_checkpoint, Path("-"), tmp_path / "out")) == 2
     assert "standard input" in capsys.readouterr().err
 

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 import arcinvert
-from arcinvert.distributed import Ranks
+from arcinvert.distributed import Processes
 from arcinvert.errors import DivergedError, EnvironmentProblem, UsageError
 from arcinvert.inversion import reconstruct
 from arcinvert.inversion.invert import Inversion
@@ -347,7 +347,7 @@ def test_each_rank_computes_its_share_and_the_first_writes_the_manifest(
     inverters = (tiny_inverter, replace(tiny_inverter, recognizer=Recognizer.load(tiny_checkpoint)))
 
     @dataclass(frozen=True)
-    class Threads(Ranks):
+    class Threads(Processes):
         def wait(self) -> None:
             barrier.wait(timeout=300)
 
@@ -371,7 +371,7 @@ def test_images_that_another_rank_did_not_write_are_missed(
 ) -> None:
     """As with folders that the machines do not share."""
 
-    class Alone(Ranks):
+    class Alone(Processes):
         def wait(self) -> None:
             pass
 

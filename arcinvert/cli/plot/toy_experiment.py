@@ -67,7 +67,7 @@ def embed_in_two_dimensions(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for _ in range(steps):
         batch = torch.randint(len(labels), (256,), generator=generator)
-        loss = head(network(features[batch]), labels[batch]).mean()
+        loss = head(network(features[batch]), labels[batch]).loss.mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

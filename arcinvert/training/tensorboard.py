@@ -1,4 +1,4 @@
-"""Scalars for TensorBoard, where it is installed."""
+"""Scalars for TensorBoard, an optional dependency."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -12,11 +12,11 @@ Scalars = Callable[[int, dict[str, float]], None]
 
 @contextlib.contextmanager
 def open_scalars(folder: Path | None, *, after: int = 0) -> Iterator[Scalars]:
-    """What writes scalars to a folder of event files; with no folder they go nowhere.
+    """A function that writes scalars to a folder of event files; without a folder it does nothing.
 
     Args:
         folder: for ``tensorboard --logdir``.
-        after: a run that is resumed begins after this step; what another one wrote beyond it is hidden.
+        after: the step from which a run resumes; scalars of later steps that the folder holds are hidden.
 
     Raises:
         EnvironmentProblem: TensorBoard is not installed.

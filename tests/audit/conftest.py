@@ -18,6 +18,7 @@ from torch import nn
 from arcinvert.audit import AttackConfig, AuditConfig, LeakageReport, audit, open_store
 from arcinvert.calibration.calibration import Calibration
 from arcinvert.faceprior.prior import FacePrior
+from arcinvert.inverter import Inverter
 from arcinvert.recognizer import Recognizer
 
 
@@ -58,12 +59,9 @@ def run_audit(
     other_judge: Recognizer,
 ) -> Any:
     def made(config: AuditConfig, source: Path = audit_store, **settings: Any) -> LeakageReport:
-        known: dict[str, Any] = {
-            "prior": small_prior,
-            "calibration": tiny_calibration,
-            "judges": {"other": other_judge},
-        }
-        return audit(open_store(str(source)), tiny_recognizer, name="tiny", config=config, **known | settings)
+        inverter = Inverter(tiny_recognizer, small_prior, tiny_calibration)
+        known: dict[str, Any] = {"judges": {"other": other_judge}}
+        return audit(open_store(str(source)), inverter, name="tiny", config=config, **known | settings)
 
     return made
 

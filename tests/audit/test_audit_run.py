@@ -14,8 +14,8 @@ from arcinvert.audit import AttackConfig, AuditConfig, LeakageReport
 from arcinvert.audit.report import report_schema
 from arcinvert.audit.verdict import headline
 from arcinvert.errors import InputError, UsageError
+from arcinvert.inversion import reconstruct
 from arcinvert.recognizer import Recognizer
-from arcinvert.synthesis import reconstruct as synthesis
 
 # --- the report
 
@@ -118,19 +118,19 @@ def test_restarts_are_chosen_by_the_attackers_own_score(
 def test_attempts_that_failed_stay_in_the_denominator(
     run_audit: Any, audit_config: AuditConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = synthesis.invert
+    real = reconstruct.invert
 
     def invert(*args: Any, **settings: Any) -> Any:
         found = real(*args, **settings)
         return replace(found, diverged=torch.tensor([True] + [False] * (len(found.diverged) - 1)))
 
-    monkeypatch.setattr(synthesis, "invert", invert)
+    monkeypatch.setattr(reconstruct, "invert", invert)
     report = run_audit(audit_config, judges={})
     assert report.attack.failed == 2  # the first of each batch of two
     assert {row.tried for judge in report.judges for row in judge.rates} == {4}
     assert report.reidentification.tried == 4
     assert report.reidentification.accepted <= 2
-    monkeypatch.setattr(synthesis, "invert", lambda *a, **s: replace(f := real(*a, **s), diverged=f.diverged | True))
+    monkeypatch.setattr(reconstruct, "invert", lambda *a, **s: replace(f := real(*a, **s), diverged=f.diverged | True))
     report = run_audit(audit_config, judges={})
     assert report.attack.failed == 4
     assert report.reidentification.accepted == 0

@@ -24,6 +24,7 @@ from arcinvert.audit import AttackConfig, AuditConfig, LeakageReport, audit, ope
 from arcinvert.audit.sample import read_sample
 from arcinvert.calibration.calibration import Calibration
 from arcinvert.faceprior.prior import FacePrior
+from arcinvert.inverter import Inverter
 from arcinvert.recognizer import Recognizer
 
 _SPEC = importlib.util.spec_from_file_location("writing_of_stores", Path(__file__).parent / "stores" / "writing.py")
@@ -89,42 +90,29 @@ def test_the_same_sample_is_drawn(kind: str, templates: np.ndarray, tmp_path: Pa
     assert (found.seconds - torch.nn.functional.normalize(second)).abs().max() < 1e-6
 
 
+def written(inverter: Inverter, faces: Path, places: list[str]) -> list[LeakageReport]:
+    config = AuditConfig(sample=3, attack=AttackConfig(steps=2), calibration_faces=faces, photos=faces)
+    return [compared(audit(open_store(place), inverter, config=config)) for place in places]
+
+
+@pytest.fixture(scope="module")
+def inverter(tiny_recognizer: Recognizer, small_prior: FacePrior, tiny_calibration: Calibration) -> Inverter:
+    return Inverter(tiny_recognizer, small_prior, tiny_calibration)
+
+
 def test_the_same_report_is_written(
-    templates: np.ndarray,
-    tiny_recognizer: Recognizer,
-    small_prior: FacePrior,
-    tiny_calibration: Calibration,
-    tiny_faces: Path,
-    tmp_path: Path,
+    templates: np.ndarray, inverter: Inverter, tiny_faces: Path, tmp_path: Path
 ) -> None:
-    config = AuditConfig(sample=3, attack=AttackConfig(steps=2), calibration_faces=tiny_faces, photos=tiny_faces)
-    reports = []
-    for kind in ("npz", "csv", "sqlite"):
-        store = open_store(str(writing.write_store(kind, tmp_path, templates, NAMES)))
-        reports.append(
-            compared(audit(store, tiny_recognizer, config=config, prior=small_prior, calibration=tiny_calibration))
-        )
-    assert reports[1] == reports[0]
-    assert reports[2] == reports[0]
+    places = [str(writing.write_store(kind, tmp_path, templates, NAMES)) for kind in ("npz", "csv", "sqlite")]
+    first, second, third = written(inverter, tiny_faces, places)
+    assert first == second == third
 
 
 def test_postgres_gives_the_same_report(
-    postgres: str,
-    templates: np.ndarray,
-    tiny_recognizer: Recognizer,
-    small_prior: FacePrior,
-    tiny_calibration: Calibration,
-    tiny_faces: Path,
-    tmp_path: Path,
+    postgres: str, templates: np.ndarray, inverter: Inverter, tiny_faces: Path, tmp_path: Path
 ) -> None:
-    config = AuditConfig(sample=3, attack=AttackConfig(steps=2), calibration_faces=tiny_faces, photos=tiny_faces)
     places = [in_postgres(postgres, templates, NAMES), str(writing.write_store("npz", tmp_path, templates, NAMES))]
-    first, second = (
-        compared(
-            audit(open_store(place), tiny_recognizer, config=config, prior=small_prior, calibration=tiny_calibration)
-        )
-        for place in places
-    )
+    first, second = written(inverter, tiny_faces, places)
     assert first == second
 
 
@@ -149,10 +137,10 @@ def test_real_templates_give_the_same_report_in_every_kind(
     held_out: Path, test_data: Path, tmp_path: Path, postgres: str
 ) -> None:
     named = os.environ.get("ARCINVERT_AUDIT_CHECKPOINT")
-    attacked, steps = Recognizer.load(named), int(os.environ.get("ARCINVERT_AUDIT_STEPS", "2"))
+    attacked, steps = Inverter.load(named), int(os.environ.get("ARCINVERT_AUDIT_STEPS", "2"))
     judge = Recognizer.load(test_data / "models" / "mobileface-v3.onnx")
     people = sorted(path.name for path in held_out.iterdir())
-    rows = attacked.embed(crops([held_out / name / f"0{n}.jpg" for name in people for n in (0, 1)])).numpy()
+    rows = attacked.recognizer.embed(crops([held_out / name / f"0{n}.jpg" for name in people for n in (0, 1)])).numpy()
     config = AuditConfig(photos=held_out, calibration_faces=held_out, attack=AttackConfig(steps=steps))
     names = [name for name in people for _ in (0, 1)]
     reports = {}

@@ -1,9 +1,9 @@
 """The only reader and writer of our weights: safetensors with a JSON header.
 
 The tensors of the network are named ``network.*``, those of a calibration ``calibration.*``,
-class centers, where they are kept, ``head.centers``. The header says what the network is and how
-an image is put before it. A network's weights may be kept in 8 bits or fewer: then ``network.NAME``
-is int8, and ``unit.NAME`` says for each output channel what 1 is worth.
+class centers, where they are kept, ``head.centers``. The header describes the network and its image
+contract. A network's weights may be kept in 8 bits or fewer: then ``network.NAME`` is int8, and
+``unit.NAME`` is its scale (:mod:`arcinvert.quantize`).
 """
 
 import contextlib
@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from arcinvert.errors import CheckpointError, EnvironmentProblem
+from arcinvert.quantize import dequantize, quantize
 
 HEADER_KEY = "arcinvert"
 FORMAT = 2
@@ -29,7 +30,7 @@ FORMAT = 2
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a weight file holds.
+    """The content of a weight file.
 
     Attributes:
         header: the JSON header.
@@ -42,24 +43,29 @@ class Checkpoint:
     digest: str
 
     def network(self) -> dict[str, Tensor]:
-        """The tensors of the network, without the prefix; weights that are kept as int8 are multiplied out.
+        """The tensors of the network, without the prefix; int8 weights are dequantized.
 
         Raises:
-            CheckpointError: int8 weights whose units are missing or do not fit.
+            CheckpointError: int8 weights whose scale is missing or does not fit.
         """
         tensors, units = self.section("network"), self.section("unit")
         for name, value in tensors.items():
             if value.dtype == torch.int8:
-                unit = units.get(name)
-                if unit is None or value.ndim == 0 or unit.shape != value.shape[:1]:
-                    raise CheckpointError(f"the weights {name} are kept in 8 bits without their units; it is damaged")
-                tensors[name] = value.float() * _along(unit, value)
+                try:
+                    tensors[name] = dequantize(value, units[name])
+                except (KeyError, ValueError):
+                    raise CheckpointError(f"the int8 weights {name} have no scale that fits; it is damaged") from None
         return tensors
 
     def section(self, name: str) -> dict[str, Tensor]:
         """The tensors named ``name.*``, without the prefix."""
-        prefix = name + "."
-        return {key[len(prefix) :]: value for key, value in self.tensors.items() if key.startswith(prefix)}
+        return section(self.tensors, name)
+
+
+def section(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    """The tensors named ``name.*``, without the prefix."""
+    prefix = name + "."
+    return {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
 
 
 @contextlib.contextmanager
@@ -101,28 +107,17 @@ def save_checkpoint(path: Path, header: dict[str, Any], tensors: dict[str, Tenso
         return file_digest(temporary)
 
 
-def rounded(weights: dict[str, Tensor], *, bits: int = 8) -> dict[str, Tensor]:
-    """Weights as a file keeps them in few bits: ``network.NAME`` and ``unit.NAME``, see :meth:`Checkpoint.network`.
+def quantized(weights: dict[str, Tensor], *, bits: int = 8) -> dict[str, Tensor]:
+    """Weights of a network as stored in few bits: ``network.NAME`` and ``unit.NAME``; see :meth:`Checkpoint.network`.
 
     Args:
-        weights: (C, ...) each, by its name in the network; every output channel gets its own unit.
-        bits: of a number, from 2 to 8; they are stored as int8 in any case, but fewer bits pack better.
+        weights: (C, ...) each, by its name in the network.
+        bits: of a number, from 2 to 8; see :func:`~arcinvert.quantize.quantize`.
     """
     tensors = {}
     for name, value in weights.items():
-        tensors[f"network.{name}"], tensors[f"unit.{name}"] = in_bits(value, bits)
+        tensors[f"network.{name}"], tensors[f"unit.{name}"] = quantize(value, bits)
     return tensors
-
-
-def in_bits(value: Tensor, bits: int = 8) -> tuple[Tensor, Tensor]:
-    """(C, ...) as int8, and (C,) float32, what 1 is worth in each row: its largest number takes the last level."""
-    levels = 2 ** (bits - 1) - 1
-    unit = value.float().flatten(1).abs().amax(1).clamp_min(1e-12) / levels
-    return (value.float() / _along(unit, value)).round().to(torch.int8), unit
-
-
-def _along(unit: Tensor, value: Tensor) -> Tensor:
-    return unit.float().view(-1, *(1,) * (value.ndim - 1))
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -146,16 +141,15 @@ def load_checkpoint(path: Path) -> Checkpoint:
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"the header of {str(path)!r} is not JSON: {error}") from None
     if not isinstance(header, dict) or header.get("format") not in (1, FORMAT):
-        raise CheckpointError(
-            f"{str(path)!r} has header format {_format_of(header)!r}, this version reads 1 to {FORMAT}"
-        )
+        found = header.get("format") if isinstance(header, dict) else header
+        raise CheckpointError(f"{str(path)!r} has header format {found!r}, this version reads 1 to {FORMAT}")
     if header["format"] == 1:
         header, tensors = _from_format_1(header, tensors)
     return Checkpoint(header, tensors, file_digest(path))
 
 
 def load_strictly(module: torch.nn.Module, tensors: dict[str, Tensor], source: str) -> None:
-    """Fill ``module`` from ``tensors`` (float16 is widened); every name and shape must agree.
+    """Load ``tensors`` into ``module`` (float16 is widened); every name and shape must agree.
 
     Raises:
         CheckpointError: lists the first five disagreements.
@@ -180,7 +174,7 @@ def file_digest(path: Path) -> str:
 
 
 def _from_format_1(header: dict[str, Any], tensors: dict[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Names of format 1, whose spelling was British, as format 2 has them."""
+    """Names of format 1, whose spelling was British, as those of format 2."""
 
     def renamed(value: Any) -> Any:
         if not isinstance(value, dict):
@@ -189,7 +183,3 @@ def _from_format_1(header: dict[str, Any], tensors: dict[str, Tensor]) -> tuple[
 
     centers = {"head.centers": tensors["head.centres"]} if "head.centres" in tensors else {}
     return renamed(header), {key: v for key, v in tensors.items() if key != "head.centres"} | centers
-
-
-def _format_of(header: object) -> object:
-    return header.get("format") if isinstance(header, dict) else header

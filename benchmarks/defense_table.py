@@ -1,22 +1,22 @@
-"""What does each defense of a store keep, and what does it leave to an attacker who knows it?
+"""What each defense of a store keeps, and what it leaves to an attacker who knows it.
 
     python benchmarks/defense_table.py --data FACES --checkpoint NET --judge JUDGE.onnx --out DIR [--targets 60]
 
-FACES holds ``<identity>/<picture>``, aligned. The last 60 identities enrol their first picture; their embeddings by
-the attacked network are protected by every defense, guessed from the protected templates, and inverted through
-the defense (``fast``), with the key and, where there is one, without. A judge compares the reconstruction with the
-enrolled picture (type I) and with the person's others (type II), at thresholds for FMR 1e-2 and 1e-3 that the first
-pictures of all other identities fix beforehand. Accuracy and D_sys are those of up to eight pictures of each of the 60.
-What the attacker learns from are the face prior's own faces.
+FACES holds ``<identity>/<image>``, aligned. The first image of each of the last 60 identities is enrolled. Every
+defense protects its embedding by the attacked network; the attacker estimates the embedding from the protected template
+and inverts it through the defense (``fast``), with the key and, if there is one, without. A judge compares the
+reconstruction with the enrolled image (type I) and with the identity's other images (type II), at thresholds for FMR
+1e-2 and 1e-3 that the first images of all other identities fix beforehand. Accuracy and D_sys come from up to eight
+images of each of the 60. The attacker learns from the faces of the face prior.
 
-DIR gets a folder of pictures for every attack, ``table.json``, ``table.md`` and ``trade_off.png``, after every eight
-targets those of the targets so far. A run that was killed goes on where it was.
+DIR gets a folder of images for every attack, and after every eight targets ``table.json``, ``table.md`` and
+``trade_off.png`` of the targets so far. A run resumes after a kill.
 """
 
 import argparse
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,19 +24,20 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from arcinvert.audit.defenses import Defense, DrawnMatch
+from arcinvert.audit.defenses import Defense, ProjectedMatch
 from arcinvert.audit.defenses.curve import trade_off
-from arcinvert.audit.defenses.sweep import Left, TradeOff, sweep
-from arcinvert.calibration.calibration import Calibration, calibration_for
-from arcinvert.evaluation.metrics import threshold_at_fmr
-from arcinvert.faceprior.prior import FacePrior, default_face_prior
+from arcinvert.audit.defenses.sweep import DefenseResult, Outcome, fit_defenses, sweep
+from arcinvert.audit.rates import TYPE_I, TYPE_II, Kind, Rate
+from arcinvert.evaluation import metrics
+from arcinvert.faceprior.prior import FacePrior
+from arcinvert.inversion.reconstruct import Settings
 from arcinvert.inversion.terms import Term
+from arcinvert.inverter import Inverter
 from arcinvert.recognizer import Recognizer
 from arcinvert.synthesis.job import synthesize
-from arcinvert.synthesis.reconstruct import SynthConfig
 from arcinvert.synthesis.sheets import read_png
 
-FMRS = (1e-2, 1e-3)
+FMRS = metrics.FMRS[1:3]
 HELD_OUT, PICTURES, CHUNK = 60, 8, 8
 TABLE = ["none", "noise:0.1", "truncate:64", "int8", "pq:8", "sign"]
 TABLE += ["rotate:17", "biohash:17", "polyprotect:17", "mlphash:17"]
@@ -44,7 +45,7 @@ TABLE += ["rotate:17", "biohash:17", "polyprotect:17", "mlphash:17"]
 
 @dataclass(frozen=True, eq=False)
 class Judge:
-    """A network, its thresholds, and what it says of the pictures of the targets."""
+    """A network, its thresholds, and its embeddings of the images of the targets."""
 
     name: str
     network: Recognizer
@@ -52,24 +53,23 @@ class Judge:
     enrolled: Tensor
     others: list[Tensor]
 
-    def left(self, images: Tensor) -> list[Left]:
-        rows = self.network.embed(images)
+    def rates(self, images: Tensor) -> list[Rate]:
+        rows = self.inverter.recognizer.embed(images)
         first = (rows * self.enrolled[: len(rows)]).sum(1)
         second = torch.cat([other @ row for row, other in zip(rows, self.others[: len(rows)], strict=True)])
+        compared: list[tuple[Kind, Tensor]] = [(TYPE_I, first), (TYPE_II, second)]
         return [
-            Left(self.name, fmr, int((scores >= threshold).sum()), len(scores), what)
-            for what, scores in (("type I", first), ("type II", second))
+            Rate.measured(self.name, kind, fmr, int((scores >= threshold).sum()), len(scores))
+            for kind, scores in compared
             for fmr, threshold in self.thresholds.items()
         ]
 
 
 @dataclass(frozen=True, eq=False)
 class Attacker:
-    """Who inverts the templates of ``enrolled`` (N, D), and what he knows."""
+    """What the attacker knows who inverts the templates of ``enrolled`` (N, D)."""
 
-    network: Recognizer
-    prior: FacePrior
-    calibration: Calibration
+    inverter: Inverter
     own: Tensor
     enrolled: Tensor
     out: Path
@@ -77,7 +77,7 @@ class Attacker:
     share: float
 
     def reconstructions(self, defense: Defense, known: bool, count: int) -> Tensor:
-        """(count, 3, 112, 112) uint8: of the first targets, in parts of their own folders."""
+        """(count, 3, 112, 112) uint8 reconstructions of the first targets, in folders of :data:`CHUNK` targets."""
         name = defense.spec.replace(":", "_") + ("" if known else "_unknown")
         parts = []
         for start in range(0, count, CHUNK):
@@ -87,28 +87,27 @@ class Attacker:
             believed = defense if known else defense.guessed(templates, self.own, self.seed)
             estimate = believed.estimate(templates, self.own)
             parts.append(self._invert(believed, templates, estimate, self.out / name / str(start), name))
-            found = (self.network.embed(parts[-1]) * enrolled).sum(1).mean()
+            found = (self.inverter.recognizer.embed(parts[-1]) * enrolled).sum(1).mean()
             guess = (estimate * enrolled).sum(1).mean()
             print(f"{name} {start}: cosine of the guess {guess:.3f}, of the reconstruction {found:.3f}", flush=True)
         return torch.cat(parts)
 
     def _invert(self, believed: Defense, templates: Tensor, estimate: Tensor, folder: Path, name: str) -> Tensor:
-        drawn = self.calibration.drawn(estimate)
+        projected = self.inverter.calibration.projected.predict(estimate)
 
         def objective(rows: Sequence[int]) -> Term:
             chosen = list(rows)
-            return DrawnMatch(believed.term(templates[chosen]), drawn[chosen], self.share)
+            return ProjectedMatch(believed.term(templates[chosen]), projected[chosen], self.share)
 
         folder.parent.mkdir(exist_ok=True)
         found = synthesize(
-            self.network,
+            self.inverter,
             estimate,
-            self.prior,
-            self.calibration,
             folder,
-            config=SynthConfig(report=False, seed=self.seed),
+            settings=Settings(seed=self.seed),
+            report=False,
             objective=objective,
-            about=f"{name}, share {self.share:g}",
+            objective_name=f"{name}, share {self.share:g}",
         )
         print(f"{name}: {sum(row['seconds'] for row in found['results']) / len(estimate):.2f} s a face", flush=True)
         return torch.stack([read_png(folder / row["file"]) for row in found["results"]]).permute(0, 3, 1, 2)
@@ -123,7 +122,7 @@ def pictures(folder: Path, count: int) -> Tensor:
 
 
 def kept(file: Path, make: Callable[[], Tensor]) -> Tensor:
-    """What ``make`` gives, from ``file`` if an earlier run left it there."""
+    """The result of ``make``, from ``file`` if an earlier run wrote it."""
     if not file.exists():
         found = make()
         with open(file.with_suffix(".part"), "wb") as stream:
@@ -140,7 +139,9 @@ def judge_of(path: Path, targets: Sequence[Path], references: Sequence[Path], ou
         lambda: torch.cat([network.embed(pictures(folder, 1)) for folder in references]),
     )
     impostor = strangers(rows)
-    thresholds = {fmr: threshold for fmr in FMRS if (threshold := threshold_at_fmr(fmr, impostor=impostor)) is not None}
+    thresholds = {
+        fmr: threshold for fmr in FMRS if (threshold := metrics.threshold_at_fmr(fmr, impostor=impostor)) is not None
+    }
     own = [network.embed(pictures(folder, PICTURES)) for folder in targets]
     print(f"{path.stem}: thresholds {thresholds} from {len(impostor)} impostor pairs", flush=True)
     return Judge(path.stem, network, thresholds, torch.stack([rows[0] for rows in own]), [rows[1:] for rows in own])
@@ -161,18 +162,18 @@ def embeddings_of_prior(network: Recognizer, prior: FacePrior, count: int) -> Te
     return torch.cat(parts)
 
 
-def row_of(row: TradeOff, judge: str) -> str:
-    cells = [row.spec if row.key_known else f"{row.spec}, key not known", f"{row.kept.eer:.3f}"]
-    cells += ["null" if point.tar is None else f"{point.tar:.2f}" for point in row.kept.points]
-    cells.append(f"{row.linked.d_sys:.2f} to {row.linked.highest:.2f} ({row.linked.chance:.2f})")
-    found = [left.to_json() for left in row.left if left.judge == judge]
-    cells += [f"{cell['sar']:.2f} ({cell['low']:.2f} to {cell['high']:.2f})" for cell in found]
+def row_of(row: DefenseResult, judge: str) -> str:
+    cells = [row.spec if row.key_known else f"{row.spec}, key not known", f"{row.accuracy.eer:.3f}"]
+    cells += ["null" if point.tar is None else f"{point.tar:.2f}" for point in row.accuracy.points]
+    cells.append(f"{row.linkability.d_sys:.2f} to {row.linkability.highest:.2f} ({row.linkability.chance:.2f})")
+    found = [rate for rate in row.rates if rate.judge == judge]
+    cells += [f"{rate.rate:.2f} ({rate.low:.2f} to {rate.high:.2f})" for rate in found]
     return "| " + " | ".join(cells) + " |"
 
 
-def write(rows: Sequence[TradeOff], judges: Sequence[Judge], count: int, out: Path) -> None:
-    """Table and picture of the first ``count`` targets."""
-    table = {"targets": count, "rows": [row.to_json() for row in rows]}
+def write(rows: Sequence[DefenseResult], judges: Sequence[Judge], count: int, out: Path) -> None:
+    """Write table and plot of the first ``count`` targets."""
+    table = {"targets": count, "rows": [asdict(row) for row in rows]}
     (out / "table.json").write_text(json.dumps(table, indent=2) + "\n")
     lines = []
     for judge in judges:
@@ -193,10 +194,10 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, required=True, help="the attacked network")
     parser.add_argument("--judge", type=Path, action="append", required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--defense", action="append", help=f"default: {' '.join(TABLE)}; may be repeated")
-    parser.add_argument("--targets", type=int, default=HELD_OUT, help="how many of the last 60 identities are attacked")
-    parser.add_argument("--own", type=int, default=10_000, help="how many faces of the prior the attacker learns from")
-    parser.add_argument("--share", type=float, default=0.6, help="of what the face basis can draw, in the match")
+    parser.add_argument("--defense", action="append", help=f"a defense, may be repeated; default: {' '.join(TABLE)}")
+    parser.add_argument("--targets", type=int, default=HELD_OUT, help="attack the first N of the last 60 identities")
+    parser.add_argument("--own", type=int, default=10_000, help="the attacker learns from N faces of the prior")
+    parser.add_argument("--share", type=float, default=0.6, help="mix weight of the projected embedding in the target")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
 
@@ -205,8 +206,8 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     folders = sorted(folder for folder in options.data.iterdir() if folder.is_dir())
     targets, references = folders[-HELD_OUT:], folders[:-HELD_OUT]
-    attacked, prior = Recognizer.load(options.checkpoint), default_face_prior()
-    calibration = calibration_for(attacked, prior, say=print)
+    inverter = Inverter.load(options.checkpoint, device="cpu")
+    attacked, prior = inverter.recognizer, inverter.prior
     embedded = [attacked.embed(pictures(folder, PICTURES)) for folder in targets]
     embeddings = torch.cat(embedded)
     labels = torch.cat([torch.full((len(rows),), number) for number, rows in enumerate(embedded)])
@@ -215,14 +216,15 @@ def main() -> None:
         out / f"own-{attacked.digest[:12]}-{options.own}.npy", lambda: embeddings_of_prior(attacked, prior, options.own)
     )
     judges = [judge_of(path, targets[: options.targets], references, out) for path in options.judge]
-    attacker = Attacker(attacked, prior, calibration, own, enrolled, out, options.seed, options.share)
+    attacker = Attacker(inverter, own, enrolled, out, options.seed, options.share)
+    defenses = fit_defenses(options.defense or TABLE, own)
     for count in [*range(CHUNK, options.targets, CHUNK), options.targets]:
 
-        def attack(defense: Defense, known: bool, count: int = count) -> list[Left]:
+        def attack(defense: Defense, known: bool, count: int = count) -> Outcome:
             images = attacker.reconstructions(defense, known, count)
-            return [left for judge in judges for left in judge.left(images)]
+            return Outcome([rate for judge in judges for rate in judge.rates(images)])
 
-        write(sweep(options.defense or TABLE, embeddings, labels, own, attack), judges, count, out)
+        write(sweep(defenses, embeddings, labels, attack), judges, count, out)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,15 @@
-"""What purification by sub-centers is worth, where every wrong label is known because it was put in on purpose.
+"""The value of purification by sub-centers, on data whose wrong labels are known because they were inserted.
 
     python benchmarks/purify_table.py --data FACES -o DIR [--share 0.4] [--epochs 10] [--only sub-centers]
 
-A share of the training labels is permuted. A network with three sub-centers per class is trained on that and says which
-pictures to drop; then networks with one center are trained on the noisy labels, on what was kept and on the true
-labels, for the same number of steps, and judged on the 60 identities held out, whose labels are true. Every step leaves
-a file in DIR and is not done again; ``--only`` does one training, so that several processes can share the work.
+A share of the training labels is permuted. A network with three sub-centers per class is trained on them and selects
+the images to drop. Then networks with one center are trained on the noisy labels, on the selected ones and on the true
+labels, for the same number of steps, and verified on the 60 held-out identities, whose labels are true. Every step
+writes a file in DIR and is not repeated; ``--only`` does one training, so that several processes can share the work.
 
-The angle is ``--angle``, or that of arcinvert.training.purify.flank_threshold, which uses no true label:
-the paper's 75 degrees suit networks that are trained for long. The table also says what other angles would do.
+The angle is ``--angle``, or derived from the angles themselves without any true label
+(arcinvert.training.purify.flank_threshold): the paper's 75 degrees suit networks that are trained for long. The table
+also shows the effect of other angles.
 """
 
 import argparse
@@ -38,7 +39,7 @@ RATES = ("wrong_found", "right_dropped")
 
 
 def mislabel(data: Path, out: Path, share: float) -> None:
-    """Write ``out/faces``, where a share of the training pictures lies with a wrong identity, and ``out/truth.txt``."""
+    """Write ``out/faces``, in which a share of the training images has a wrong identity, and ``out/truth.txt``."""
     if (out / "truth.txt").is_file():
         return
     pictures = list_images(data)
@@ -63,7 +64,7 @@ def mislabel(data: Path, out: Path, share: float) -> None:
 
 
 def keep_clean(out: Path, angle: float | None) -> dict[str, Any]:
-    """Purify by the training with sub-centers; write ``out/clean.txt``."""
+    """Purify with the training with sub-centers; write ``out/clean.txt``."""
     if (out / "purified.json").is_file():
         done = dict(json.loads((out / "purified.json").read_text()))
         if angle is not None and angle != done["threshold_degrees"]:
@@ -97,7 +98,7 @@ def one(name: str, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def table(said: Mapping[str, Any], runs: Mapping[str, Mapping[str, Any]]) -> str:
-    """Markdown: what purification found, then what each training is worth."""
+    """Markdown: the result of the purification, then the figures of each training."""
     lines = ["| category | pictures | share | dropped |", "|---|---|---|---|"]
     for name, row in said["categories"].items():
         lines.append(f"| {name} | {row['images']} | {row['share']:.3f} | {row['dropped']} |")
@@ -124,13 +125,17 @@ def table(said: Mapping[str, Any], runs: Mapping[str, Mapping[str, Any]]) -> str
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="DIR/<identity>/<picture>, aligned; the last 60 judge")
+    parser.add_argument(
+        "--data", type=Path, required=True, help="DIR/<identity>/<image>, aligned; the last 60 identities are held out"
+    )
     parser.add_argument("-o", "--out", type=Path, required=True, help="folder of the runs and the table")
-    parser.add_argument("--share", type=float, default=0.4, help="of the labels that are permuted")
-    parser.add_argument("--epochs", type=int, default=10, help="of the training with sub-centers")
-    parser.add_argument("--retrain-epochs", type=int, default=8, help="of the others, over as many pictures as all")
-    parser.add_argument("--angle", type=float, help="degrees; default: by the angles found")
-    parser.add_argument("--only", choices=TRAININGS, help="this training and no table; clean needs sub-centers")
+    parser.add_argument("--share", type=float, default=0.4, help="share of the labels to permute")
+    parser.add_argument("--epochs", type=int, default=10, help="epochs of the training with sub-centers")
+    parser.add_argument(
+        "--retrain-epochs", type=int, default=8, help="epochs of the other trainings, counted over all images"
+    )
+    parser.add_argument("--angle", type=float, help="degrees; default: derived from the angles")
+    parser.add_argument("--only", choices=TRAININGS, help="do this training and no table; clean needs sub-centers")
     options = parser.parse_args()
     torch.set_flush_denormal(True)
     try:

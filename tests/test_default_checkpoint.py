@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
-from arcinvert.calibration.calibration import calibration_of
+from arcinvert.calibration.cache import find_calibration
 from arcinvert.checkpoint import file_digest, load_checkpoint
 from arcinvert.cli import run
 from arcinvert.evaluation.metrics import auc, operating_point, score_pairs
 from arcinvert.faceprior.prior import default_face_prior
 from arcinvert.recognizer import Recognizer, default_checkpoint
+from arcinvert.synthesis.sheets import read_png
 from arcinvert.training.data.faces import load_faces, to_float
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -44,7 +44,7 @@ def test_it_is_small_calibrated_and_says_what_it_is():
     assert [p["fmr"] for p in header["validation"]["thresholds"]] == [1e-2, 1e-3]
     assert all(p["impostor_pairs"] > 100_000 and p["threshold"] > 0 for p in header["validation"]["thresholds"])
     assert len(header["data"]["digest"]) == 64
-    calibration = calibration_of(recognizer)
+    calibration = find_calibration(recognizer)
     assert calibration is not None
     assert calibration.prior_digest == default_face_prior().digest
 
@@ -95,9 +95,7 @@ def test_the_readme_command_gives_faces_of_the_target(tmp_path, capsys):
     wanted = np.load(target, allow_pickle=False).reshape(1, -1)
     recognizer = Recognizer.load()
     for row in manifest["results"]:
-        with Image.open(out / row["file"]) as picture:
-            image = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None]
-        again = recognizer.embed(image).numpy() @ wanted.T
+        again = recognizer.embed(read_png(out / row["file"])[None]).numpy() @ wanted.T
         assert float(again[0, 0]) == pytest.approx(row["cosine"], abs=1e-3)
 
 
@@ -107,8 +105,8 @@ def test_judges_recognize_the_reconstructions_and_not_the_controls(held_out_face
     judge = test_data / "models" / "insightface-mobilefacenet-y1.onnx"
     if not judge.is_file():
         pytest.skip(f"no judge at {judge}")
-    monkeypatch.syspath_prepend(str(REPOSITORY / "scripts"))
-    import bench_inversion
+    monkeypatch.syspath_prepend(str(REPOSITORY / "benchmarks"))
+    import inversion
 
     report = tmp_path / "report.json"
     arguments = [
@@ -121,8 +119,8 @@ def test_judges_recognize_the_reconstructions_and_not_the_controls(held_out_face
         "--json",
         str(report),
     ]
-    monkeypatch.setattr(sys, "argv", ["bench_inversion.py", *arguments])
-    bench_inversion.main()
+    monkeypatch.setattr(sys, "argv", ["inversion.py", *arguments])
+    inversion.main()
     runs = json.loads(report.read_text())["runs"]
     fast, shuffled = runs["fast"], runs["control: shuffled targets"]
     assert fast["own_cosine"] > 0.9

@@ -118,7 +118,7 @@ def verify(
 
     recognizer = Recognizer.load(file, device=device(device_name))
     prior = default_face_prior().to(recognizer.device)
-    found = contract.verify(recognizer, prior, against=against, faces=faces, progress=ProgressLine("contract"))
+    found = contract.verify(recognizer, prior, reference=against, faces=faces, progress=ProgressLine("contract"))
     if json_out:
         answer(json.dumps(asdict(found)))
     else:
@@ -147,7 +147,9 @@ def verify(
 @app.command()
 def export(
     file: File,
-    out: Annotated[Path, typer.Option("--out", "-o", help="net.onnx, or backbone.pth with arcface_torch's names.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="File to write: net.onnx, or backbone.pth with arcface_torch's names.")
+    ],
     fold: Annotated[bool, typer.Option("--fold", help="ONNX: fold BatchNorm into the convolutions.")] = False,
     json_out: Json = False,
 ) -> None:

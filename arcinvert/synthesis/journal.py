@@ -1,8 +1,8 @@
-"""What the folder of a run holds, so that a run that was killed goes on where it was.
+"""The journal of a job's folder, by which a job that was killed resumes where it was.
 
-A picture is written whole or not at all; then its line is appended to ``journal.RANK.jsonl``, whose
-first line says which run it belongs to. When all is done ``manifest.json`` says the same of every
-picture, and the journals go.
+An image is written whole or not at all; then its row is appended to ``journal.RANK.jsonl``, whose
+first line names the job it belongs to. At the end ``manifest.json`` holds the rows of all images, and the
+journals are removed.
 """
 
 import contextlib
@@ -15,27 +15,26 @@ from typing import Any
 
 from arcinvert.checkpoint import file_digest
 from arcinvert.errors import EnvironmentProblem, UsageError
+from arcinvert.inversion.reconstruct import Job
 
 try:
     import fcntl
 except ImportError:  # Windows has none
     fcntl = None  # type: ignore[assignment]
 
-Job = tuple[int, int]
-"""Target and variation: one picture."""
 Row = dict[str, Any]
-"""What the manifest says of a picture."""
+"""The row of an image in the manifest."""
 Run = Mapping[str, Any]
-"""What makes two runs the same: targets, checkpoint and settings, as JSON."""
+"""The identity of a job: version, targets, checkpoint and settings, as JSON."""
 
 MANIFEST, SHEET = "manifest.json", "sheet.png"
-_PICTURE = re.compile(r"\d{4,}_\d{2,}(\.png|\.webp|\.plot\.png)")
+_IMAGE = re.compile(r"\d{4,}_\d{2,}(\.png|\.webp|\.plot\.png)")
 _JOURNAL = re.compile(r"journal\.\d+\.jsonl")
 _TEMPORARY = re.compile(r"\.[a-z0-9_]{8}\.part")
 
 
 def stem(job: Job) -> str:
-    """``TTTT_VV``, what the names of a picture's files begin with."""
+    """``TTTT_VV``, the beginning of the names of an image's files."""
     return f"{job[0]:04d}_{job[1]:02d}"
 
 
@@ -49,7 +48,7 @@ def locked(out: Path, *, wanted: bool = True) -> Iterator[None]:
     try:
         out.mkdir(parents=True, exist_ok=True)
         folder = os.open(out, os.O_RDONLY) if wanted and fcntl is not None else None
-    except OSError as error:  # said before the work, not after it
+    except OSError as error:  # raised before the work, not after it
         raise EnvironmentProblem(f"cannot write to {str(out)!r}: {error.strerror or error}") from None
     try:
         if folder is not None:
@@ -69,26 +68,29 @@ def _lock(folder: int, out: Path) -> None:
 
 
 def refuse_other_run(out: Path, run: Run) -> None:
-    """Look, and touch nothing.
+    """Check the folder, and change nothing.
 
     Raises:
-        UsageError: the folder's manifest or a journal belongs to another run, or cannot be read.
+        UsageError: the folder's manifest or a journal belongs to another job, or cannot be read.
     """
     others = [_read_manifest(out / MANIFEST)[0]] if (out / MANIFEST).is_file() else []
     others += [found for path in _matching(out, _JOURNAL) if (found := _read_journal(path)[0]) is not None]
-    if any(other != run for other in others):
-        raise UsageError(f"{str(out)!r} holds the pictures of another run; choose another folder, or --force")
+    for other in others:
+        if other != run:
+            old = isinstance(other, dict) and "targets" in other and other.get("version") != run.get("version")
+            what = "a job of another version of arcinvert" if old else "the images of another job"
+            raise UsageError(f"{str(out)!r} holds {what}; choose another folder, or --force")
 
 
 def clear(out: Path, *, all_of_it: bool) -> None:
-    """Remove what a killed process left half written; with ``all_of_it`` everything that a run of ours writes.
+    """Remove what a killed process left half written; with ``all_of_it`` everything that a job writes.
 
-    What says whose pictures they are goes last.
+    The manifest, which names the job of the images, goes last.
     """
     for path in _matching(out, _TEMPORARY):
         path.unlink()
     if all_of_it:
-        for path in (*_matching(out, _PICTURE), out / SHEET):
+        for path in (*_matching(out, _IMAGE), out / SHEET):
             path.unlink(missing_ok=True)
         close(out)
         (out / MANIFEST).unlink(missing_ok=True)
@@ -101,7 +103,7 @@ def close(out: Path) -> None:
 
 
 def finished(out: Path, run: Run, *, check: bool = True) -> dict[Job, Row]:
-    """The pictures of a run that are there, by its manifest and journals.
+    """The images of a job that are there, by its manifest and journals.
 
     Args:
         out: the folder.
@@ -154,7 +156,7 @@ def _read_manifest(path: Path) -> tuple[object, list[Any]]:
 def _read_journal(path: Path) -> tuple[object, list[Any]]:
     """Run and rows; the run is None where not even the first line was finished, and empty where it is not ours."""
     lines = []
-    for line in path.read_bytes().split(b"\n")[:-1]:  # what no line end follows was torn off
+    for line in path.read_bytes().split(b"\n")[:-1]:  # a last line without its end was torn off
         try:
             lines.append(json.loads(line))
         except (ValueError, RecursionError):

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn.functional import normalize
 
-from arcinvert.calibration.regression import Sums
+from arcinvert.calibration.regression import Accumulators
 from arcinvert.checkpoint import load_strictly
 from arcinvert.formats import open_checkpoint
 from arcinvert.recognizer import Recognizer, build_network
@@ -37,17 +37,17 @@ def initialize_from(
     first = Teacher(Recognizer.from_checkpoint(stored, path).to(device))
     projection = None if distillation is None else distillation.projection_head
     total = torch.zeros(len(faces.identities), first.embedding_size, device=device)
-    sums: Sums | None = None
+    sums: Accumulators | None = None
     for images, labels in image_batches(faces, device):
         embeddings = first.embed(images)
         total.index_add_(0, labels, embeddings)
         if distillation is not None and projection is not None:
-            part = Sums.of(embeddings.cpu(), distillation.teacher.embed(images).cpu())
+            part = Accumulators.of(embeddings.cpu(), distillation.teacher.embed(images).cpu())
             sums = part if sums is None else sums + part
     own = normalize(total)[head.part.start : head.part.stop]
     with torch.no_grad():
         head.centers.add_(own if head.centers.ndim == 2 else own[:, None])
         if projection is not None and sums is not None:
-            fit = sums.solved(PROJECTION_RIDGE)
+            fit = sums.solve(PROJECTION_RIDGE)
             projection.weight.copy_(fit[:-1].T)
             projection.bias.copy_(fit[-1])

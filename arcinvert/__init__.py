@@ -28,6 +28,7 @@ _HOMES = {
     "plots": "arcinvert.evaluation",
     "presets": "arcinvert.inversion",
     "priors": "arcinvert.inversion",
+    "purify_training": "arcinvert.training.subcenters",
     "train": "arcinvert.training.trainer",
     "write_png": "arcinvert.synthesis.sheets",
 }
@@ -53,6 +54,7 @@ __all__ = [
     "plots",
     "presets",
     "priors",
+    "purify_training",
     "train",
     "write_png",
 ]
@@ -68,6 +70,7 @@ if TYPE_CHECKING:
     from arcinvert.recognizer import Recognizer
     from arcinvert.synthesis.sheets import contact_sheet, write_png
     from arcinvert.training.config import TrainConfig
+    from arcinvert.training.subcenters import purify_training
     from arcinvert.training.trainer import train
 
 

@@ -149,7 +149,8 @@ def done_rows(runs: Path, names: list[tuple[str, int]]) -> Iterator[tuple[str, d
         files = runs / f"{name}-{seed}.json", runs / "inverted" / f"{name}-{seed}.json"
         if all(file.is_file() for file in files):
             run = {key: value for file in files for key, value in json.loads(file.read_text()).items()}
-            run["config"]["teacher"] = Path(run["config"]["teacher"]).name  # without its folder
+            distillation = run["config"]["distillation"]
+            distillation["teacher"] = Path(distillation["teacher"]).name  # without its folder
             yield name, run
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from arcinvert.calibration.cache import find_calibration
 from arcinvert.checkpoint import file_digest, load_checkpoint
@@ -16,6 +15,7 @@ from arcinvert.cli import run
 from arcinvert.evaluation.metrics import auc, operating_point, score_pairs
 from arcinvert.faceprior.prior import default_face_prior
 from arcinvert.recognizer import Recognizer, default_checkpoint
+from arcinvert.synthesis.sheets import read_png
 from arcinvert.training.data.faces import load_faces, to_float
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -95,9 +95,7 @@ def test_the_readme_command_gives_faces_of_the_target(tmp_path, capsys):
     wanted = np.load(target, allow_pickle=False).reshape(1, -1)
     recognizer = Recognizer.load()
     for row in manifest["results"]:
-        with Image.open(out / row["file"]) as picture:
-            image = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None]
-        again = recognizer.embed(image).numpy() @ wanted.T
+        again = recognizer.embed(read_png(out / row["file"])[None]).numpy() @ wanted.T
         assert float(again[0, 0]) == pytest.approx(row["cosine"], abs=1e-3)
 
 

@@ -79,7 +79,10 @@ def main(
         bool, typer.Option("--show-faces", help="Keep the reconstructions, in faces/ and in the report.")
     ] = False,
     fail_over: Annotated[
-        str | None, typer.Option("--fail-over", help="sar@1e-3=0.05: exit code 10 if the headline rate is above.")
+        str | None,
+        typer.Option(
+            "--fail-over", help="End with exit code 10 if the headline rate is above a bound such as sar@1e-3=0.05."
+        ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Remove the files of another audit from the folder.")] = False,
     schema: Annotated[
@@ -143,44 +146,32 @@ def _audit(
     force: bool,
     ranks: "Processes",
 ) -> "LeakageReport":
+    import numpy as np
+
     from arcinvert.audit import audit, open_store
     from arcinvert.audit.judges import judge_names
+    from arcinvert.embeddings import check_embeddings
     from arcinvert.recognizer import Recognizer, default_checkpoint
 
     opened = open_store(source, **where)
-    inverter = open_inverter(open_recognizer(checkpoint, device_name, ranks), ranks)
+    recognizer = open_recognizer(checkpoint, device_name, ranks)
+    check_embeddings(np.ones((1, opened.size)), recognizer.embedding_size)  # refused before a calibration
     paths = [checkpoint or default_checkpoint(), *judges]
-    others = [Recognizer.load(path, device=inverter.recognizer.device) for path in judges]
+    others = [Recognizer.load(path, device=recognizer.device) for path in judges]
     if not judges:
         log.warning("no --judge: only the attacked network judges the attack, which proves little")
     name, *names = judge_names(paths)
     return audit(
         opened,
-        inverter,
+        open_inverter(recognizer, ranks),
         name=name,
         judges=dict(zip(names, others, strict=True)),
         config=config,
         out=out,
         force=force,
         ranks=ranks,
-        progress=_Phases(),
+        progress=ProgressLine("of them"),
     )
-
-
-class _Phases:
-    """A line of progress for each phase of an audit; a new phase has another total, or begins again."""
-
-    def __init__(self) -> None:
-        self.line: ProgressLine | None = None
-        self.total = self.done = 0
-
-    def __call__(self, done: int, total: int, text: str) -> None:
-        if self.line is None or total != self.total or done < self.done:
-            if self.line is not None:
-                self.line.close()
-            self.line = ProgressLine("of them")
-        self.done, self.total = done, total
-        self.line(done, total, text)
 
 
 def _answer(report: "LeakageReport", out: Path | None, json_out: bool) -> None:

@@ -147,7 +147,9 @@ def verify(
 @app.command()
 def export(
     file: File,
-    out: Annotated[Path, typer.Option("--out", "-o", help="net.onnx, or backbone.pth with arcface_torch's names.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="File to write: net.onnx, or backbone.pth with arcface_torch's names.")
+    ],
     fold: Annotated[bool, typer.Option("--fold", help="ONNX: fold BatchNorm into the convolutions.")] = False,
     json_out: Json = False,
 ) -> None:

@@ -151,7 +151,7 @@ def _run(
     if dropped := recognizer.dropped_channels():
         say(f"{dropped} BatchNorm channels store no usable statistics and are left out")
     return synthesize(
-        open_inverter(recognizer, ranks),  # last, for it may take minutes
+        open_inverter(recognizer, ranks),  # bad input is refused before a calibration
         torch.from_numpy(found.rows),
         out,
         settings=settings,

@@ -3,18 +3,12 @@
 import json
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from arcinvert.cli.common import Device, Json, ProgressLine, answer, device, log_to_stderr, state
 from arcinvert.errors import UsageError
-
-if TYPE_CHECKING:
-    import torch
-
-    from arcinvert.distributed import Processes
-    from arcinvert.training.config import TrainConfig
 
 NAME = "train"
 
@@ -77,24 +71,26 @@ def main(
         if processes.world_size > 1 and where == torch.device("cuda"):
             where = torch.device("cuda", processes.local_rank % torch.cuda.device_count())
             torch.cuda.set_device(where)
+        common: dict[str, Any] = {
+            "config": chosen, "device": where, "keep": keep, "stream": stream, "processes": processes,
+        }  # fmt: skip
         if dry_run or out is None:
-            _dry_run(data, chosen, where, keep, stream, processes, json_out)
+            from arcinvert.training.dry_run import dry_run as try_one_step
+
+            found = try_one_step(data, **common)
+            if not processes.rank:
+                _print_dry_run(found, chosen.batch_size, json_out)
         else:
             from arcinvert.training.trainer import train as run
 
-            header = run(
-                data,
-                out,
-                config=chosen,
-                device=where,
-                force=force,
-                save_every=save_every,
-                keep=keep,
-                stream=stream,
-                tensorboard=tensorboard,
-                processes=processes,
-                progress=ProgressLine("step", every=30.0),
-            )
+            progress = ProgressLine("step", every=30.0)
+            more: dict[str, Any] = {
+                "force": force,
+                "save_every": save_every,
+                "tensorboard": tensorboard,
+                "progress": progress,
+            }
+            header = run(data, out, **common, **more)
             if not processes.rank:
                 _print_result(out, header, json_out)
 
@@ -111,24 +107,11 @@ def _print_result(out: Path, header: dict[str, Any], json_out: bool) -> None:
         answer(f"{out}: trained, no identities held out")
 
 
-def _dry_run(
-    data: Path,
-    config: "TrainConfig",
-    where: "torch.device",
-    keep: frozenset[str] | None,
-    stream: bool,
-    processes: "Processes",
-    json_out: bool,
-) -> None:
-    from arcinvert.training.dry_run import dry_run
-
-    found = dry_run(data, config=config, device=where, keep=keep, stream=stream, processes=processes)
-    if processes.rank:
-        return
+def _print_dry_run(found: dict[str, Any], batch_size: int, json_out: bool) -> None:
     if json_out:
         answer(json.dumps(found))
         return
-    speed = config.batch_size / found["seconds"]
+    speed = batch_size / found["seconds"]
     hours = found["steps"] * found["seconds"] / 3600
     answer(
         f"{found['images']} images of {found['identities']} identities, {found['held_out']} held out; "

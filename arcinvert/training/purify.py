@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from arcinvert.errors import InputError, UsageError
+from arcinvert.training.data.clean_list import numbered_lines
 
 ANGLE = 75.0
 """Degrees; the paper's threshold (70 to 80 works there)."""
@@ -116,15 +117,9 @@ def read_true_labels(path: Path, files: Sequence[str]) -> list[str]:
     Raises:
         InputError: not such a file, or it does not name one of ``files``.
     """
-    try:
-        lines = path.read_text(encoding="utf-8", errors="surrogateescape").split("\n")
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot read the true labels {str(path)!r}: {error}") from None
     truth: dict[str, str] = {}
-    for number, line in enumerate(lines, 1):
-        if not line.strip() or line.startswith("#"):
-            continue
-        file, tab, name = line.rstrip("\r").rpartition("\t")
+    for number, line in numbered_lines(path, "true labels"):
+        file, tab, name = line.rpartition("\t")
         if not tab or not file or not name or file in truth:
             raise InputError(f"expected identity/image, a tab and an identity in line {number} of {str(path)!r}")
         truth[file] = name

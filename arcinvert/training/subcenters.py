@@ -18,8 +18,10 @@ from arcinvert.progress import Progress, silent
 from arcinvert.recognizer import Recognizer
 from arcinvert.training.config import PREPROCESSING
 from arcinvert.training.data.clean_list import permute_labels
+from arcinvert.training.data.containers import list_images
 from arcinvert.training.data.faces import split_identities
 from arcinvert.training.data.image_files import ImageFiles, decode, digest_entry
+from arcinvert.training.purify import Purified, purify
 from arcinvert.training.state import load_state
 
 
@@ -138,6 +140,39 @@ def subcenter_cosines(
         raise InputError(f"the images in {str(trained.source)!r} are not those of the training (the digest differs)")
     files = tuple(entry.file for entry in entries)
     return SubcenterCosines(files, tuple(trained.identities), labels, true, torch.cat(parts))
+
+
+def purify_training(
+    state: Path,
+    data: Path,
+    *,
+    threshold: float | None = None,
+    keep: Collection[str] | None = None,
+    device: torch.device | str = "cpu",
+    progress: Progress = silent,
+) -> tuple[SubcenterCosines, Purified]:
+    """Find wrong labels by a training with sub-centers, and say which of its images to keep.
+
+    Args:
+        state: ``OUT.state`` of the training.
+        data: the images it was trained on.
+        threshold: degrees from the dominant sub-center beyond which an image is dropped; None derives it from the
+            angles themselves.
+        keep: the clean list of the training, if it had one.
+        device: for the network.
+        progress: called with (images done, images in all, text).
+
+    Returns:
+        Cosine, label and file of every image; and angle and decision of each, in the same order.
+
+    Raises:
+        CheckpointError: the state is of no training with sub-centers.
+        InputError: the images are not those of the training.
+    """
+    stored = load_subcenters(state)
+    images = training_images(stored, list_images(data), keep)
+    measured = subcenter_cosines(stored, images, device=device, progress=progress)
+    return measured, purify(measured.cosines, measured.labels, len(measured.identities), threshold=threshold)
 
 
 def _of_state(path: Path) -> Checkpoint:

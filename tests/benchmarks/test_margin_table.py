@@ -89,11 +89,20 @@ def test_every_variant_changes_one_thing_of_the_first_row(script: ModuleType) ->
         now = asdict(config(**row.settings))
         changed[name] = {key for key in now if now[key] != plain[key]}
         assert changed[name] or row.share < 1, name
-        if "teacher" in row.settings:
-            assert list(rows).index(row.settings["teacher"]) < list(rows).index(name)
-    assert {name for name, keys in changed.items() if len(keys) > 1} == {"hard-augmentation", "taught"}
+        if "distillation" in row.settings:
+            assert list(rows).index(row.settings["distillation"].teacher) < list(rows).index(name)
+    assert {name for name, keys in changed.items() if len(keys) > 1} == {"hard-augmentation"}
     assert list(script.TABLES["margins"]) == ["softmax", "sphereface", "cosface", "arcface"]
     assert script.TABLES["margins"]["arcface"].settings == script.LOSSES["arcface"]
+
+
+def test_half_of_the_identities_for_twice_the_epochs(script: ModuleType, people: Path, tmp_path: Path) -> None:
+    found = script.trained(people, tmp_path, "half", script.Training(share=0.5), seed=0, epochs=1)
+    assert (found["identities"], found["images"], found["config"]["epochs"]) == (2, 12, 2)
+    taught = script.Training({"distillation": script.DistillationConfig("half")})
+    found = script.trained(people, tmp_path, "taught", taught, seed=0, epochs=1)
+    assert found["config"]["distillation"]["teacher"] == str(tmp_path / "half-0.safetensors")
+    assert found["images"] == 24
 
 
 def test_what_the_judges_are_asked(script: ModuleType, people: Path, judge: Path) -> None:

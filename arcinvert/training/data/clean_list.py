@@ -1,6 +1,6 @@
 """Clean lists, which name the images to train on; and labels made wrong on purpose, for experiments."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,23 +11,29 @@ from arcinvert.checkpoint import atomic_write
 from arcinvert.errors import InputError, UsageError
 
 
-def read_clean_list(path: Path) -> frozenset[str]:
-    """The images to keep: one path a line, ``identity/image``, relative to the source.
-
-    Empty lines and lines that begin with ``#`` are skipped.
+def numbered_lines(path: Path, kind: str) -> Iterator[tuple[int, str]]:
+    """The lines of a text and their numbers, without empty lines and those that begin with ``#``.
 
     Raises:
-        InputError: no such file, no line, a duplicate line, or a line that is not such a path.
+        InputError: the file cannot be read; the message names its ``kind``.
     """
     try:
         lines = path.read_text(encoding="utf-8", errors="surrogateescape").split("\n")
     except (OSError, ValueError) as error:
-        raise InputError(f"cannot read the clean list {str(path)!r}: {error}") from None
-    kept: set[str] = set()
+        raise InputError(f"cannot read the {kind} {str(path)!r}: {error}") from None
     for number, line in enumerate(lines, 1):
-        file = line.rstrip("\r")
-        if not file.strip() or file.startswith("#"):
-            continue
+        if line.strip() and not line.startswith("#"):
+            yield number, line.rstrip("\r")
+
+
+def read_clean_list(path: Path) -> frozenset[str]:
+    """The images to keep: one path a line, ``identity/image``, relative to the source.
+
+    Raises:
+        InputError: no such file, no line, a duplicate line, or a line that is not such a path.
+    """
+    kept: set[str] = set()
+    for number, file in numbered_lines(path, "clean list"):
         parts = file.split("/")
         if len(parts) != 2 or not all(parts) or parts[0].startswith("."):
             raise InputError(f"expected identity/image in line {number} of {str(path)!r}, got {file[:80]!r}")

@@ -3,8 +3,8 @@
     python scripts/make_auxiliary.py dlib_face_recognition_resnet_model_v1.dat
 
 The file is in the PyPI package ``face_recognition_models`` (``models/``). Affine layers are folded into the
-convolutions, whose weights are kept in 8 bits; the bias of the last layer takes away what the faces of the face
-prior have in common. If ``dlib`` can be imported, its own output is compared before the weights are rounded.
+convolutions, whose weights are kept in 8 bits; the bias of the last layer removes the mean of the faces of the
+face prior. If ``dlib`` can be imported, its own output is compared before the weights are rounded.
 """
 
 import argparse

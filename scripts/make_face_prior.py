@@ -2,8 +2,8 @@
 
     python scripts/make_face_prior.py --data ../shared/faces-unpacked --held-out 100
 
-Mean face, whitened eigenfaces (8 bits, at half resolution), the faces' own coefficients (8 bits) and whom
-they show, and a starting face for each pose and expression: the mean coefficients of the faces whose
+Mean face, whitened eigenfaces (8 bits, at half resolution), the coefficients of the faces (8 bits) and their
+identities, and a starting face for each pose and expression: the mean coefficients of the faces whose
 attribute is at that end of its range. Attributes come from ``--attributes`` (a metadata.json with
 columns identity, picture, yaw, pitch, smile).
 """

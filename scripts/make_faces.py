@@ -1,23 +1,23 @@
-"""Make synthetic people: identities that do not exist, each in several aligned pictures.
+"""Generate synthetic identities, each in several aligned images.
 
     pip install '.[faces]'
-    python scripts/make_faces.py --out DIR --identities 100 --pictures 10 --judge RECOGNizER.onnx
+    python scripts/make_faces.py --out DIR --identities 100 --pictures 10 --judge RECOGNIZER.onnx
 
 1. Draws ``--samples`` random faces and measures yaw, pitch and smile by the detector's landmarks, side light and
    brightness in the crop; ridge regression from the style to these gives a direction for each.
 2. An identity is a random style. Its picture 00 has yaw 0 and damped other attributes; every other picture is
    moved to attributes drawn around these, and in six of ten cases takes part of another style into the last twelve
    layers, which changes color and light.
-3. Detection and alignment to 112x112. A picture is kept only where recognizers still see the person of picture 00
-   (mean cosine of at least ``--least``): those of ``--judge``, any file that ``arcinvert`` reads, or else the shipped
-   checkpoint. At most three times ``--pictures`` are tried.
+3. Detection and alignment to 112x112. An image is kept only if its mean cosine to picture 00, over the recognizers of
+   ``--judge`` (any file that ``arcinvert`` reads; default: the shipped checkpoint), is at least ``--least``. At most
+   three times ``--pictures`` are tried.
 
 DIR/faces/<identity>/<picture>.jpg are the pictures; DIR/metadata.parquet has a row for each: identity, picture, the
-attributes asked for (in standard deviations), the cosine to picture 00, and the seed. ``--shards N`` adds tar shards
+requested attributes (in standard deviations), the cosine to picture 00, and the seed. ``--shards N`` adds tar shards
 (webdataset) of N pictures in DIR/shards, ``--recordio`` DIR/faces.rec with its .idx.
 
-Every draw depends on (seed, identity, attempt) alone. A run that was stopped goes on where it was, and the same
-command with more identities adds them.
+Every random draw depends only on (seed, identity, attempt). A run resumes after a stop, and the same command with more
+identities adds them.
 
 The generator is a MobileStyleGAN (Belousov 2021). Its package is Apache-2.0; its weights were distilled from
 StyleGAN2 trained on FFHQ, whose licenses are non-commercial.
@@ -47,16 +47,16 @@ from arcinvert.training.data.containers import convert_images, list_images
 CHUNK = 50
 """Samples in a file."""
 OWN = (0.0, 0.55, 0.65, 0.4, 1.0)
-"""How much of a style's own attributes its person keeps."""
+"""Share of a style's own attributes that its identity keeps."""
 SPREAD = (0.0, 0.55, 0.55, 1.0, 0.3)
 """Standard deviations of the attributes within an identity; yaw is uniform within ``YAW``."""
 YAW = 1.9
 MIX, OTHER = 0.6, 0.45
-"""How often another style has a part in the last layers, and how much."""
+"""Probability that another style is mixed into the last layers, and its weight."""
 LEAST, LEAST_SHIPPED = 0.38, 0.49
 """Least mean cosine to picture 00; the second is the shipped checkpoint's threshold at a false match rate of 1e-2."""
 TRIES = 3
-"""Attempts for every picture that is wanted."""
+"""Attempts per wanted image."""
 
 
 def samples(
@@ -87,7 +87,7 @@ def samples(
 def shots(
     generator: Generator, detector: Detector, directions: Directions, seed: int, identity: int
 ) -> Iterator[tuple[Shot | None, np.ndarray]]:
-    """Pictures of an identity without end, the reference first, each with the attributes asked for; None: no face."""
+    """Endless images of an identity, the reference first, with their requested attributes; None without a face."""
     rng = np.random.default_rng([seed, 2, identity, 0])
     reference = None
     while reference is None:  # hardly ever twice: nearly every picture shows a face
@@ -108,10 +108,10 @@ def shots(
 def kept_of(
     attempts: Iterator[tuple[Shot | None, np.ndarray]], judges: Sequence[Recognizer], count: int, least: float
 ) -> list[tuple[np.ndarray, np.ndarray, float]]:
-    """The first ``count`` pictures in which the judges see the person of the first one.
+    """The first ``count`` images that the judges recognize as the identity of the first one.
 
     Returns:
-        The crop, the attributes asked for, and the judges' mean cosine to the first picture, of each.
+        The crop, the requested attributes, and the judges' mean cosine to the first image, of each.
     """
     found: list[tuple[np.ndarray, np.ndarray, float]] = []
     reference: list[torch.Tensor] = []
@@ -129,7 +129,7 @@ def kept_of(
 
 
 def write_identity(out: Path, name: str, found: Sequence[tuple[np.ndarray, np.ndarray, float]]) -> None:
-    """A folder of pictures, that appears whole, then its table."""
+    """Write the folder of an identity atomically, then its table."""
     part, folder = out / "faces" / f".{name}.part", out / "faces" / name
     for left in (part, folder):  # of a run that was killed here
         shutil.rmtree(left, ignore_errors=True)
@@ -143,7 +143,7 @@ def write_identity(out: Path, name: str, found: Sequence[tuple[np.ndarray, np.nd
 
 
 def same_settings(out: Path, settings: dict[str, Any]) -> None:
-    """Refuse a folder of another run; its settings are in ``settings.json``.
+    """Check that a folder belongs to a run with the same settings, which are in ``settings.json``.
 
     Raises:
         UsageError: they differ.
@@ -158,7 +158,7 @@ def same_settings(out: Path, settings: dict[str, Any]) -> None:
 
 
 def write_metadata(out: Path, seed: int) -> int:
-    """All tables that are there as one parquet file; returns its rows."""
+    """Write all tables as one parquet file; returns the number of rows."""
     import pyarrow
     import pyarrow.parquet
 
@@ -172,7 +172,7 @@ def write_metadata(out: Path, seed: int) -> int:
 
 
 def make(options: argparse.Namespace) -> None:
-    """Everything that is asked for and not there yet."""
+    """Make everything that is requested and does not exist yet."""
     out: Path = options.out
     if importlib.util.find_spec("pyarrow") is None:
         raise EnvironmentProblem("the metadata needs pyarrow: pip install 'arcinvert[faces]'")

@@ -1,12 +1,12 @@
-"""Train arcinvert/data/face_detail.safetensors: the network that draws what the face basis cannot.
+"""Train arcinvert/data/face_detail.safetensors: the network that adds the detail that the face basis lacks.
 
     python scripts/train_face_detail.py --data FACES --steps 3000
 
 The faces are those behind the face prior. Each is projected on the basis, its coefficients are
 shrunk and shaken as an inversion would leave them, and the network learns to give back the
 picture: in pixels, in the early layers of the default checkpoint, and in its embedding. (That
-network is therefore no judge of what comes out.) Yaw, pitch and smile are measured by the detector
-on a share of the pictures and regressed on the coefficients. A run that was stopped goes on.
+network therefore cannot judge the result.) Yaw, pitch and smile are measured by the detector
+on a share of the pictures and regressed on the coefficients. A run resumes after a stop.
 """
 
 import argparse

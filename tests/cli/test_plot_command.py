@@ -11,7 +11,6 @@ from PIL import Image
 from arcinvert.cli import run
 from arcinvert.cli.plot import common
 from arcinvert.cli.plot import toy_experiment as toy
-from arcinvert.errors import InputError
 from arcinvert.evaluation.embedding import embed_folder
 from arcinvert.evaluation.generation.distances import cosine_features, kernel_distance
 from arcinvert.recognizer import Recognizer
@@ -116,12 +115,11 @@ def test_spread_of_a_circle_made_by_hand() -> None:
 # --- what is refused
 
 
-@pytest.mark.parametrize("kind", ["roc", "cmc"])
 def test_bad_rows_and_labels(
-    kind: str, stored: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    stored: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "a.png"
-    start = ["plot", kind, *stored, "-o", str(out)]
+    start = ["plot", "roc", *stored, "-o", str(out)]
     labels = tmp_path / "labels.txt"
     whole = labels.read_text()
     for content, expected in (
@@ -176,7 +174,6 @@ def test_options_that_do_not_fit(stored: list[str], tmp_path: Path, capsys: pyte
 def test_the_distance_of_two_folders(
     tiny_faces: Path, tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("arcinvert.cli.eval.distance")
     (tmp_path / "id0").mkdir()
     for number in range(5):
         noise = np.random.default_rng(number).integers(0, 256, (112, 112, 3), dtype=np.uint8)
@@ -208,7 +205,6 @@ def test_the_distance_of_two_folders(
 def test_distances_that_are_refused(
     tiny_faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("arcinvert.cli.eval.distance")
     pytest.importorskip("torch_fidelity")
     faces, empty = str(tiny_faces), str(tmp_path)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: empty)
@@ -224,8 +220,3 @@ def test_distances_that_are_refused(
     Image.new("RGB", (112, 112)).save(tmp_path / "a.png")
     assert run(["eval", "distance", faces, empty]) == 3
     assert "at least 4 pictures in each set, got 36 and 1" in error_of(capsys)
-
-
-def test_the_toy_wants_faces(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="expected a folder of identities"):
-        toy.face_features(tmp_path / "none")

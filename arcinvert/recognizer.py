@@ -16,10 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from arcinvert.backbones import build_backbone
 from arcinvert.backbones.frozen import FrozenBatchNorm, freeze
-from arcinvert.backbones.graph import FoldedNorm, Graph
-from arcinvert.checkpoint import Checkpoint, load_checkpoint, load_strictly
+from arcinvert.backbones.graph import FoldedNorm
+from arcinvert.checkpoint import Checkpoint, build_network, load_checkpoint
 from arcinvert.errors import CheckpointError, InputError
 from arcinvert.formats import open_checkpoint
 from arcinvert.preprocessing import Preprocessing
@@ -239,25 +238,6 @@ class Recognizer:
             part = part.float() / 255 if part.dtype == torch.uint8 else part
             parts.append(self.trace(part).embedding)
         return torch.cat(parts) if parts else torch.empty(0, self.embedding_size, device=self.device)
-
-
-def build_network(stored: Checkpoint, source: str) -> nn.Module:
-    """The network of a checkpoint with its weights, not frozen; ``source`` names it in errors.
-
-    Raises:
-        CheckpointError: the header describes no network, or the weights do not fit it.
-    """
-    header = stored.header
-    backbone, settings, size = (header.get(key) for key in ("backbone", "backbone_settings", "embedding_size"))
-    if not isinstance(backbone, str) or not isinstance(settings, dict) or type(size) is not int:
-        raise CheckpointError(f"the header of {source!r} does not describe a network")
-    if settings.get("embedding_size", size) != size:
-        raise CheckpointError(f"{source!r} says {size}-d, but its network is {settings['embedding_size']}-d")
-    network = build_backbone(backbone, **settings)
-    load_strictly(network, stored.network(), source)
-    if isinstance(network, Graph) and network.embedding_size != size:
-        raise CheckpointError(f"{source!r} says {size}-d, but its network is {network.embedding_size}-d")
-    return network
 
 
 def default_checkpoint() -> Path:

@@ -164,8 +164,8 @@ def export(
 
         parity = export_onnx(stored, out, fold=fold)
     else:
-        from arcinvert.formats.export.arcface_torch import write_arcface_torch
-        from arcinvert.recognizer import build_network
+        from arcinvert.checkpoint import build_network
+        from arcinvert.formats.export_arcface_torch import write_arcface_torch
 
         write_arcface_torch(out, build_network(stored, str(file)))
     if json_out:

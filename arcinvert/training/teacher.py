@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from arcinvert.calibration.regression import Sums
-from arcinvert.checkpoint import load_strictly
+from arcinvert.checkpoint import build_network, load_strictly
 from arcinvert.distributed import ALONE, Ranks
 from arcinvert.errors import UsageError
 from arcinvert.formats import open_checkpoint
-from arcinvert.recognizer import Recognizer, build_network
+from arcinvert.recognizer import Recognizer
 from arcinvert.training.config import TrainConfig
 from arcinvert.training.data.faces import Faces, to_float
 from arcinvert.training.distillation import Teacher, distillation_loss

@@ -8,53 +8,65 @@ from typing import TYPE_CHECKING, Any
 
 from arcinvert.errors import ArcInvertError
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {
     "Inversion": "arcinvert.inversion.invert",
+    "Inverter": "arcinvert.inverter",
     "LeakageReport": "arcinvert.audit",
     "Recipe": "arcinvert.inversion.invert",
     "Recognizer": "arcinvert.recognizer",
     "TrainConfig": "arcinvert.training.trainer",
+    "View": "arcinvert.inversion.invert",
+    "align_photo": "arcinvert.faces.alignment",
     "audit": "arcinvert",
-    "calibrate": "arcinvert.calibration.calibration",
+    "contact_sheet": "arcinvert.synthesis.sheets",
     "invert": "arcinvert.inversion.invert",
-    "train": "arcinvert.training.trainer",
     "metrics": "arcinvert.evaluation",
     "objectives": "arcinvert.inversion",
     "parameterization": "arcinvert.inversion",
+    "plots": "arcinvert.evaluation",
     "presets": "arcinvert.inversion",
     "priors": "arcinvert.inversion",
+    "train": "arcinvert.training.trainer",
+    "write_png": "arcinvert.synthesis.sheets",
 }
-_MODULES = {"audit", "metrics", "objectives", "parameterization", "presets", "priors"}
+_MODULES = {"audit", "metrics", "objectives", "parameterization", "plots", "presets", "priors"}
 
 __all__ = [
     "ArcInvertError",
     "Inversion",
+    "Inverter",
     "LeakageReport",
     "Recipe",
     "Recognizer",
     "TrainConfig",
+    "View",
     "__version__",
+    "align_photo",
     "audit",
-    "calibrate",
+    "contact_sheet",
     "invert",
     "metrics",
     "objectives",
     "parameterization",
+    "plots",
     "presets",
     "priors",
     "train",
+    "write_png",
 ]
 
 if TYPE_CHECKING:
     from arcinvert import audit
     from arcinvert.audit import LeakageReport
-    from arcinvert.calibration.calibration import calibrate
-    from arcinvert.evaluation import metrics
+    from arcinvert.evaluation import metrics, plots
+    from arcinvert.faces.alignment import align_photo
     from arcinvert.inversion import objectives, parameterization, presets, priors
-    from arcinvert.inversion.invert import Inversion, Recipe, invert
+    from arcinvert.inversion.invert import Inversion, Recipe, View, invert
+    from arcinvert.inverter import Inverter
     from arcinvert.recognizer import Recognizer
+    from arcinvert.synthesis.sheets import contact_sheet, write_png
     from arcinvert.training.trainer import TrainConfig, train
 
 

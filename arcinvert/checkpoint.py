@@ -24,6 +24,7 @@ from torch import Tensor
 from arcinvert.backbones import build_backbone
 from arcinvert.backbones.graph import Graph
 from arcinvert.errors import CheckpointError, EnvironmentProblem
+from arcinvert.quantize import dequantize, quantize
 
 HEADER_KEY = "arcinvert"
 FORMAT = 2
@@ -52,10 +53,10 @@ class Checkpoint:
         tensors, units = self.section("network"), self.section("unit")
         for name, value in tensors.items():
             if value.dtype == torch.int8:
-                unit = units.get(name)
-                if unit is None or value.ndim == 0 or unit.shape != value.shape[:1]:
-                    raise CheckpointError(f"the weights {name} are kept in 8 bits without their units; it is damaged")
-                tensors[name] = value.float() * _along(unit, value)
+                try:
+                    tensors[name] = dequantize(value, units[name])
+                except (KeyError, ValueError):
+                    raise CheckpointError(f"the int8 weights {name} have no scale that fits; it is damaged") from None
         return tensors
 
     def section(self, name: str) -> dict[str, Tensor]:
@@ -103,28 +104,17 @@ def save_checkpoint(path: Path, header: dict[str, Any], tensors: dict[str, Tenso
         return file_digest(temporary)
 
 
-def rounded(weights: dict[str, Tensor], *, bits: int = 8) -> dict[str, Tensor]:
-    """Weights as a file keeps them in few bits: ``network.NAME`` and ``unit.NAME``, see :meth:`Checkpoint.network`.
+def quantized(weights: dict[str, Tensor], *, bits: int = 8) -> dict[str, Tensor]:
+    """Weights of a network as stored in few bits: ``network.NAME`` and ``unit.NAME``; see :meth:`Checkpoint.network`.
 
     Args:
-        weights: (C, ...) each, by its name in the network; every output channel gets its own unit.
-        bits: of a number, from 2 to 8; they are stored as int8 in any case, but fewer bits pack better.
+        weights: (C, ...) each, by its name in the network.
+        bits: of a number, from 2 to 8; see :func:`~arcinvert.quantize.quantize`.
     """
     tensors = {}
     for name, value in weights.items():
-        tensors[f"network.{name}"], tensors[f"unit.{name}"] = in_bits(value, bits)
+        tensors[f"network.{name}"], tensors[f"unit.{name}"] = quantize(value, bits)
     return tensors
-
-
-def in_bits(value: Tensor, bits: int = 8) -> tuple[Tensor, Tensor]:
-    """(C, ...) as int8, and (C,) float32, what 1 is worth in each row: its largest number takes the last level."""
-    levels = 2 ** (bits - 1) - 1
-    unit = value.float().flatten(1).abs().amax(1).clamp_min(1e-12) / levels
-    return (value.float() / _along(unit, value)).round().to(torch.int8), unit
-
-
-def _along(unit: Tensor, value: Tensor) -> Tensor:
-    return unit.float().view(-1, *(1,) * (value.ndim - 1))
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

@@ -231,7 +231,9 @@ class Recognizer:
 
     @torch.no_grad()
     def embed(self, images: Tensor, *, batch_size: int = 32) -> Tensor:
-        """(B, 3, 112, 112) RGB in [0, 1], or uint8 in 0..255 -> (B, D), unit norm."""
+        """(B, 3, 112, 112) RGB in [0, 1] or uint8, or (B, 112, 112, 3) uint8 -> (B, D), unit norm."""
+        if images.dtype == torch.uint8 and images.ndim == 4 and images.shape[1] != 3:
+            images = images.permute(0, 3, 1, 2)
         parts = []
         for start in range(0, len(images), batch_size):
             part = images[start : start + batch_size].to(self.device)

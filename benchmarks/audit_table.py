@@ -12,16 +12,17 @@ import argparse
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
-from arcinvert.audit import AuditConfig, audit, open_store
-from arcinvert.audit.judges import named
-from arcinvert.audit.report import LeakageReport
+from arcinvert.audit import AttackConfig, AuditConfig, audit, open_store
+from arcinvert.audit.judges import judge_names
+from arcinvert.audit.rates import Rate
+from arcinvert.audit.report import JudgeResult, LeakageReport
 from arcinvert.checkpoint import atomic_write
 from arcinvert.errors import ArcInvertError, InputError
+from arcinvert.inverter import Inverter
 from arcinvert.recognizer import Recognizer
 from arcinvert.training.data.faces import load_faces
 
@@ -49,42 +50,42 @@ def enrol(data: Path, names: list[str], recognizer: Recognizer, out: Path) -> tu
     return out / "store.npz", out / "photos"
 
 
-def rows_of(judge: dict[str, Any]) -> list[str]:
-    """Each thing that was shown, with its rate at every threshold."""
-    shown: dict[str, list[dict[str, Any]]] = {}
-    for row in judge["rows"]:
-        shown.setdefault(row["what"], []).append(row)
+def rows_of(judge: JudgeResult) -> list[str]:
+    """A line for each kind of rate, with the rate at every threshold."""
+    kinds: dict[str, list[Rate]] = {}
+    for rate in judge.rates:
+        kinds.setdefault(rate.kind, []).append(rate)
     lines = []
-    for what, rows in shown.items():
-        cells = [rate(row) for row in rows]
-        cosine = "-" if rows[0]["cosine"] is None else f"{rows[0]['cosine']:.3f}"
-        lines.append(f"| {what} | " + " | ".join([*cells, cosine]) + " |")
+    for kind, rates in kinds.items():
+        cosine = "-" if rates[0].cosine is None else f"{rates[0].cosine:.3f}"
+        lines.append(f"| {kind} | " + " | ".join([*map(cell, rates), cosine]) + " |")
     return lines
 
 
-def rate(row: dict[str, Any]) -> str:
-    if row["sar"] is None:
-        return f"null of {row['tried']}"
-    return f"{row['accepted']}, {row['sar']:.2f} ({row['low']:.2f} to {row['high']:.2f})"
+def cell(rate: Rate) -> str:
+    if rate.rate is None:
+        return f"null of {rate.tried}"
+    return f"{rate.accepted}, {rate.rate:.2f} ({rate.low:.2f} to {rate.high:.2f})"
 
 
 def table(report: LeakageReport) -> str:
     """Markdown."""
-    found, sample = report.reidentification, report.attacked["attempts"]
+    found = report.reidentification
     lines = []
-    for judge in (judge for judge in report.judges if not judge["attacked"]):
+    for judge in (judge for judge in report.judges if not judge.attacked):
         limits = [
-            f"accepted at FMR {t['fmr']:g}" + ("" if t["threshold"] is None else f" (cosine {t['threshold']:.3f})")
-            for t in judge["thresholds"]
+            f"accepted at FMR {t.fmr:g}" + ("" if t.threshold is None else f" (cosine {t.threshold:.3f})")
+            for t in judge.thresholds
         ]
-        lines += [f"| {sample} targets, by {judge['name']} | " + " | ".join([*limits, "mean cosine"]) + " |"]
+        head = f"| {report.attack.attempts} targets, by {judge.name} | "
+        lines += [head + " | ".join([*limits, "mean cosine"]) + " |"]
         lines += ["|---" * (len(limits) + 2) + "|", *rows_of(judge), ""]
-    pairs = report.judges[0]["thresholds"][0]["impostor_pairs"]
-    mismatch = "suspected" if report.mismatch["suspected"] else "not suspected"
+    pairs = report.judges[0].thresholds[0].impostor_pairs
+    mismatch = "suspected" if report.mismatch.suspected else "not suspected"
     lines += [
-        f"Own cosine {report.attacked['cosine']:.3f}; {found['accepted']} of {found['tried']} find their own person "
-        f"first among the {found['gallery']} templates. {pairs:,} impostor pairs fix the thresholds. A mismatch of "
-        f"store and network is {mismatch}. The verdict: {report.verdict['word']}.",
+        f"Own cosine {report.attack.cosine:.3f}; {found.accepted} of {found.tried} find their own person "
+        f"first among the {found.gallery} templates. {pairs:,} impostor pairs fix the thresholds. A mismatch of "
+        f"store and network is {mismatch}. The verdict: {report.verdict.word}.",
     ]
     return "\n".join(lines) + "\n"
 
@@ -103,22 +104,21 @@ def main() -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
         attacked, *judges = (Recognizer.load(path) for path in (options.checkpoint, *options.judge))
-        name, *names = named([options.checkpoint, *options.judge])
+        name, *names = judge_names([options.checkpoint, *options.judge])
         held_out = list(Recognizer.load().header["data"]["held_out"])
         store, photos = enrol(options.data, held_out[: options.identities], attacked, out)
-        config = AuditConfig(sample=options.identities, steps=options.steps, photos=photos)
+        config = AuditConfig(sample=options.identities, attack=AttackConfig(steps=options.steps), photos=photos)
         report = audit(
             open_store(str(store)),
-            attacked,
+            Inverter.of(attacked),
             name=name,
             judges=dict(zip(names, judges, strict=True)),
             config=config,
             out=out / "report",
-            say=lambda line: print(line, flush=True),
         )
         kept = report.to_json()
         kept["store"]["name"] = store.name
-        kept["settings"]["photos"] = kept["photos"]["folder"] = photos.name  # no place of this machine
+        kept["config"]["photos"] = kept["photos"]["folder"] = photos.name  # no place of this machine
         with atomic_write(out / "table.json") as temporary:
             temporary.write_text(json.dumps(kept, indent=2) + "\n")
         with atomic_write(out / "table.md") as temporary:

@@ -11,10 +11,9 @@ target (shuffled), and a real second photo; and what the face prior can draw at 
 picture itself projected on the basis, without and with detail. ``found`` is the share in which the
 detector finds a face.
 
-``--ablate`` repeats the run with each term of the preset left out, the auxiliary recognizer's embedding alone
-matched and not its maps, without jitter and with more, from the
-mean face in place of the predicted one, matching the target alone, without detail, without any descent, and
-from three starts drawn from the conditional prior, of which the one with the highest own cosine is kept.
+``--ablate`` repeats the run with each term of the preset left out, without jitter and with more, from the mean face
+in place of the predicted one, matching the target alone, without detail, without any descent, and from three starts
+drawn from the conditional prior, of which the one with the highest own cosine is kept.
 ``--poses`` asks every target to turn left and right, and prints for how many the measured yaw follows.
 ``--race STEPS`` runs the preset ``paper`` for so many steps and prints when it reaches, if it does,
 the judged cosine that the first preset ends with.
@@ -34,26 +33,21 @@ import onnxruntime
 import torch
 from torch import Tensor
 
-from arcinvert.calibration.calibration import Calibration, calibration_of
 from arcinvert.evaluation.metrics import auc, score_pairs, threshold_at_fmr, wilson_interval
-from arcinvert.faceprior.prior import FacePrior, default_face_prior
 from arcinvert.inversion.controls import Controls
 from arcinvert.inversion.invert import Recipe, invert, to_bytes
-from arcinvert.inversion.objectives import CosineMatch
 from arcinvert.inversion.parameterization import FaceBasis
-from arcinvert.inversion.presets import PRESETS, Attack
-from arcinvert.inversion.terms import Terms
-from arcinvert.inversion.transforms import Jitter
+from arcinvert.inversion.presets import PRESETS, Attack, Preset, preset_of
+from arcinvert.inversion.reconstruct import generator_for
+from arcinvert.inverter import Inverter
 from arcinvert.recognizer import Recognizer
-from arcinvert.synthesis.reconstruct import generator_for
-from arcinvert.synthesis.robustness import crop_detector, holds
+from arcinvert.synthesis.robustness import crop_detector, robustness
 from arcinvert.synthesis.sheets import contact_sheet, write_png
 from arcinvert.training.data.faces import load_faces
 
 FMRS = (1e-2, 1e-3)
 RESTARTS, START_SPREAD = 3, 0.6
-NOTHING_ASKED = Controls()
-Vary = Callable[[Recipe, Attack], Recipe]
+FREE = Controls()
 
 
 class Judge:
@@ -90,11 +84,16 @@ def judged(judge: Judge, images: Tensor, enrolled: np.ndarray, others: list[np.n
     return found
 
 
-def as_it_is(recipe: Recipe, attack: Attack) -> Recipe:
-    return recipe
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """A preset, and what is changed of its recipe and of the face prior."""
+
+    preset: Preset
+    change: Callable[[Recipe, Attack], Recipe] = lambda recipe, attack: recipe
+    detail: bool = True
 
 
-def elsewhere(recipe: Recipe, attack: Attack) -> Recipe:
+def other_start(recipe: Recipe, attack: Attack) -> Recipe:
     """The same descent, from a draw of the conditional prior in place of its mean."""
     start = recipe.parameterization.coordinates
     drawn = torch.stack([torch.randn(start.shape[1], generator=generator) for generator in attack.generators])
@@ -103,51 +102,38 @@ def elsewhere(recipe: Recipe, attack: Attack) -> Recipe:
     return recipe
 
 
-def without(term: str) -> Vary:
-    """Leaves out a term of the attacked network, ``face`` wherever it is, or ``auxiliary``: the second network."""
-
-    def less(recipe: Recipe, attack: Attack) -> Recipe:
-        second = None if term == "auxiliary" else recipe.auxiliary
-        if second is not None and term == "face":
-            second = dataclasses.replace(second, terms=_rest(second.terms, term))
-        return dataclasses.replace(recipe, terms=_rest(recipe.terms, term), auxiliary=second)
-
-    return less
+def mean_start(recipe: Recipe, attack: Attack) -> Recipe:
+    zeros = torch.zeros_like(recipe.parameterization.coordinates.detach())
+    basis = FaceBasis(attack.inverter.prior, zeros, refresh=recipe.parameterization.refresh)
+    return dataclasses.replace(recipe, parameterization=basis)
 
 
-def _rest(terms: Terms, name: str) -> Terms:
-    return {key: value for key, value in terms.items() if key != name}
+def no_transform(recipe: Recipe, attack: Attack) -> Recipe:
+    first, *others = recipe.views
+    return dataclasses.replace(recipe, views=(dataclasses.replace(first, transform=None), *others))
 
 
-def variants(name: str, ablate: bool) -> dict[str, Vary]:
-    def mean_start(recipe: Recipe, attack: Attack) -> Recipe:
-        zeros = torch.zeros(len(attack.target), attack.prior.size, device=attack.target.device)
-        basis = FaceBasis(attack.prior, zeros, redraw=recipe.parameterization.redraw)
-        return dataclasses.replace(recipe, parameterization=basis)
+def without(preset: Preset, term: str) -> Preset:
+    """The preset without a term (``maps``, ``auxiliary_maps``, ...), or without the ``auxiliary`` network."""
+    field = "auxiliary_every" if term == "auxiliary" else f"{term}_weight"
+    if not hasattr(preset, field):
+        raise SystemExit(f"expected terms of the preset, got {term!r}")
+    return dataclasses.replace(preset, **{field: 0})
 
-    def whole_target(recipe: Recipe, attack: Attack) -> Recipe:
-        match = (recipe.terms["match"][0], CosineMatch(attack.target))
-        return dataclasses.replace(recipe, terms={**recipe.terms, "match": match})
 
-    def unmapped(recipe: Recipe, attack: Attack) -> Recipe:
-        assert recipe.auxiliary is not None
-        seen = {name: term for name, term in recipe.auxiliary.terms.items() if name != "expected"}
-        return dataclasses.replace(recipe, auxiliary=dataclasses.replace(recipe.auxiliary, terms=seen))
-
-    def undetailed(recipe: Recipe, attack: Attack) -> Recipe:
-        recipe.parameterization.prior = dataclasses.replace(attack.prior, detail=None)
-        return recipe
-
-    found: dict[str, Vary] = {name: as_it_is}
+def variants(name: str, preset: Preset, ablate: bool) -> dict[str, Variant]:
+    found = {name: Variant(preset)}
     if ablate:
-        found |= {f"{name}, no {term}": without(term) for term in ("auxiliary", "expected", "batchnorm", "face")}
-        found[f"{name}, no maps of the auxiliary"] = unmapped
-        found[f"{name}, no jitter"] = lambda recipe, attack: dataclasses.replace(recipe, transform=None)
-        found[f"{name}, jitter of 1.5 pixels"] = lambda recipe, attack: dataclasses.replace(recipe, transform=Jitter())
-        found[f"{name}, from the mean face"] = mean_start
-        found[f"{name}, matching the target alone"] = whole_target
-        found[f"{name}, no detail"] = undetailed
-        found[f"{name}, no descent"] = lambda recipe, attack: dataclasses.replace(recipe, steps=0)
+        terms = ("auxiliary", "maps", "batchnorm", "prior", "auxiliary_maps")
+        found |= {f"{name}, no {term.replace('_', ' ')}": Variant(without(preset, term)) for term in terms}
+        found[f"{name}, no jitter"] = Variant(preset, no_transform)
+        found[f"{name}, jitter of 1.5 pixels"] = Variant(
+            dataclasses.replace(preset, jitter_shift=1.5, jitter_scale=0.02, jitter_rotate=0.03)
+        )
+        found[f"{name}, from the mean face"] = Variant(preset, mean_start)
+        found[f"{name}, matching the target alone"] = Variant(dataclasses.replace(preset, mix_weight=0.0))
+        found[f"{name}, no detail"] = Variant(preset, detail=False)
+        found[f"{name}, no descent"] = Variant(dataclasses.replace(preset, steps=0))
     return found
 
 
@@ -177,10 +163,8 @@ def main() -> None:
     enrolled_rows = [int((faces.labels == i).nonzero()[0]) for i in range(len(attacked))]
     enrolled = faces.images[enrolled_rows]
     recognizer = Recognizer.load(options.checkpoint)
-    calibration = calibration_of(recognizer)
-    if calibration is None:
-        raise SystemExit("the checkpoint is not calibrated; run `arcinvert calibrate` on it first")
-    prior = default_face_prior()
+    inverter = Inverter.of(recognizer)
+    prior = inverter.prior
     target = recognizer.embed(enrolled.permute(0, 3, 1, 2))
 
     judges = [Judge(path) for path in options.judge]
@@ -212,35 +196,29 @@ def main() -> None:
     detector = crop_detector()
 
     def record(name: str, images: Tensor, own: Tensor | None = None, **extra: Any) -> None:
-        held = holds(recognizer, images, target, detector)
+        held = robustness(recognizer, images, target, detector)
         extra |= {} if own is None else {"own_cosine": float(own.mean())}
-        extra |= {"found": sum(bool(row["face_found"]) for row in held) / len(held), "holds": held}
+        extra |= {"found": sum(bool(row["face_found"]) for row in held) / len(held), "robustness": held}
         report["runs"][name] = extra | {
             judge.name: judged(judge, images, templates[judge.name], others[judge.name]) for judge in judges
         }
         print_row(name, report["runs"][name], judges)
 
     def inverted(
-        name: str, vary: Vary = as_it_is, controls: Controls = NOTHING_ASKED, seed: int = options.seed
+        variant: Variant, controls: Controls = FREE, seed: int = options.seed
     ) -> tuple[Tensor, Tensor, dict[str, Any]]:
-        parts, cosines, steps, started = [], [], 0, time.perf_counter()
+        attacker = inverter
+        if not variant.detail:
+            attacker = dataclasses.replace(inverter, prior=dataclasses.replace(inverter.prior, detail=None))
+        parts, cosines, started = [], [], time.perf_counter()
         for start in range(0, len(target), 8):
-            rows = target[start : start + 8]
-            generators = [generator_for(seed, start + i, 0) for i in range(len(rows))]
-            variation = torch.zeros(len(rows), dtype=torch.int64)
-            attack = Attack(recognizer, prior, calibration, rows, variation, generators, controls)
-            recipe = PRESETS[name](attack, options.steps)
-            if unknown := set(options.without) - {*recipe.terms, "auxiliary"}:
-                raise SystemExit(f"expected terms of {name}, got {', '.join(sorted(unknown))}")
-            recipe = vary(recipe, attack)
-            for term in options.without:
-                recipe = without(term)(recipe, attack)
-            found = invert(recognizer, recipe, target=rows, generators=generators)
+            attack = attack_on(attacker, target[start : start + 8], seed, start, controls)
+            recipe = variant.change(variant.preset.recipe(attack), attack)
+            found = invert(recipe, target=attack.target, generators=attack.generators)
             parts.append(found.images)
             cosines.append(found.cosine)
-            steps = recipe.steps
         seconds = (time.perf_counter() - started) / len(target)
-        return torch.cat(parts), torch.cat(cosines), {"steps": steps, "seconds": seconds}
+        return torch.cat(parts), torch.cat(cosines), {"steps": variant.preset.steps, "seconds": seconds}
 
     print(f"{len(attacked)} targets; {len(reference)} other held-out identities fix the thresholds\n")
     heads = [f"{judge.name}: cosine, type I at FMR 1e-2, 1e-3, type II at 1e-2" for judge in judges]
@@ -249,22 +227,22 @@ def main() -> None:
     first: Tensor | None = None
     names = options.preset or ["fast"]
     for name in names:
-        for label, vary in variants(name, options.ablate).items():
-            images, own, extra = inverted(name, vary)
+        for label, variant in variants(name, chosen(name, options), options.ablate).items():
+            images, own, extra = inverted(variant)
             first = images if first is None else first
             record(label, images, own, **extra)
         if options.ablate:
-            tries = [inverted(name, elsewhere, seed=seed) for seed in range(RESTARTS)]
-            kept, chosen = torch.stack([own for _, own, _ in tries]).max(0)
-            images = torch.stack([images for images, _, _ in tries])[chosen, torch.arange(len(target))]
+            tries = [inverted(Variant(chosen(name, options), other_start), seed=seed) for seed in range(RESTARTS)]
+            kept, best = torch.stack([own for _, own, _ in tries]).max(0)
+            images = torch.stack([images for images, _, _ in tries])[best, torch.arange(len(target))]
             whole = {key: sum(extra[key] for *_, extra in tries) for key in ("steps", "seconds")}
             record(f"{name}, the best of {RESTARTS} starts by own cosine", images, kept, **whole)
     assert first is not None
     if options.poses:
         for pose in ("left", "right"):
-            images, own, extra = inverted(names[0], controls=Controls.parse(pose))
+            images, own, extra = inverted(Variant(chosen(names[0], options)), Controls.parse(pose))
             record(f"{names[0]}, {pose}", images, own, **extra)
-        turned = [report["runs"][f"{names[0]}, {pose}"]["holds"] for pose in ("left", "right")]
+        turned = [report["runs"][f"{names[0]}, {pose}"]["robustness"] for pose in ("left", "right")]
         pairs = [(a["yaw"], b["yaw"]) for a, b in zip(*turned, strict=True)]
         apart = [left is not None and right is not None and left < right for left, right in pairs]
         both = [left is not None and right is not None and left < 0 < right for left, right in pairs]
@@ -284,17 +262,29 @@ def main() -> None:
     if options.poses:
         print("\nyaw, " + ", ".join(f"{what}: {share:.3f}" for what, share in report["poses"].items()))
     if options.race:
-        report["race"] = race(recognizer, prior, calibration, target[:8], options, judges, templates)
+        report["race"] = race(inverter, target[:8], options, judges, templates)
     if options.json:
         options.json.write_text(json.dumps(report, indent=2) + "\n")
     if options.sheet:
         write_png(options.sheet, contact_sheet([*enrolled[:10], *first[:10]], min(10, len(enrolled))))
 
 
+def attack_on(inverter: Inverter, target: Tensor, seed: int, first: int = 0, controls: Controls = FREE) -> Attack:
+    """An attack on targets whose numbers begin at ``first``, one image each."""
+    generators = [generator_for(seed, first + i, 0) for i in range(len(target))]
+    return Attack(inverter, target, torch.zeros(len(target), dtype=torch.int64), generators, controls)
+
+
+def chosen(name: str, options: argparse.Namespace) -> Preset:
+    """A preset as the options ask for it."""
+    preset = preset_of(name, options.steps)
+    for term in options.without:
+        preset = without(preset, term)
+    return preset
+
+
 def race(
-    recognizer: Recognizer,
-    prior: FacePrior,
-    calibration: Calibration,
+    inverter: Inverter,
     target: Tensor,
     options: argparse.Namespace,
     judges: list[Judge],
@@ -302,34 +292,29 @@ def race(
 ) -> dict[str, Any]:
     """The judged cosine of the first targets, by the first preset and along the path of ``paper``."""
 
-    def attack() -> Attack:
-        generators = [generator_for(options.seed, i, 0) for i in range(len(target))]
-        return Attack(recognizer, prior, calibration, target, torch.zeros(len(target), dtype=torch.int64), generators)
-
     def judged_cosine(judge: Judge, images: Tensor) -> float:
         return float((judge(to_bytes(images)) * templates[judge.name][: len(target)]).sum(1).mean())
 
-    ours = attack()
-    recipe = PRESETS[(options.preset or ["fast"])[0]](ours, options.steps)
+    ours = attack_on(inverter, target, options.seed)
+    recipe = chosen((options.preset or ["fast"])[0], options).recipe(ours)
     if options.race < recipe.steps:
         raise SystemExit(f"expected a race of at least {recipe.steps} steps, as many as the preset takes")
-    images = invert(recognizer, recipe, target=target, generators=ours.generators).images
+    images = invert(recipe, target=target, generators=ours.generators).images
     goal = {judge.name: judged_cosine(judge, images.permute(0, 3, 1, 2) / 255) for judge in judges}
     looked = sorted(
         {max(1, round(recipe.steps * factor)) for factor in (1, 2, 5, 10, 20, 50, 100, 200)} | {options.race}
     )
     path: dict[int, dict[str, float]] = {}
 
-    def watch(step: int, image: Tensor) -> None:
+    def on_step(step: int, image: Tensor) -> None:
         if step in looked:
             path[step] = {judge.name: judged_cosine(judge, image) for judge in judges}
             shown = ", ".join(f"{name} {cosine:.3f}" for name, cosine in path[step].items())
             print(f"paper after {step} steps: {shown}", file=sys.stderr, flush=True)
 
-    theirs = attack()
-    invert(
-        recognizer, PRESETS["paper"](theirs, options.race + 1), target=target, generators=theirs.generators, watch=watch
-    )
+    theirs = attack_on(inverter, target, options.seed)
+    paper = preset_of("paper", options.race + 1).recipe(theirs)
+    invert(paper, target=target, generators=theirs.generators, on_step=on_step)
     for judge in judges:
         shown = ", ".join(f"{step}: {found[judge.name]:.3f}" for step, found in path.items())
         there = [step for step, found in path.items() if found[judge.name] >= goal[judge.name]]

@@ -23,13 +23,12 @@ import torch
 from torch.nn.functional import normalize
 
 from arcinvert.backbones import build_backbone
-from arcinvert.calibration.calibration import Calibration, calibration_of
 from arcinvert.checkpoint import load_checkpoint, load_strictly
-from arcinvert.faceprior.prior import default_face_prior
 from arcinvert.inversion.invert import invert
-from arcinvert.inversion.presets import PRESETS, Attack
-from arcinvert.recognizer import Recognizer, default_checkpoint
-from arcinvert.synthesis.reconstruct import generator_for
+from arcinvert.inversion.presets import PRESETS, Attack, preset_of
+from arcinvert.inversion.reconstruct import generator_for
+from arcinvert.inverter import Inverter
+from arcinvert.recognizer import default_checkpoint
 
 
 def bare_pass(path: Path, batch: int) -> Callable[[], None]:
@@ -46,24 +45,23 @@ def bare_pass(path: Path, batch: int) -> Callable[[], None]:
     return run
 
 
-def step_seconds(
-    recognizer: Recognizer, calibration: Calibration, preset: str, batch: int, steps: int
-) -> tuple[float, float]:
+def step_seconds(inverter: Inverter, preset: str, batch: int, steps: int) -> tuple[float, float]:
     """Mean seconds of a step on ``batch`` images, the first one of the run apart; and of those not the auxiliary's."""
-    target = normalize(torch.randn(batch, recognizer.embedding_size, generator=torch.Generator().manual_seed(0)))
+    target = normalize(
+        torch.randn(batch, inverter.recognizer.embedding_size, generator=torch.Generator().manual_seed(0))
+    )
     generators = [generator_for(0, i, 0) for i in range(batch)]
     variation = torch.zeros(batch, dtype=torch.int64)
-    attack = Attack(recognizer, default_face_prior(), calibration, target, variation, generators)
+    attack = Attack(inverter, target, variation, generators)
     ticks: list[float] = []
 
     def tick(step: int, steps: int, text: str) -> None:
         ticks.append(time.perf_counter())
 
-    recipe = PRESETS[preset](attack, steps + 1)
-    invert(recognizer, recipe, target=target, generators=generators, progress=tick)
+    recipe = preset_of(preset, steps + 1).recipe(attack)
+    invert(recipe, target=target, generators=generators, progress=tick)
     seconds = [after - before for before, after in itertools.pairwise(ticks)]
-    second = recipe.auxiliary
-    own = [s for step, s in enumerate(seconds, 1) if second is None or not second.has(step)]
+    own = [s for step, s in enumerate(seconds, 1) if recipe.view(step) is recipe.views[0]]
     return statistics.mean(seconds), statistics.mean(own)
 
 
@@ -79,10 +77,7 @@ def main() -> None:
     options = parser.parse_args()
 
     torch.set_flush_denormal(True)
-    recognizer = Recognizer.load(options.checkpoint)
-    calibration = calibration_of(recognizer)
-    if calibration is None:
-        raise SystemExit("the checkpoint is not calibrated; run `arcinvert calibrate` on it first")
+    inverter = Inverter.load(options.checkpoint, device="cpu")
     bare = bare_pass(options.checkpoint or default_checkpoint(), options.batch)
     bare_times: list[float] = []
     step_times: list[float] = []
@@ -94,7 +89,7 @@ def main() -> None:
             started = time.perf_counter()
             bare()
             plain.append(time.perf_counter() - started)
-        whole, own = step_seconds(recognizer, calibration, options.preset, options.batch, options.steps)
+        whole, own = step_seconds(inverter, options.preset, options.batch, options.steps)
         if number:  # the first round warms up
             bare_times.append(statistics.mean(plain))
             step_times.append(whole)
@@ -120,8 +115,8 @@ def main() -> None:
     if options.against:
         alone, together = [], []
         for number in range(options.rounds + 1):
-            one, _ = step_seconds(recognizer, calibration, options.preset, 1, options.steps)
-            many, _ = step_seconds(recognizer, calibration, options.preset, options.against, options.steps)
+            one, _ = step_seconds(inverter, options.preset, 1, options.steps)
+            many, _ = step_seconds(inverter, options.preset, options.against, options.steps)
             if number:
                 alone.append(one)
                 together.append(many / options.against)

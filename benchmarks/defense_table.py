@@ -16,7 +16,7 @@ targets those of the targets so far. A run that was killed goes on where it was.
 import argparse
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -26,14 +26,15 @@ from torch import Tensor
 
 from arcinvert.audit.defenses import Defense, DrawnMatch
 from arcinvert.audit.defenses.curve import trade_off
-from arcinvert.audit.defenses.sweep import Left, TradeOff, sweep
-from arcinvert.calibration.calibration import Calibration, calibration_for
+from arcinvert.audit.defenses.sweep import DefenseResult, Outcome, fit_defenses, sweep
+from arcinvert.audit.rates import TYPE_I, TYPE_II, Kind, Rate
 from arcinvert.evaluation.metrics import threshold_at_fmr
-from arcinvert.faceprior.prior import FacePrior, default_face_prior
+from arcinvert.faceprior.prior import FacePrior
+from arcinvert.inversion.reconstruct import Settings
 from arcinvert.inversion.terms import Term
+from arcinvert.inverter import Inverter
 from arcinvert.recognizer import Recognizer
 from arcinvert.synthesis.job import synthesize
-from arcinvert.synthesis.reconstruct import SynthConfig
 from arcinvert.synthesis.sheets import read_png
 
 FMRS = (1e-2, 1e-3)
@@ -52,13 +53,14 @@ class Judge:
     enrolled: Tensor
     others: list[Tensor]
 
-    def left(self, images: Tensor) -> list[Left]:
-        rows = self.network.embed(images)
+    def rates(self, images: Tensor) -> list[Rate]:
+        rows = self.inverter.recognizer.embed(images)
         first = (rows * self.enrolled[: len(rows)]).sum(1)
         second = torch.cat([other @ row for row, other in zip(rows, self.others[: len(rows)], strict=True)])
+        compared: list[tuple[Kind, Tensor]] = [(TYPE_I, first), (TYPE_II, second)]
         return [
-            Left(self.name, fmr, int((scores >= threshold).sum()), len(scores), what)
-            for what, scores in (("type I", first), ("type II", second))
+            Rate.measured(self.name, kind, fmr, int((scores >= threshold).sum()), len(scores))
+            for kind, scores in compared
             for fmr, threshold in self.thresholds.items()
         ]
 
@@ -67,9 +69,7 @@ class Judge:
 class Attacker:
     """Who inverts the templates of ``enrolled`` (N, D), and what he knows."""
 
-    network: Recognizer
-    prior: FacePrior
-    calibration: Calibration
+    inverter: Inverter
     own: Tensor
     enrolled: Tensor
     out: Path
@@ -87,28 +87,27 @@ class Attacker:
             believed = defense if known else defense.guessed(templates, self.own, self.seed)
             estimate = believed.estimate(templates, self.own)
             parts.append(self._invert(believed, templates, estimate, self.out / name / str(start), name))
-            found = (self.network.embed(parts[-1]) * enrolled).sum(1).mean()
+            found = (self.inverter.recognizer.embed(parts[-1]) * enrolled).sum(1).mean()
             guess = (estimate * enrolled).sum(1).mean()
             print(f"{name} {start}: cosine of the guess {guess:.3f}, of the reconstruction {found:.3f}", flush=True)
         return torch.cat(parts)
 
     def _invert(self, believed: Defense, templates: Tensor, estimate: Tensor, folder: Path, name: str) -> Tensor:
-        drawn = self.calibration.drawn(estimate)
+        projected = self.inverter.calibration.projected.predict(estimate)
 
         def objective(rows: Sequence[int]) -> Term:
             chosen = list(rows)
-            return DrawnMatch(believed.term(templates[chosen]), drawn[chosen], self.share)
+            return DrawnMatch(believed.term(templates[chosen]), projected[chosen], self.share)
 
         folder.parent.mkdir(exist_ok=True)
         found = synthesize(
-            self.network,
+            self.inverter,
             estimate,
-            self.prior,
-            self.calibration,
             folder,
-            config=SynthConfig(report=False, seed=self.seed),
+            settings=Settings(seed=self.seed),
+            report=False,
             objective=objective,
-            about=f"{name}, share {self.share:g}",
+            objective_name=f"{name}, share {self.share:g}",
         )
         print(f"{name}: {sum(row['seconds'] for row in found['results']) / len(estimate):.2f} s a face", flush=True)
         return torch.stack([read_png(folder / row["file"]) for row in found["results"]]).permute(0, 3, 1, 2)
@@ -161,18 +160,18 @@ def embeddings_of_prior(network: Recognizer, prior: FacePrior, count: int) -> Te
     return torch.cat(parts)
 
 
-def row_of(row: TradeOff, judge: str) -> str:
-    cells = [row.spec if row.key_known else f"{row.spec}, key not known", f"{row.kept.eer:.3f}"]
-    cells += ["null" if point.tar is None else f"{point.tar:.2f}" for point in row.kept.points]
-    cells.append(f"{row.linked.d_sys:.2f} to {row.linked.highest:.2f} ({row.linked.chance:.2f})")
-    found = [left.to_json() for left in row.left if left.judge == judge]
-    cells += [f"{cell['sar']:.2f} ({cell['low']:.2f} to {cell['high']:.2f})" for cell in found]
+def row_of(row: DefenseResult, judge: str) -> str:
+    cells = [row.spec if row.key_known else f"{row.spec}, key not known", f"{row.accuracy.eer:.3f}"]
+    cells += ["null" if point.tar is None else f"{point.tar:.2f}" for point in row.accuracy.points]
+    cells.append(f"{row.linkability.d_sys:.2f} to {row.linkability.highest:.2f} ({row.linkability.chance:.2f})")
+    found = [rate for rate in row.rates if rate.judge == judge]
+    cells += [f"{rate.rate:.2f} ({rate.low:.2f} to {rate.high:.2f})" for rate in found]
     return "| " + " | ".join(cells) + " |"
 
 
-def write(rows: Sequence[TradeOff], judges: Sequence[Judge], count: int, out: Path) -> None:
+def write(rows: Sequence[DefenseResult], judges: Sequence[Judge], count: int, out: Path) -> None:
     """Table and picture of the first ``count`` targets."""
-    table = {"targets": count, "rows": [row.to_json() for row in rows]}
+    table = {"targets": count, "rows": [asdict(row) for row in rows]}
     (out / "table.json").write_text(json.dumps(table, indent=2) + "\n")
     lines = []
     for judge in judges:
@@ -205,8 +204,8 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     folders = sorted(folder for folder in options.data.iterdir() if folder.is_dir())
     targets, references = folders[-HELD_OUT:], folders[:-HELD_OUT]
-    attacked, prior = Recognizer.load(options.checkpoint), default_face_prior()
-    calibration = calibration_for(attacked, prior, say=print)
+    inverter = Inverter.load(options.checkpoint, device="cpu")
+    attacked, prior = inverter.recognizer, inverter.prior
     embedded = [attacked.embed(pictures(folder, PICTURES)) for folder in targets]
     embeddings = torch.cat(embedded)
     labels = torch.cat([torch.full((len(rows),), number) for number, rows in enumerate(embedded)])
@@ -215,14 +214,15 @@ def main() -> None:
         out / f"own-{attacked.digest[:12]}-{options.own}.npy", lambda: embeddings_of_prior(attacked, prior, options.own)
     )
     judges = [judge_of(path, targets[: options.targets], references, out) for path in options.judge]
-    attacker = Attacker(attacked, prior, calibration, own, enrolled, out, options.seed, options.share)
+    attacker = Attacker(inverter, own, enrolled, out, options.seed, options.share)
+    defenses = fit_defenses(options.defense or TABLE, own)
     for count in [*range(CHUNK, options.targets, CHUNK), options.targets]:
 
-        def attack(defense: Defense, known: bool, count: int = count) -> list[Left]:
+        def attack(defense: Defense, known: bool, count: int = count) -> Outcome:
             images = attacker.reconstructions(defense, known, count)
-            return [left for judge in judges for left in judge.left(images)]
+            return Outcome([rate for judge in judges for rate in judge.rates(images)])
 
-        write(sweep(options.defense or TABLE, embeddings, labels, own, attack), judges, count, out)
+        write(sweep(defenses, embeddings, labels, attack), judges, count, out)
 
 
 if __name__ == "__main__":

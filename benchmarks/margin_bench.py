@@ -12,16 +12,17 @@ from bench_inversion import FMRS, Judge, judged
 from loss_table import HELD_OUT
 from torch import Tensor
 
-from arcinvert.calibration.calibration import calibrate
+from arcinvert.calibration.fit import calibrate
 from arcinvert.checkpoint import file_digest
 from arcinvert.errors import InputError, UsageError
 from arcinvert.evaluation.generation.distances import cosine_features, frechet_distance
 from arcinvert.evaluation.metrics import score_pairs, threshold_at_fmr
 from arcinvert.faceprior.prior import FacePrior, default_face_prior
 from arcinvert.inversion.invert import invert, to_bytes
-from arcinvert.inversion.presets import PRESETS, Attack
+from arcinvert.inversion.presets import Attack, preset_of
+from arcinvert.inversion.reconstruct import generator_for
+from arcinvert.inverter import Inverter
 from arcinvert.recognizer import Recognizer
-from arcinvert.synthesis.reconstruct import generator_for
 from arcinvert.synthesis.sheets import contact_sheet, write_png
 from arcinvert.training.data.faces import identity_folders, load_faces, split_identities
 
@@ -99,7 +100,7 @@ class Bench:
         """Calibrate a network, invert the embeddings of the enrolled pictures, and have the result judged."""
         recognizer = Recognizer.load(checkpoint)
         started = time.perf_counter()
-        calibration = calibrate(recognizer, self.prior, images=self.shown)
+        inverter = Inverter(recognizer, self.prior, calibrate(recognizer, self.prior, images=self.shown))
         calibrated = time.perf_counter()
         target = recognizer.embed(self.enrolled.permute(0, 3, 1, 2))
         done = []
@@ -107,10 +108,10 @@ class Bench:
             rows = target[start : start + BATCH]
             generators = [generator_for(0, start + i, 0) for i in range(len(rows))]
             plain = torch.zeros(len(rows), dtype=torch.int64)
-            recipe = PRESETS["fast"](Attack(recognizer, self.prior, calibration, rows, plain, generators), None)
             # The auxiliary recognizer would see for every network alike.
-            recipe = dataclasses.replace(recipe, auxiliary=None)
-            done.append(invert(recognizer, recipe, target=rows, generators=generators))
+            preset = dataclasses.replace(preset_of("fast"), auxiliary_every=0)
+            recipe = preset.recipe(Attack(inverter, rows, plain, generators))
+            done.append(invert(recipe, target=rows, generators=generators))
         images = torch.cat([part.images for part in done])
         seconds = (calibrated - started, (time.perf_counter() - calibrated) / len(target))
         write_png(strip, contact_sheet([*images[:SHOWN]], min(SHOWN, len(images))))

@@ -1,44 +1,21 @@
-"""Can an embedding be turned back into a face? The same pieces that `arcinvert synth` uses, by hand.
+"""Can an embedding be turned back into a face? The three lines of the main job.
 
 python examples/01_face_from_embedding.py --out face.png
 """
 
 import argparse
-import dataclasses
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from arcinvert import Recognizer, invert, presets
-from arcinvert.calibration.calibration import calibration_of
-from arcinvert.faceprior.prior import default_face_prior
-from arcinvert.synthesis.sheets import write_png
+from arcinvert import Inverter
 
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("--embedding", type=Path, default=Path(__file__).with_name("target.npy"))
+parser.add_argument("--out", type=Path, default=Path("face.png"))
+parser.add_argument("--steps", type=int)
+options = parser.parse_args()
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--embedding", type=Path, default=Path(__file__).with_name("target.npy"))
-    parser.add_argument("--out", type=Path, default=Path("face.png"))
-    parser.add_argument("--steps", type=int, default=60)
-    options = parser.parse_args()
-
-    recognizer = Recognizer.load()
-    calibration = calibration_of(recognizer)
-    assert calibration is not None, "the default checkpoint ships calibrated"
-    target = torch.from_numpy(np.load(options.embedding, allow_pickle=False)).view(-1, recognizer.embedding_size)
-    generators = [torch.Generator().manual_seed(i) for i in range(len(target))]
-    variation = torch.zeros(len(target), dtype=torch.int64)
-    attack = presets.Attack(recognizer, default_face_prior(), calibration, target, variation, generators)
-
-    # A recipe is a parameterization, weighted terms and a transform; change one and run it again.
-    recipe = presets.fast(attack, options.steps)
-    unhurried = dataclasses.replace(recipe, lr=recipe.lr / 2)
-    found = invert(recognizer, unhurried, target=target, generators=generators)
-
-    write_png(options.out, found.images[0])
-    print(f"{options.out}: cosine {float(found.cosine[0]):.3f} after {options.steps} steps")
-
-
-if __name__ == "__main__":
-    main()
+faces = Inverter.load().reconstruct(np.load(options.embedding), steps=options.steps)
+faces[0].images[0].save(options.out)
+print(f"{options.out}: cosine {faces[0].cosine:.3f}")

@@ -8,12 +8,7 @@ from pathlib import Path
 
 import torch
 
-from arcinvert import Recognizer
-from arcinvert.calibration.calibration import calibration_for
-from arcinvert.faceprior.prior import default_face_prior
-from arcinvert.faces.alignment import RetinaFace, align_photo
-from arcinvert.synthesis.reconstruct import SynthConfig, reconstruct
-from arcinvert.synthesis.sheets import contact_sheet, write_png
+from arcinvert import Inverter, align_photo, contact_sheet, write_png
 
 
 def main() -> None:
@@ -23,16 +18,15 @@ def main() -> None:
     parser.add_argument("--steps", type=int)
     options = parser.parse_args()
 
-    recognizer, prior = Recognizer.load(), default_face_prior()
-    crop, _ = align_photo(options.photo, RetinaFace())
+    inverter = Inverter.load()
+    crop, _ = align_photo(options.photo)
     if crop is None:
         raise SystemExit(f"no face found in {options.photo}")
-    kept = recognizer.embed(torch.from_numpy(crop).permute(2, 0, 1)[None])  # all that goes on from here
-    config = SynthConfig(steps=options.steps, report=False)
-    (found,) = reconstruct(recognizer, kept, prior, calibration_for(recognizer, prior), config=config)
+    embedding = inverter.recognizer.embed(torch.from_numpy(crop)[None])  # all that is kept of the photo
+    (face,) = inverter.reconstruct(embedding, steps=options.steps)
 
-    write_png(options.out, contact_sheet([torch.from_numpy(crop), found.image], 2))
-    print(f"{options.out}: the crop and what came back, cosine {found.cosine:.3f}")
+    write_png(options.out, contact_sheet([crop, *face.images], 2))
+    print(f"{options.out}: the crop and its reconstruction, cosine {face.cosine:.3f}")
 
 
 if __name__ == "__main__":

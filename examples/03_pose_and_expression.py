@@ -6,14 +6,9 @@ python examples/03_pose_and_expression.py --out poses.png
 import argparse
 from pathlib import Path
 
-import torch
+import numpy as np
 
-from arcinvert import Recognizer
-from arcinvert.calibration.calibration import calibration_for
-from arcinvert.embeddings import read_embeddings
-from arcinvert.faceprior.prior import default_face_prior
-from arcinvert.synthesis.reconstruct import SynthConfig, reconstruct
-from arcinvert.synthesis.sheets import contact_sheet, write_png
+from arcinvert import Inverter, contact_sheet, write_png
 
 
 def main() -> None:
@@ -23,17 +18,14 @@ def main() -> None:
     parser.add_argument("--steps", type=int)
     options = parser.parse_args()
 
-    recognizer, prior = Recognizer.load(), default_face_prior()
-    calibration = calibration_for(recognizer, prior)
-    target = torch.tensor(read_embeddings(str(options.embedding), size=recognizer.embedding_size).rows[:1])
-    pictures = []
+    inverter, embedding = Inverter.load(), np.load(options.embedding)
+    images = []
     for expression in ("neutral", "smile"):
         for pose in ("left", "frontal", "right"):
-            config = SynthConfig(steps=options.steps, report=False, pose=pose, expression=expression)
-            (found,) = reconstruct(recognizer, target, prior, calibration, config=config)
-            print(f"{pose}, {expression}: cosine {found.cosine:.3f}")
-            pictures.append(found.image)
-    write_png(options.out, contact_sheet(pictures, 3))
+            face = inverter.reconstruct(embedding, steps=options.steps, pose=pose, expression=expression)[0]
+            print(f"{pose}, {expression}: cosine {face.cosine:.3f}")
+            images += face.images
+    write_png(options.out, contact_sheet(images, 3))
     print(options.out)
 
 

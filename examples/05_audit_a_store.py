@@ -1,4 +1,4 @@
-"""What does a store of embeddings give away? Enrol people as a system would, then audit the store it keeps.
+"""What does a store of embeddings leak? Enroll people as a system would, then audit the store it keeps.
 
 python examples/05_audit_a_store.py --out audit
 python examples/05_audit_a_store.py --out audit --data FACES --recognizer y1.onnx --judge other.onnx
@@ -10,50 +10,40 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-import pyarrow
-import pyarrow.parquet
-from people import people
+from people import enroll, people
 
-from arcinvert import Recognizer, audit
-from arcinvert.evaluation.readers.sets import embed_files
-from arcinvert.faceprior.prior import default_face_prior
+from arcinvert import Inverter, Recognizer, audit
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="aligned faces; the last --people of them are enrolled")
-    parser.add_argument("--recognizer", type=Path, help="the network of the store; default: our own")
-    parser.add_argument("--judge", type=Path, help="one that is not attacked; without it the verdict says little")
+    parser.add_argument("--recognizer", type=Path, help="network of the store; the default is our own")
+    parser.add_argument("--judge", type=Path, help="network that is not attacked; without it the verdict says little")
     parser.add_argument("--out", type=Path, default=Path("audit"), help="folder of the store and the report")
     parser.add_argument("--people", type=int, default=20)
     parser.add_argument("--quick", action="store_true", help="few people, few steps: shows that it runs")
     options = parser.parse_args()
     count = 3 if options.quick else options.people
 
-    # What a system does: embed two photos of everybody, and keep only rows of numbers.
+    # The system: it embeds two photos of everybody, and keeps only rows of numbers.
+    inverter = Inverter.load(options.recognizer)
     photos = people(options.data, options.out / "photos", count, 3)
-    folders = sorted(path for path in photos.iterdir() if path.is_dir())[-count:]
-    enrolled = [file for folder in folders for file in sorted(folder.iterdir())[:2]]
-    recognizer = Recognizer.load(options.recognizer)
-    columns = {"id": np.arange(len(enrolled)), "person": [file.parent.name for file in enrolled]}
-    columns |= {"embedding": list(embed_files(recognizer, enrolled)), "model": [recognizer.digest] * len(enrolled)}
-    options.out.mkdir(parents=True, exist_ok=True)
-    pyarrow.parquet.write_table(pyarrow.table(columns), options.out / "people.parquet")
+    store = enroll(photos, inverter.recognizer, count, options.out / "people.parquet")
 
-    # What somebody does who has taken the file, and has the recognizer. Strangers fix the thresholds of the judges.
-    prior = default_face_prior()
-    prior = replace(prior, codes=prior.codes[:300], labels=prior.labels[:300]) if options.quick else prior
-    steps = 2 if options.quick else None
+    # The attacker: he has the file and the recognizer. Faces of strangers fix the thresholds of the judges.
+    if options.quick:
+        strangers = replace(inverter.prior, codes=inverter.prior.codes[:300], labels=inverter.prior.labels[:300])
+        inverter = replace(inverter, prior=strangers)
+    attack = audit.AttackConfig(steps=2 if options.quick else None)
     report = audit.audit(
-        audit.open_store(str(options.out / "people.parquet"), identity="person"),
-        recognizer,
+        audit.open_store(str(store), identity="person"),
+        inverter,
         judges={options.judge.stem: Recognizer.load(options.judge)} if options.judge else {},
-        config=audit.AuditConfig(sample=count, steps=steps, photos=photos, show_faces=True),
-        prior=prior,
+        config=audit.AuditConfig(sample=count, attack=attack, photos=photos, show_faces=True),
         out=options.out / "report",
     )
-    print(f"{report.verdict['word'].upper()}: {report.verdict['text']}")
+    print(f"{report.verdict.word.upper()}: {report.verdict.text}")
     print(options.out / "report/report.html")
 
 

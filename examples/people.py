@@ -1,27 +1,41 @@
-"""Faces for the examples: a folder ``<identity>/<picture>`` of the user's, or one made of the shipped face prior."""
+"""People for the examples, and a store of their embeddings as a face-recognition system keeps one."""
 
 from pathlib import Path
 
+import numpy as np
+import pyarrow
+import pyarrow.parquet
 import torch
+from PIL import Image
 
-from arcinvert.faceprior.prior import default_face_prior
-from arcinvert.inversion.invert import to_bytes
-from arcinvert.synthesis.sheets import write_png
+from arcinvert import Inverter, Recognizer, write_png
 
 
 def people(data: Path | None, folder: Path, count: int, pictures: int = 10) -> Path:
-    """``data``; or without it ``folder``, with up to ``pictures`` renderings of each of ``count`` synthetic people.
+    """A folder ``<identity>/<picture>``: ``data``, or ``folder`` with pictures of ``count`` synthetic people.
 
     The shipped networks were trained on these people, so figures measured on them flatter.
     """
     if data is not None:
         return data
-    prior = default_face_prior()
+    prior = Inverter.load().prior
     for label in torch.unique(prior.labels)[-count:].tolist():
         rows = (prior.labels == label).nonzero()[:pictures, 0]
         (folder / f"{label:05d}").mkdir(parents=True, exist_ok=True)
         with torch.no_grad():
-            shown = to_bytes(prior.render(prior.codes[rows] * prior.code_scale))
-        for number, image in enumerate(shown):
+            images = (prior.render(prior.codes[rows] * prior.code_scale).clamp(0, 1) * 255).round().to(torch.uint8)
+        for number, image in enumerate(images.permute(0, 2, 3, 1)):
             write_png(folder / f"{label:05d}" / f"{number:02d}.png", image)
     return folder
+
+
+def enroll(photos: Path, recognizer: Recognizer, count: int, store: Path) -> Path:
+    """A parquet file with the embeddings of two pictures of each of the last ``count`` people of a folder."""
+    folders = sorted(path for path in photos.iterdir() if path.is_dir())[-count:]
+    files = [file for folder in folders for file in sorted(folder.iterdir())[:2]]
+    crops = torch.stack([torch.from_numpy(np.array(Image.open(file).convert("RGB"))) for file in files])
+    columns = {"id": np.arange(len(files)), "person": [file.parent.name for file in files]}
+    columns |= {"embedding": list(recognizer.embed(crops).cpu().numpy()), "model": [recognizer.digest] * len(files)}
+    store.parent.mkdir(parents=True, exist_ok=True)
+    pyarrow.parquet.write_table(pyarrow.table(columns), store)
+    return store

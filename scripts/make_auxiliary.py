@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate, normalize
 
 from arcinvert.calibration.auxiliary import CHIP, PREPROCESSING, DlibResNet, load_auxiliary
-from arcinvert.checkpoint import rounded, save_checkpoint
+from arcinvert.checkpoint import quantized, save_checkpoint
 from arcinvert.faceprior.prior import FacePrior, default_face_prior
 
 OUT = Path(__file__).resolve().parents[1] / "arcinvert" / "data" / "auxiliary.safetensors"
@@ -98,7 +98,7 @@ def main() -> None:
         network.fc.bias.copy_(-common(network, prior))
     tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
     kernels = {f"layers.{number}.weight": layer.weight for number, layer in enumerate(network.layers)}
-    tensors |= rounded(kernels)
+    tensors |= quantized(kernels)
     source = "dlib_face_recognition_resnet_model_v1, Davis King, public domain (CC0)"
     save_checkpoint(options.out, {"kind": "auxiliary recognizer", "source": source}, tensors)
     faces = prior.render(prior.coefficients(slice(0, 64))).clamp(0, 1)

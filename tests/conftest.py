@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 
 from arcinvert.backbones import build_backbone
-from arcinvert.calibration.calibration import Calibration, calibrate
+from arcinvert.calibration.calibration import Calibration
+from arcinvert.calibration.fit import calibrate
 from arcinvert.checkpoint import save_checkpoint
 from arcinvert.cli import common, run
 from arcinvert.faceprior.prior import FacePrior, default_face_prior

@@ -16,7 +16,7 @@ from arcinvert.checkpoint import (
     atomic_write,
     load_checkpoint,
     load_strictly,
-    rounded,
+    quantized,
     save_checkpoint,
 )
 from arcinvert.errors import CheckpointError, EnvironmentProblem
@@ -99,7 +99,7 @@ class TestRoundTrip:
             -1, 1, 1, 1
         )
         weight[2] = 0.0  # a dead channel
-        tensors = rounded({"a.weight": weight}, bits=bits)
+        tensors = quantized({"a.weight": weight}, bits=bits)
         assert int(tensors["network.a.weight"].abs().max()) == 2 ** (bits - 1) - 1
         save_checkpoint(tmp_path / "a", {}, tensors | {"network.bias": torch.ones(3).half()})
         stored = load_checkpoint(tmp_path / "a")

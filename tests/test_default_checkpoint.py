@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from arcinvert.calibration.calibration import calibration_of
+from arcinvert.calibration.cache import find_calibration
 from arcinvert.checkpoint import file_digest, load_checkpoint
 from arcinvert.cli import run
 from arcinvert.evaluation.metrics import auc, operating_point, score_pairs
@@ -44,7 +44,7 @@ def test_it_is_small_calibrated_and_says_what_it_is():
     assert [p["fmr"] for p in header["validation"]["thresholds"]] == [1e-2, 1e-3]
     assert all(p["impostor_pairs"] > 100_000 and p["threshold"] > 0 for p in header["validation"]["thresholds"])
     assert len(header["data"]["digest"]) == 64
-    calibration = calibration_of(recognizer)
+    calibration = find_calibration(recognizer)
     assert calibration is not None
     assert calibration.prior_digest == default_face_prior().digest
 

@@ -28,7 +28,7 @@ LAYERS = [
     {"formats"},
     {"checkpoint"},
     {"backbones"},
-    {"distributed", "preprocessing"},
+    {"distributed", "preprocessing", "quantize"},
     {"errors", "progress", "__init__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

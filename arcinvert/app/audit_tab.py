@@ -14,9 +14,9 @@ from arcinvert.app.studio import Studio
 from arcinvert.app.targets import LARGEST
 from arcinvert.app.task import Task
 from arcinvert.app.telling import advance, followed, to, told, visitor
-from arcinvert.audit import AuditConfig, audit, open_store
+from arcinvert.audit import AttackConfig, AuditConfig, audit, open_store
 from arcinvert.audit.checks import Scan, scan
-from arcinvert.audit.output import HTML
+from arcinvert.audit.files import HTML
 from arcinvert.audit.page.markup import Markup, tag
 from arcinvert.audit.stores import Store
 from arcinvert.errors import InputError
@@ -63,7 +63,9 @@ def example_store(studio: Studio, name: str) -> tuple[Path, Path]:
 
 def findings(store: Store, found: Scan) -> Markup:
     """What is seen without any attack."""
-    rows = [tag("li", f"{found.count:,} rows of {found.size} numbers, kind {store.kind}, {found.unusable:,} unusable")]
+    rows = [
+        tag("li", f"{found.count:,} rows of {found.size} numbers, kind {store.kind}, {found.skipped_rows:,} skipped")
+    ]
     for finding in found.findings:
         rows.append(tag("li", tag("strong", f"{SIGNS[finding.severity]} {finding.severity}: "), finding.text))
     if not found.findings:
@@ -85,16 +87,13 @@ def report_of(
     Raises:
         ArcInvertError: see :func:`~arcinvert.audit.run.audit`.
     """
-    recognizer = studio.recognizer(name)
     out = Path(tempfile.mkdtemp(prefix="audit-", dir=studio.folder))
     audit(
         open_store(source),
-        recognizer,
+        studio.inverter(name, task.progress),
         name=name,
         judges={judge: studio.recognizer(judge) for judge in judges if judge != name},
         config=config,
-        prior=studio.prior,
-        calibration=studio.calibration(name, task.progress),
         out=out,
         progress=task.progress,
     )
@@ -158,7 +157,11 @@ def build(studio: Studio, tab: gr.Tab) -> dict[str, Any]:
             if source == str(example_store(studio, chosen)[0]):
                 place = example_store(studio, chosen)[1]
             config = AuditConfig(
-                sample=int(count), steps=int(many), show_faces=show, photos=place, defenses=tuple(behind or ())
+                sample=int(count),
+                attack=AttackConfig(steps=int(many)),
+                show_faces=show,
+                photos=place,
+                defenses=tuple(behind or ()),
             )
             task = studio.begin(visitor(request), lambda task: report_of(studio, source, chosen, asked, config, task))
             for _ in followed(task):

@@ -15,7 +15,7 @@ from arcinvert.app.telling import advance, followed, to, told, visitor
 from arcinvert.audit.page.markup import join
 from arcinvert.errors import InputError
 from arcinvert.inversion.controls import LARGEST
-from arcinvert.inversion.presets import CONTROLLED
+from arcinvert.inversion.presets import preset_of
 
 FREE, OWN = "any", "my own angles"
 POSE_CHOICES = [FREE, "frontal", "left", "right", "up", "down", OWN]
@@ -52,7 +52,7 @@ def stage(target: Target | None, making: Making | None = None, at: int = -1) -> 
 def chart(studio: Studio, making: Making, at: int = -1) -> str:
     """The curve of the first picture's cosine."""
     points = [(frame.step, frame.cosine[0]) for frame in making.frames]
-    return curve(points, making.config.steps or 1, studio.thresholds(making.name), at=at if points else None)
+    return curve(points, making.settings.steps or 1, studio.thresholds(making.name), at=at if points else None)
 
 
 def summary(studio: Studio, made: Made) -> str:
@@ -174,9 +174,9 @@ def build(studio: Studio) -> dict[str, Any]:
         with told():
             if wanted is None:
                 raise InputError("there is no target yet: drop a photo or a file of embeddings")
-            heeded = recipe in CONTROLLED
-            asked = None if posed == FREE or not heeded else f"{turn:g},{nod:g}" if posed == OWN else posed
-            config = checked(recipe, count, faces, number or 0, asked, None if mood == FREE or not heeded else mood)
+            controlled = preset_of(recipe).controlled
+            asked = None if posed == FREE or not controlled else f"{turn:g},{nod:g}" if posed == OWN else posed
+            config = checked(recipe, count, faces, number or 0, asked, None if mood == FREE or not controlled else mood)
             work = begin(studio, visitor(request), chosen, wanted, config)
             yield {making: work, files: gr.update(visible=False), moment: gr.update(visible=False)} | going(WAITING)
             yield from follow(work)
@@ -199,8 +199,12 @@ def build(studio: Studio) -> dict[str, Any]:
         return {shown: stage(work.target, work, int(at)), graph: chart(studio, work, int(at))}
 
     def recipe_chosen(recipe: str) -> Update:
-        heeded = recipe in CONTROLLED
-        return {steps: STEPS[recipe], pose: gr.update(interactive=heeded), expression: gr.update(interactive=heeded)}
+        controlled = preset_of(recipe).controlled
+        return {
+            steps: STEPS[recipe],
+            pose: gr.update(interactive=controlled),
+            expression: gr.update(interactive=controlled),
+        }
 
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     makes: dict[str, Any] = quiet | {"concurrency_limit": 8, "concurrency_id": "make"}
@@ -222,6 +226,6 @@ def build(studio: Studio) -> dict[str, Any]:
 
 def _step(work: Making) -> str:
     frame = work.frames[-1]
-    if frame.step >= (work.config.steps or 0):
+    if frame.step >= (work.settings.steps or 0):
         return "Testing the picture: after JPEG, mirrored, found again by a face detector …"
-    return f"Step {frame.step} of {work.config.steps}: likeness {frame.cosine[0]:.2f}"
+    return f"Step {frame.step} of {work.settings.steps}: likeness {frame.cosine[0]:.2f}"

@@ -15,9 +15,9 @@ from arcinvert.app.targets import Target
 from arcinvert.app.task import Task
 from arcinvert.errors import UsageError
 from arcinvert.inversion.invert import to_bytes
+from arcinvert.inversion.reconstruct import Job, Settings
 from arcinvert.synthesis.job import synthesize
-from arcinvert.synthesis.journal import MANIFEST, Job
-from arcinvert.synthesis.reconstruct import SynthConfig
+from arcinvert.synthesis.journal import MANIFEST
 from arcinvert.synthesis.sheets import contact_sheet, read_png, write_png
 
 FRAMES = 60
@@ -66,15 +66,15 @@ class Made:
 
 def checked(
     preset: str, steps: float, variations: float, seed: float, pose: str | None, expression: str | None
-) -> SynthConfig:
+) -> Settings:
     """Settings as the page gives them.
 
     Raises:
-        UsageError: one that is out of the page's range; or see :class:`~arcinvert.synthesis.reconstruct.SynthConfig`.
+        UsageError: one that is out of the page's range; or see :class:`~arcinvert.inversion.reconstruct.Settings`.
     """
     if not 1 <= steps <= MOST_STEPS or not 1 <= variations <= MOST_VARIATIONS:
         raise UsageError(f"expected 1 to {MOST_STEPS} steps and 1 to {MOST_VARIATIONS} variations")
-    return SynthConfig(
+    return Settings(
         variations=int(variations),
         preset=preset,
         steps=int(steps),
@@ -92,35 +92,35 @@ class Making:
     Attributes:
         name: of the recognizer that is inverted.
         target: what is asked for.
-        config: how.
+        settings: how.
         frames: the path so far; grows.
         task: the work, once it has begun.
     """
 
     name: str
     target: Target
-    config: SynthConfig
+    settings: Settings
     frames: list[Frame] = field(default_factory=list)
     task: Task[Made] | None = None
 
 
-def begin(studio: Studio, visitor: str, name: str, target: Target, config: SynthConfig) -> Making:
+def begin(studio: Studio, visitor: str, name: str, target: Target, settings: Settings) -> Making:
     """Begin to make a visitor's faces, in the background."""
-    making = Making(name, target, config)
-    making.task = studio.begin(visitor, lambda task: make(studio, name, target, config, making.frames, task))
+    making = Making(name, target, settings)
+    making.task = studio.begin(visitor, lambda task: make(studio, name, target, settings, making.frames, task))
     return making
 
 
-def make(studio: Studio, name: str, target: Target, config: SynthConfig, frames: list[Frame], task: Task[Made]) -> Made:
+def make(studio: Studio, name: str, target: Target, settings: Settings, frames: list[Frame], task: Task[Made]) -> Made:
     """The work behind the button: calibrate if need be, invert, write the files; ``frames`` grows meanwhile.
 
     Raises:
         ArcInvertError: see :func:`~arcinvert.synthesis.job.synthesize`.
         Ended: the task was ended.
     """
-    recognizer = studio.recognizer(name)
-    calibration = studio.calibration(name, task.progress)
-    every = max(1, -(-(config.steps or 1) // FRAMES))
+    inverter = studio.inverter(name, task.progress)
+    recognizer = inverter.recognizer
+    every = max(1, -(-(settings.steps or 1) // FRAMES))
     rows = target.embedding[None].to(recognizer.device)
 
     def seen(step: int, images: Tensor) -> None:
@@ -128,20 +128,18 @@ def make(studio: Studio, name: str, target: Target, config: SynthConfig, frames:
         frames.append(Frame(step, images, tuple(cosine.tolist())))
         task.step()
 
-    def watch(jobs: Sequence[Job], step: int, images: Tensor) -> None:
-        if step % every == 0 and len(jobs) == config.variations:  # fewer only when memory runs out
+    def on_step(jobs: Sequence[Job], step: int, images: Tensor) -> None:
+        if step % every == 0 and len(jobs) == settings.variations:  # fewer only when memory runs out
             seen(step, to_bytes(images).cpu())
 
     out = Path(tempfile.mkdtemp(prefix="face-", dir=studio.folder))
     manifest = synthesize(
-        recognizer,
+        inverter,
         target.embedding[None],
-        studio.prior,
-        calibration,
         out,
-        config=config,
+        settings=settings,
         progress=task.progress,
-        watch=watch,
+        on_step=on_step,
     )
     images = torch.stack([read_png(out / row["file"]) for row in manifest["results"]])
     seen(manifest["results"][0]["steps"], images)

@@ -69,7 +69,7 @@ def build(studio: Studio, tab: gr.Tab, choosers: dict[str, Any]) -> None:
             if studio.calibrated(chosen):
                 yield {status: remark(f"{chosen} is calibrated already.")}
                 return
-            task = studio.begin(visitor(request), lambda task: studio.calibration(chosen, task.progress))
+            task = studio.begin(visitor(request), lambda task: studio.inverter(chosen, task.progress))
             for _ in followed(task):
                 yield {status: advance(task)}
             task.result.result()

@@ -11,12 +11,13 @@ import torch
 
 from arcinvert.app.targets import EXAMPLE, Target, read_target
 from arcinvert.app.task import Task
-from arcinvert.audit.judges import Judge, Threshold, appoint, prior_faces
-from arcinvert.calibration.calibration import Calibration, calibration_for, calibration_of, kept_calibration
+from arcinvert.audit.judges import Judge, Threshold, make_judge, prior_faces
+from arcinvert.calibration.cache import find_calibration, load_calibration
 from arcinvert.errors import CheckpointError, InputError
 from arcinvert.evaluation.self_test import describe
 from arcinvert.faceprior.prior import FacePrior, default_face_prior
 from arcinvert.formats.hub import KNOWN, PACKS, locate
+from arcinvert.inverter import Inverter
 from arcinvert.progress import Progress, silent
 from arcinvert.recognizer import Recognizer, default_checkpoint
 
@@ -63,7 +64,7 @@ class Studio:
         self.prior = (default_face_prior() if prior is None else prior).to(self.device)
         self._known: dict[str, Known] = {}
         self._loaded: dict[str, Recognizer] = {}
-        self._calibrations: dict[str, Calibration] = {}
+        self._inverters: dict[str, Inverter] = {}
         self._judges: dict[str, Judge] = {}
         self._examples: dict[str, Target] = {}
         self._tasks: dict[str, Task[Any]] = {}
@@ -131,14 +132,14 @@ class Studio:
 
     def calibrated(self, name: str) -> bool:
         """Whether an inversion can begin at once."""
-        recognizer = self.recognizer(name)
-        return calibration_of(recognizer) is not None or kept_calibration(recognizer, self.prior) is not None
+        return find_calibration(self.recognizer(name), self.prior) is not None
 
-    def calibration(self, name: str, progress: Progress = silent) -> Calibration:
-        """Of a recognizer; made and kept in the user's cache if there is none yet."""
-        if name not in self._calibrations:
-            self._calibrations[name] = calibration_for(self.recognizer(name), self.prior, progress=progress)
-        return self._calibrations[name]
+    def inverter(self, name: str, progress: Progress = silent) -> Inverter:
+        """The inverter of a recognizer; its calibration is made and kept if there is none yet."""
+        if name not in self._inverters:
+            calibration = load_calibration(self.recognizer(name), self.prior, progress=progress)
+            self._inverters[name] = Inverter(self.recognizer(name), self.prior, calibration)
+        return self._inverters[name]
 
     def thresholds(self, name: str) -> tuple[Threshold, ...]:
         """Those that the recognizer's file states, else those that :meth:`judge` has fixed; () if none are known."""
@@ -150,7 +151,7 @@ class Studio:
     def judge(self, name: str, *, progress: Progress = silent) -> Judge:
         """A recognizer with thresholds fixed on the face prior's faces, on first use."""
         if name not in self._judges:
-            self._judges[name] = appoint(name, self.recognizer(name), prior_faces(self.prior), progress=progress)
+            self._judges[name] = make_judge(name, self.recognizer(name), prior_faces(self.prior), progress=progress)
         return self._judges[name]
 
     def example(self, name: str) -> Target:

@@ -1,15 +1,15 @@
-"""Judges: recognizers that say whether two pictures show one person, at thresholds fixed before the store is opened."""
+"""Judges: recognizers that decide whether two images show one person, at thresholds fixed beforehand."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from arcinvert.audit.types import Count, Share
 from arcinvert.errors import InputError
 from arcinvert.evaluation.metrics import allowed_false_matches, threshold_at_fmr
 from arcinvert.evaluation.readers.sets import files_digest, identity_files, read_crop
@@ -19,43 +19,43 @@ from arcinvert.progress import Progress, silent
 from arcinvert.recognizer import Recognizer
 
 FMRS = (1e-2, 1e-3)
-MOST = 3000
-"""More pictures than this are not used: four and a half million pairs fix any threshold here."""
+MAX_IMAGES = 3000
+"""Of a folder; their four and a half million pairs fix any threshold here."""
 
 
 @dataclass(frozen=True, eq=False)
-class Faces:
-    """Faces that are in no store: they fix the thresholds, and are what an attacker has of his own.
+class ThresholdFaces:
+    """Faces outside the store: they fix the thresholds, and an attacker on a defense may learn from them.
 
     Attributes:
         images: (M, 112, 112, 3) uint8.
-        labels: (M,) int64, whom each shows.
-        what: where they come from, in words.
+        labels: (M,) int64, the identity of each.
+        source: where they come from, in words.
         digest: SHA-256 of them.
-        folder: whether they were given, not rendered.
+        folder: whether they come from a folder; else they are rendered.
     """
 
     images: Tensor
     labels: NDArray[np.int64]
-    what: str
+    source: str
     digest: str
     folder: bool = False
 
 
 @dataclass(frozen=True)
 class Threshold:
-    """Where a judge accepts.
+    """The cosine from which a judge accepts.
 
     Attributes:
-        fmr: the false match rate it is for.
-        threshold: the lowest cosine that keeps to it; None if the pairs are too few, then ``reason`` says so.
+        fmr: the false match rate it allows.
+        threshold: the lowest cosine that keeps this rate; None if the pairs are too few.
         impostor_pairs: that fixed it.
-        reason: None where there is a threshold.
+        reason: why there is no threshold, else None.
     """
 
-    fmr: float
+    fmr: Share
     threshold: float | None
-    impostor_pairs: int
+    impostor_pairs: Count
     reason: str | None = None
 
 
@@ -83,7 +83,7 @@ class Judge:
         return self.recognizer.embed(stacked.permute(0, 3, 1, 2)).cpu()
 
 
-def prior_faces(prior: FacePrior) -> Faces:
+def prior_faces(prior: FacePrior) -> ThresholdFaces:
     """One rendered face of each identity behind the face prior."""
     _, first = np.unique(prior.labels.cpu().numpy(), return_index=True)
     first = np.sort(first)
@@ -93,26 +93,28 @@ def prior_faces(prior: FacePrior) -> Faces:
             rows = torch.from_numpy(first[start : start + 32])
             codes = prior.codes[rows.to(prior.codes.device)].to(prior.code_scale) * prior.code_scale
             parts.append(to_bytes(prior.render(codes)).cpu())
-    what = f"the face prior's own synthetic faces, one rendered picture of each of {len(first)} identities"
-    return Faces(torch.cat(parts), prior.labels.cpu().numpy()[first], what, prior.digest)
+    source = f"the face prior's own synthetic faces, one rendered image of each of {len(first)} identities"
+    return ThresholdFaces(torch.cat(parts), prior.labels.cpu().numpy()[first], source, prior.digest)
 
 
-def folder_faces(folder: Path) -> Faces:
-    """Aligned crops ``folder/<identity>/<picture>``: every identity's first, then every second, up to :data:`MOST`.
+def folder_faces(folder: Path) -> ThresholdFaces:
+    """Aligned crops ``folder/<identity>/<image>``: every identity's first, then every second, up to :data:`MAX_IMAGES`.
 
     Raises:
-        InputError: not such a folder, or a picture that is not an aligned crop.
+        InputError: not such a folder, or an image that is not an aligned crop.
     """
     files, labels = identity_files(folder)
     place = np.concatenate([np.arange(n) for n in np.bincount(labels)])
-    chosen = np.sort(np.lexsort((labels, place))[:MOST])
+    chosen = np.sort(np.lexsort((labels, place))[:MAX_IMAGES])
     images = torch.from_numpy(np.stack([read_crop(files[row]) for row in chosen]))
-    what = f"{len(chosen)} pictures of {len(np.unique(labels[chosen]))} identities in {str(folder)!r}"
-    return Faces(images, labels[chosen], what, files_digest(folder, [files[row] for row in chosen]), folder=True)
+    source = f"{len(chosen)} images of {len(np.unique(labels[chosen]))} identities in {str(folder)!r}"
+    return ThresholdFaces(
+        images, labels[chosen], source, files_digest(folder, [files[row] for row in chosen]), folder=True
+    )
 
 
-def appoint(
-    name: str, recognizer: Recognizer, faces: Faces, *, attacked: bool = False, progress: Progress = silent
+def make_judge(
+    name: str, recognizer: Recognizer, faces: ThresholdFaces, *, attacked: bool = False, progress: Progress = silent
 ) -> Judge:
     """Fix a recognizer's thresholds on the pairs of different people among ``faces``.
 
@@ -139,18 +141,7 @@ def _threshold(fmr: float, impostor: NDArray[np.floating]) -> Threshold:
     return Threshold(fmr, value, pairs, few if value is None else None)
 
 
-def named(paths: Sequence[Path]) -> list[str]:
-    """A name for each file, told apart by a number where two are alike."""
+def judge_names(paths: Sequence[Path]) -> list[str]:
+    """A name for each file, with a number where two are alike."""
     stems = [path.stem for path in paths]
     return [stem if stems.count(stem) == 1 else f"{stem} ({i + 1})" for i, stem in enumerate(stems)]
-
-
-def described(judge: Judge, rows: Sequence[dict[str, Any]], note: str | None) -> dict[str, Any]:
-    """A judge as the report has it."""
-    thresholds = [
-        {"fmr": t.fmr, "threshold": t.threshold, "impostor_pairs": t.impostor_pairs}
-        | ({} if t.reason is None else {"reason": t.reason})
-        for t in judge.thresholds
-    ]
-    found = {"name": judge.name, "digest": judge.recognizer.digest, "attacked": judge.attacked}
-    return found | {"thresholds": thresholds, "rows": list(rows)} | ({} if note is None else {"note": note})

@@ -1,138 +1,153 @@
-"""Success attack rates: how many of the attempts a judge accepts, with the controls beside them."""
+"""Rates: how many attempts a judge accepts as the enrolled person, with the controls beside them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Final, Literal
 
 import torch
 from torch import Tensor
 
 from arcinvert.audit.judges import Judge
+from arcinvert.audit.types import Cosine, Count, Share
 from arcinvert.evaluation.intervals import wilson_interval
 from arcinvert.faceprior.prior import FacePrior
 from arcinvert.inversion.invert import to_bytes
 
-TYPE_I, TYPE_II = "type I", "type II"
-MEAN, RANDOM, SHUFFLED, SECOND = (
+TYPE_I: Final = "type I"
+TYPE_II: Final = "type II"
+MEAN: Final = "control: mean face"
+RANDOM: Final = "control: random face"
+SHUFFLED: Final = "control: shuffled targets"
+SECOND: Final = "control: second photo"
+Kind = Literal[
+    "type I",
+    "type II",
     "control: mean face",
     "control: random face",
     "control: shuffled targets",
     "control: second photo",
-)
+]
 
 
 @dataclass(frozen=True, eq=False)
-class Held:
-    """What one judge holds reconstructions against: its embeddings of what was enrolled.
+class References:
+    """One judge's embeddings of what was enrolled; reconstructions are compared with them.
 
     Attributes:
-        first: (N, D), unit norm, of the enrolled picture (or the stored template); NaN where there is none.
-        second: (N, D) of another picture (or template) of the same person; NaN where there is none.
+        enrolled: (N, D), unit norm, of the enrolled image (or the stored template); NaN where there is none.
+        second: (N, D) of another image (or template) of the same person; NaN where there is none.
     """
 
-    first: Tensor
+    enrolled: Tensor
     second: Tensor
 
 
 @dataclass(frozen=True)
-class Row:
-    """A success attack rate.
+class Rate:
+    """How often one judge accepts, at one threshold.
 
     Attributes:
-        what: type I, type II or a control.
-        fmr: at the threshold for this false match rate.
-        accepted, tried: attempts; one that failed counts as tried.
-        cosine: mean over the attempts that gave a picture, None if none did.
+        judge: its name.
+        kind: type I (compared with what was enrolled), type II (with another image of the person), or a control.
+        fmr: false match rate of the threshold.
+        accepted: None where there is no threshold.
+        tried: attempts; one that failed counts as tried.
+        rate, low, high: ratio and 95 % Wilson interval; None where there is no threshold, or nothing was tried.
+        cosine: mean over the attempts that gave an image, None if none did.
     """
 
-    what: str
-    fmr: float
-    accepted: int | None
-    tried: int
-    cosine: float | None
+    judge: str
+    kind: Kind
+    fmr: Share
+    accepted: Count | None
+    tried: Count
+    rate: Share | None
+    low: Share | None
+    high: Share | None
+    cosine: Cosine | None
 
-    def to_json(self) -> dict[str, Any]:
-        """With rate and 95 % Wilson interval; null where there is no threshold, or nothing was tried."""
-        known = self.accepted is not None and self.tried > 0
-        low, high = wilson_interval(self.accepted or 0, self.tried) if known else (None, None)
-        rate = (self.accepted or 0) / self.tried if known else None
-        ends = {"sar": rate, "low": low, "high": high}
-        return {
-            "what": self.what,
-            "fmr": self.fmr,
-            "accepted": self.accepted,
-            "tried": self.tried,
-            **{name: None if value is None else round(value, 6) for name, value in ends.items()},
-            "cosine": None if self.cosine is None else round(self.cosine, 4),
-        }
+    @classmethod
+    def measured(
+        cls, judge: str, kind: Kind, fmr: float, accepted: int | None, tried: int, cosine: float | None = None
+    ) -> "Rate":
+        """From the counts."""
+        rate, low, high = (None, None, None) if accepted is None or not tried else ratio(accepted, tried)
+        mean = None if cosine is None else round(cosine, 4)
+        return cls(judge, kind, fmr, accepted, tried, rate, low, high, mean)
 
 
-def rates(judge: Judge, what: str, scores: Tensor) -> list[Row]:
-    """A row for each threshold.
+def ratio(accepted: int, tried: int) -> tuple[float, float, float]:
+    """``accepted / tried`` and the ends of its 95 % Wilson interval, to six digits."""
+    low, high = wilson_interval(accepted, tried)
+    return round(accepted / tried, 6), round(low, 6), round(high, 6)
+
+
+def rates_at_thresholds(judge: Judge, kind: Kind, scores: Tensor) -> list[Rate]:
+    """A rate for each threshold of a judge.
 
     Args:
         judge: whose thresholds.
-        what: is measured.
+        kind: what is measured.
         scores: (N,) cosines; NaN was not tried, minus infinity failed.
     """
     tried = scores[~scores.isnan()]
     seen = tried[tried.isfinite()]
     cosine = float(seen.double().mean()) if len(seen) else None
+    counts = [None if t.threshold is None else int((tried >= t.threshold).sum()) for t in judge.thresholds]
     return [
-        Row(what, t.fmr, None if t.threshold is None else int((tried >= t.threshold).sum()), len(tried), cosine)
-        for t in judge.thresholds
+        Rate.measured(judge.name, kind, t.fmr, count, len(tried), cosine)
+        for t, count in zip(judge.thresholds, counts, strict=True)
     ]
 
 
-def attack_rows(judge: Judge, held: Held, reconstructed: Tensor) -> list[Row]:
+def attack_rates(judge: Judge, references: References, reconstructed: Tensor) -> list[Rate]:
     """Type I and type II.
 
     Args:
-        judge: who judges.
-        held: its references.
+        judge: any.
+        references: of this judge.
         reconstructed: (N, D) its embeddings of the reconstructions; minus infinity where the attempt failed.
     """
+    pairs: list[tuple[Kind, Tensor]] = [(TYPE_I, references.enrolled), (TYPE_II, references.second)]
     return [
-        row
-        for what, reference in ((TYPE_I, held.first), (TYPE_II, held.second))
-        for row in rates(judge, what, scored(reconstructed, reference))
+        rate
+        for kind, reference in pairs
+        for rate in rates_at_thresholds(judge, kind, cosines(reconstructed, reference))
     ]
 
 
-def judged(judge: Judge, images: Tensor, failed: Tensor) -> Tensor:
+def embed_attempts(judge: Judge, images: Tensor, failed: Tensor) -> Tensor:
     """(N, D): a judge's embeddings of (N, 112, 112, 3) uint8; minus infinity where ``failed`` (N,)."""
     return judge.embed(images).masked_fill(failed[:, None], -torch.inf)
 
 
-def scored(rows: Tensor, reference: Tensor) -> Tensor:
+def cosines(rows: Tensor, reference: Tensor) -> Tensor:
     """(N,) cosines of two sets of (N, D); NaN where either has NaN, else minus infinity where ``rows`` failed."""
     failed = rows.isneginf().any(1)
     cosine = (rows.masked_fill(failed[:, None], 0) * reference).sum(1)
     return cosine.masked_fill(failed & ~reference.isnan().any(1), -torch.inf)
 
 
-def control_rows(
-    judge: Judge, held: Held, reconstructed: Tensor, controls: Mapping[str, Tensor], others: Sequence[int]
-) -> list[Row]:
-    """What pictures reach that know nothing of the person, and what a real second picture reaches.
+def control_rates(
+    judge: Judge, references: References, reconstructed: Tensor, controls: Mapping[Kind, Tensor], others: Sequence[int]
+) -> list[Rate]:
+    """The rates of images that know nothing of the person, and of a real second photo.
 
     Args:
-        judge, held, reconstructed: see :func:`attack_rows`.
-        controls: name -> (N or 1, 112, 112, 3) uint8, see :func:`control_faces`.
+        judge, references, reconstructed: see :func:`attack_rates`.
+        controls: kind -> (N or 1, 112, 112, 3) uint8, see :func:`control_faces`.
         others: (N,) for each target the row of another person; empty where there is none.
     """
-    found = [
-        row
-        for what, images in controls.items()
-        for row in rates(judge, what, scored(judge.embed(images).expand_as(held.first), held.first))
-    ]
+    enrolled = references.enrolled
+    scores = {kind: cosines(judge.embed(images).expand_as(enrolled), enrolled) for kind, images in controls.items()}
     if others:
-        found += rates(judge, SHUFFLED, scored(reconstructed[list(others)], held.first))
-    return found + rates(judge, SECOND, scored(held.second, held.first))
+        scores[SHUFFLED] = cosines(reconstructed[list(others)], enrolled)
+    scores[SECOND] = cosines(references.second, enrolled)
+    return [rate for kind, row in scores.items() for rate in rates_at_thresholds(judge, kind, row)]
 
 
-def control_faces(prior: FacePrior, count: int, seed: int) -> dict[str, Tensor]:
-    """The mean face, and ``count`` faces of the prior drawn at random."""
+def control_faces(prior: FacePrior, count: int, seed: int) -> dict[Kind, Tensor]:
+    """The mean face, and ``count`` faces of the prior at random."""
     with torch.no_grad():
         mean = to_bytes(prior.render(torch.zeros(1, prior.size, device=prior.mean.device))).cpu()
         drawn = torch.randint(len(prior), (count,), generator=torch.Generator().manual_seed(seed))
@@ -143,10 +158,10 @@ def control_faces(prior: FacePrior, count: int, seed: int) -> dict[str, Tensor]:
 
 
 def someone_else(identities: Sequence[str | None] | None, count: int) -> list[int]:
-    """For each target the next one that is of somebody else; empty if all are of one person.
+    """For each target the next one of another person; empty if all are of one person.
 
     Args:
-        identities: (N,) names; who is not named is taken for a person of its own.
+        identities: (N,) names; each row without a name counts as a person of its own.
         count: N.
     """
     found = []

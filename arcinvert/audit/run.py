@@ -1,5 +1,6 @@
-"""The audit, from an open store to the report: one that was killed goes on, and ends with the same report."""
+"""The audit, from an open store to the report. It resumes after a kill, with the same report in the end."""
 
+import logging
 import tempfile
 import time
 from collections.abc import Mapping
@@ -8,59 +9,54 @@ from pathlib import Path
 
 import numpy as np
 
-from arcinvert.audit import output
+from arcinvert.audit import files
 from arcinvert.audit.attack import Attacker, attack
+from arcinvert.audit.attack_defenses import accuracy_faces, attack_defenses, own_faces
+from arcinvert.audit.build_report import Case, Defended, build_report
 from arcinvert.audit.config import AuditConfig
-from arcinvert.audit.defended import attack_defenses, measured_on, own_faces
-from arcinvert.audit.defenses import Defense, parse_defense
-from arcinvert.audit.judges import appoint, folder_faces, prior_faces
-from arcinvert.audit.outcome import Case, report_of
-from arcinvert.audit.references import match_photos
+from arcinvert.audit.defenses.sweep import fit_defenses
+from arcinvert.audit.judges import folder_faces, make_judge, prior_faces
+from arcinvert.audit.photos import match_photos
 from arcinvert.audit.report import LeakageReport
 from arcinvert.audit.sample import Sample, read_sample
 from arcinvert.audit.stores import Store
-from arcinvert.calibration.calibration import Calibration, calibration_for
 from arcinvert.distributed import ALONE, Ranks
 from arcinvert.embeddings import check_embeddings
 from arcinvert.errors import EnvironmentProblem, UsageError
-from arcinvert.faceprior.prior import FacePrior, default_face_prior
+from arcinvert.inverter import Inverter
 from arcinvert.progress import Progress, silent
 from arcinvert.recognizer import Recognizer
 from arcinvert.synthesis import journal
-from arcinvert.synthesis.reconstruct import Say, unheard
 
+log = logging.getLogger(__name__)
 SAME = 0.99
-"""A judge whose embeddings are as near as this to those of the attacked network is the attacked network."""
+"""A judge whose embeddings have this mean cosine to those of the attacked network, or more, is the attacked network."""
 
 
 def audit(
     store: Store,
-    recognizer: Recognizer,
+    inverter: Inverter,
     *,
     name: str = "attacked",
     judges: Mapping[str, Recognizer] | None = None,
     config: AuditConfig | None = None,
-    prior: FacePrior | None = None,
-    calibration: Calibration | None = None,
     out: Path | None = None,
     force: bool = False,
     ranks: Ranks = ALONE,
-    say: Say = unheard,
     progress: Progress = silent,
 ) -> LeakageReport:
-    """Attack a sample of a store, and judge what comes out.
+    """Attack a sample of a store, and judge the reconstructions.
 
     Args:
         store: see :func:`~arcinvert.audit.stores.open_store`; it is only read.
-        recognizer: the network that made the templates, which is attacked.
-        name: of it.
+        inverter: of the network that made the templates, which is attacked.
+        name: of the recognizer.
         judges: name -> a recognizer that has no part in the attack.
-        config: how much, and how.
-        prior, calibration: None takes those that ship, or are kept, with the recognizer.
-        out: gets ``report.html`` and ``report.json``; a run that was killed goes on there. None keeps nothing.
-        force: remove what another audit has left in ``out``.
-        ranks: of several processes each attacks its share; the first one judges and writes. They need ``out``.
-        say, progress: told how it goes.
+        config: the settings.
+        out: gets ``report.html`` and ``report.json``; a run that was killed resumes there. None keeps nothing.
+        force: remove the files of another audit from ``out``.
+        ranks: each of several processes attacks its share; the first one judges and writes. They need ``out``.
+        progress: called with (done, all, text).
 
     Raises:
         InputError: the store is damaged, or of another dimension; or see the folders of the config.
@@ -72,61 +68,61 @@ def audit(
     judges = {} if judges is None else judges
     if out is None and ranks.world > 1:
         raise UsageError("expected a folder for the report: several processes share it")
+    recognizer, prior = inverter.recognizer, inverter.prior
     check_embeddings(np.ones((1, store.size)), recognizer.embedding_size)
-    prior = (default_face_prior() if prior is None else prior).to(recognizer.device)
-    if ranks.rank:
-        ranks.wait()  # for the first process to calibrate, if that is to be done
-    if calibration is None:
-        calibration = calibration_for(recognizer, prior, say=say, progress=progress)
-    if not ranks.rank:
-        ranks.wait()
     sample = read_sample(store, config.sample, config.seed, progress=progress)
     networks = {name: recognizer.digest} | {title: judge.digest for title, judge in judges.items()}
-    run = config.digest(store=[store.kind, store.name, sample.scan.digest], networks=networks, prior=prior.digest)
+    fingerprint = config.fingerprint(
+        store=[store.kind, store.name, sample.scan.digest], networks=networks, prior=prior.digest
+    )
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory())) if out is None else out
-        done = None if force else output.existing(folder, run)
-        ranks.wait()  # all have looked
+        done = None if force else files.existing(folder, fingerprint)
+        ranks.wait()  # every process has looked
         if done is not None:
-            say(f"the report is there already, in {str(folder)!r}")
+            log.info("%r has the report of this audit already", str(folder))
             return done
         stack.enter_context(journal.locked(folder, wanted=ranks.rank == 0))
         if force and ranks.rank == 0:
-            output.clear(folder)
+            files.clear(folder)
         ranks.wait()  # nothing foreign is left
-        attacker = Attacker(recognizer, prior, calibration, config.synthesis(), ranks, say, progress)
+        attacker = Attacker(inverter, config.settings(), ranks, progress)
         case = _case(store, sample, attacker, name, judges, config)
-        defenses: list[Defense] = []
-        if specs := config.specs(store.size):
-            own, labels = own_faces(case.attacked, case.faces, prior, progress)
-            known = measured_on(sample, case.attacked, case.faces, own, labels)
-            defenses = [parse_defense(spec).fitted(own) for spec in specs]  # refused before the work, not after it
-        inner = folder / output.ATTACK
-        tried = attack(attacker, sample.targets, inner / "bare")
-        entries = []
-        if defenses:
-            entries = attack_defenses(attacker, defenses, sample, case.judges, case.held, known, own, inner)
+        inner = folder / files.ATTACK
+        specs = config.specs(store.size)
+        if specs:
+            own = own_faces(case.attacked, case.faces, prior, progress)
+            measured_on = accuracy_faces(sample, case.attacked, case.faces, own)
+            defenses = fit_defenses(specs, own.embeddings)  # refused before the attack, not after it
+        attempts = attack(attacker, sample.targets, inner / "bare")
+        defended = None
+        if specs:
+            results = attack_defenses(attacker, defenses, sample, case.judges, case.references, measured_on, own, inner)
+            defended = Defended(results, measured_on, own)
         if ranks.rank == 0:
-            report = report_of(case, tried, entries, run, started)
-            faces = tried.chosen()[0] if config.show_faces else None
-            report = output.write(folder, report, faces, sample.positions.tolist(), sweep=config.sweep)
-            output.clear_attack(folder)
+            report = build_report(case, attempts, defended, fingerprint, started)
+            faces = attempts.chosen()[0] if config.show_faces else None
+            report = files.write(folder, report, faces, sample.positions.tolist(), sweep=config.sweep)
+            files.clear_attack(folder)
         ranks.wait()  # the report is written
-        done = output.existing(folder, run)
+        done = files.existing(folder, fingerprint)
     if done is None:
-        raise EnvironmentProblem(f"the report in {str(folder)!r} has gone while it was written")
+        raise EnvironmentProblem(f"the report in {str(folder)!r} disappeared while it was written")
     return done
 
 
 def _case(
     store: Store, sample: Sample, attacker: Attacker, name: str, judges: Mapping[str, Recognizer], config: AuditConfig
 ) -> Case:
-    """Fix the thresholds, and find what reconstructions are held against."""
-    faces = prior_faces(attacker.prior) if config.calibration_faces is None else folder_faces(config.calibration_faces)
-    tell = attacker.progress
-    attacked = appoint(name, attacker.recognizer, faces, attacked=True, progress=tell)
+    """Fix the thresholds, and find the references."""
+    faces = (
+        prior_faces(attacker.inverter.prior)
+        if config.calibration_faces is None
+        else folder_faces(config.calibration_faces)
+    )
+    attacked = make_judge(name, attacker.inverter.recognizer, faces, attacked=True, progress=attacker.progress)
     judges = {} if attacker.ranks.rank else judges  # the first process judges for all
-    others = [appoint(title, judge, faces, progress=tell) for title, judge in judges.items()]
+    others = [make_judge(title, judge, faces, progress=attacker.progress) for title, judge in judges.items()]
     for judge in others:
         if judge.own.shape == attacked.own.shape and float((judge.own * attacked.own).sum(1).mean()) > SAME:
             raise UsageError(f"expected judges that are not attacked; {judge.name!r} is the attacked network itself")
@@ -134,11 +130,11 @@ def _case(
     if config.photos is not None:
         photos = match_photos(
             config.photos,
-            attacker.recognizer,
+            attacker.inverter.recognizer,
             sample.targets,
             positions=sample.positions.tolist(),
             identities=sample.identities,
         )
-    held = {} if photos is None else {judge.name: photos.held_by(judge) for judge in (*others, attacked)}
-    held[name] = sample.held(held.get(name))
-    return Case(store, sample, attacker, attacked, (*others, attacked), faces, photos, held, config)
+    references = {} if photos is None else {judge.name: photos.references(judge) for judge in (*others, attacked)}
+    references[name] = sample.references(references.get(name))
+    return Case(store, sample, attacker, attacked, (*others, attacked), faces, photos, references, config)

@@ -1,8 +1,7 @@
-"""The sample of a store that is attacked, and the findings that need no attack."""
+"""The sample of a store that is attacked, and the scan of the whole store."""
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -10,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from arcinvert.audit.checks import Scan, draw_sample, scan
-from arcinvert.audit.rates import Held
+from arcinvert.audit.rates import References
 from arcinvert.audit.stores import Store
 from arcinvert.embeddings import check_embeddings
 from arcinvert.progress import Progress, silent
@@ -18,14 +17,14 @@ from arcinvert.progress import Progress, silent
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """What is attacked.
+    """The attacked templates.
 
     Attributes:
         scan: of the whole store.
         positions: (N,) int64, ascending: where in the store.
         targets: (N, D) templates, unit norm.
         seconds: (N, D) another template of the same person, unit norm; NaN where there is none.
-        identities: (N) names, None for a row that names nobody; None where the store does not at all.
+        identities: (N) names, None for a row that names nobody; None where the whole store names nobody.
     """
 
     scan: Scan
@@ -36,38 +35,28 @@ class Sample:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of which and what."""
+        """SHA-256 of positions and templates."""
         parts = (self.positions, self.targets.numpy(), self.seconds.numpy())
         return hashlib.sha256(b"".join(part.tobytes() for part in parts)).hexdigest()
 
-    def held(self, photos: Held | None) -> Held:
-        """What the attacked network holds reconstructions against: photos where there are any, else templates."""
+    def references(self, photos: References | None) -> References:
+        """The attacked network's references: photos where there are any, else templates."""
         if photos is None:
-            return Held(self.targets, self.seconds)
-        first, second = photos.first.isnan().any(1, keepdim=True), photos.second.isnan().any(1, keepdim=True)
-        return Held(torch.where(first, self.targets, photos.first), torch.where(second, self.seconds, photos.second))
-
-    def described(self, cap: int, seed: int) -> dict[str, Any]:
-        """As ``report.json`` has it."""
-        return {
-            "count": len(self.positions),
-            "seed": seed,
-            "identities": None if self.identities is None else len({*self.identities} - {None}),
-            "second_templates": int((~self.seconds.isnan().any(1)).sum()),
-            "cap": cap,
-            "unusable": self.scan.unusable,
-            "digest": self.digest,
-        }
+            return References(self.targets, self.seconds)
+        first, second = photos.enrolled.isnan().any(1, keepdim=True), photos.second.isnan().any(1, keepdim=True)
+        return References(
+            torch.where(first, self.targets, photos.enrolled), torch.where(second, self.seconds, photos.second)
+        )
 
 
 def read_sample(store: Store, count: int, seed: int, *, progress: Progress = silent) -> Sample:
-    """Look through the whole store once, then take a sample of it.
+    """Scan the whole store once, then take a sample of it.
 
     Args:
         store: is only read.
         count: at most so many templates.
         seed: of the draw.
-        progress: told (done, all, text), in rows.
+        progress: called with (done, all, text), in rows.
 
     Raises:
         InputError: the store is damaged, or holds no usable row.

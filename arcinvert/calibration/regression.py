@@ -1,81 +1,128 @@
-"""Ridge regression from embeddings to whatever belongs to a face, and how far unseen faces deviate from it."""
+"""Ridge regression from embeddings to vectors that belong to faces, with its residual on held-out faces."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 RIDGES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0, 3.0, 10.0, 30.0)
-"""An embedding that says much of the fine coefficients wants a small ridge, a poor one a large."""
-
-
-def fit_regression(
-    embeddings: Tensor, coefficients: Tensor, *, ridges: Sequence[float] = RIDGES
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Each coefficient with its own best ridge, and what that leaves over on unseen faces.
-
-    Args:
-        embeddings: (N, D), unit norm. Neighboring rows may show one person: the fifth of the rows
-            that ridges are chosen and residuals measured on is one contiguous block.
-        coefficients: (N, K).
-        ridges: weights of the squared norm to choose from.
-
-    Returns:
-        weight (D, K), bias (K,), residual standard deviation (K,).
-    """
-    cut = len(embeddings) - len(embeddings) // 5
-    x, y = embeddings.double(), coefficients.double()
-    seen, unseen = Sums.of(x[:cut], y[:cut]), Sums.of(x[cut:], y[cut:])
-    variance, best = torch.stack([unseen.left_over(seen.solved(ridge)) for ridge in ridges]).min(0)
-    both = seen + unseen
-    fits = torch.stack([both.solved(ridge) for ridge in ridges])
-    chosen = fits[best, :, torch.arange(y.shape[1])].T.float()
-    return chosen[:-1].contiguous(), chosen[-1].contiguous(), variance.sqrt().clamp_min(1e-3).float()
+"""Ridges to choose from: an embedding that determines the fine coefficients needs a small one, a poor one a large."""
 
 
 @dataclass(frozen=True, eq=False)
-class Sums:
-    """Second moments of rows (embedding, 1) and of maps (M,)."""
+class Regression:
+    """A linear map from embeddings, and how far held-out faces deviate from its predictions.
+
+    Attributes:
+        weight: (D, K).
+        bias: (K,).
+        residual: (K,) standard deviation of held-out faces around their prediction; NaN where it is unknown.
+        unit_norm: predictions are embeddings themselves, and normalized.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    residual: Tensor
+    unit_norm: bool = False
+
+    def predict(self, embeddings: Tensor) -> Tensor:
+        """(B, D), unit norm -> (B, K)."""
+        predicted = embeddings @ self.weight + self.bias
+        return normalize(predicted) if self.unit_norm else predicted
+
+    def to(self, device: torch.device | str) -> "Regression":
+        """The same regression on another device."""
+        return replace(
+            self, weight=self.weight.to(device), bias=self.bias.to(device), residual=self.residual.to(device)
+        )
+
+    def to_tensors(self, name: str) -> dict[str, Tensor]:
+        """As stored: ``NAME.weight`` in half precision, ``NAME.bias`` and ``NAME.residual``."""
+        return {
+            f"{name}.weight": self.weight.half(),
+            f"{name}.bias": self.bias.float(),
+            f"{name}.residual": self.residual.float(),
+        }
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor], name: str, *, unit_norm: bool = False) -> "Regression":
+        """See :meth:`to_tensors`; a file may lack the residual.
+
+        Raises:
+            KeyError: no weight, or no bias.
+            ValueError: the parts do not fit each other.
+        """
+        weight, bias = (tensors[f"{name}.{part}"].float() for part in ("weight", "bias"))
+        residual = tensors.get(f"{name}.residual", torch.full_like(bias, torch.nan)).float()
+        if weight.ndim != 2 or not weight.shape[1:] == bias.shape == residual.shape:
+            raise ValueError(f"the parts of the regression {name!r} do not fit each other")
+        return cls(weight, bias, residual, unit_norm)
+
+
+def fit_regression(
+    embeddings: Tensor, targets: Tensor, *, ridges: Sequence[float] = RIDGES, unit_norm: bool = False
+) -> Regression:
+    """The regression on all rows, each target with the ridge that predicts held-out rows best.
+
+    Args:
+        embeddings: (N, D), unit norm. Neighboring rows may show one person: the held-out fifth, which ridges are
+            chosen and residuals measured on, is one contiguous block.
+        targets: (N, K).
+        ridges: weights of the squared norm to choose from.
+        unit_norm: the targets are embeddings, so predictions are to be normalized.
+    """
+    cut = len(embeddings) - len(embeddings) // 5
+    x, y = embeddings.double(), targets.double()
+    fitted, held_out = Accumulators.of(x[:cut], y[:cut]), Accumulators.of(x[cut:], y[cut:])
+    variance, best = torch.stack([held_out.residual_variance(fitted.solve(ridge)) for ridge in ridges]).min(0)
+    both = fitted + held_out
+    solutions = torch.stack([both.solve(ridge) for ridge in ridges])
+    chosen = solutions[best, :, torch.arange(y.shape[1])].T.float()
+    residual = variance.sqrt().clamp_min(1e-3).float()
+    return Regression(chosen[:-1].contiguous(), chosen[-1].contiguous(), residual, unit_norm)
+
+
+@dataclass(frozen=True, eq=False)
+class Accumulators:
+    """Second moments of rows (embedding, 1) and of their targets (M,): all that ridge regression needs."""
 
     gram: Tensor  # (D + 1, D + 1)
     cross: Tensor  # (D + 1, M)
     square: Tensor  # (M,)
 
     @classmethod
-    def of(cls, embeddings: Tensor, maps: Tensor) -> "Sums":
+    def of(cls, embeddings: Tensor, targets: Tensor) -> "Accumulators":
+        """Those of (N, D) and (N, M)."""
         rows = torch.cat([embeddings, torch.ones_like(embeddings[:, :1])], 1)
-        return cls((rows.T @ rows).double(), (rows.T @ maps).double(), maps.double().square().sum(0))
+        return cls((rows.T @ rows).double(), (rows.T @ targets).double(), targets.double().square().sum(0))
 
-    def __add__(self, other: "Sums") -> "Sums":
-        return Sums(self.gram + other.gram, self.cross + other.cross, self.square + other.square)
+    def __add__(self, other: "Accumulators") -> "Accumulators":
+        return Accumulators(self.gram + other.gram, self.cross + other.cross, self.square + other.square)
 
-    def solved(self, ridge: float) -> Tensor:
-        """(D + 1, M): weight, and last the bias, which the ridge spares."""
+    def solve(self, ridge: float) -> Tensor:
+        """(D + 1, M): the weight, and in the last row the bias, which the ridge does not penalize."""
         penalty = torch.full_like(self.gram[0], ridge)
         penalty[-1] = 0
-        found: Tensor = torch.linalg.solve(self.gram + penalty.diag(), self.cross)
-        return found
+        solution: Tensor = torch.linalg.solve(self.gram + penalty.diag(), self.cross)
+        return solution
 
-    def left_over(self, weight: Tensor) -> Tensor:
-        """(M,) mean squared deviation from what ``weight`` foretells."""
-        explained = (weight * (2 * self.cross - self.gram @ weight)).sum(0)
-        left: Tensor = (self.square - explained) / self.gram[-1, -1]
-        return left.clamp_min(0)
+    def residual_variance(self, solution: Tensor) -> Tensor:
+        """(M,) mean squared deviation of the targets from the predictions of a ``solution``."""
+        explained = (solution * (2 * self.cross - self.gram @ solution)).sum(0)
+        residual: Tensor = (self.square - explained) / self.gram[-1, -1]
+        return residual.clamp_min(0)
 
     def variance(self) -> Tensor:
-        """(M,) of the maps."""
+        """(M,) of the targets."""
         count = self.gram[-1, -1]
         return (self.square / count - (self.cross[-1] / count).square()).clamp_min(0)
 
     def mean(self) -> Tensor:
         """(D,) of the embeddings."""
-        found: Tensor = self.gram[-1, :-1] / self.gram[-1, -1]
-        return found
-
-    def of_mean(self, weight: Tensor) -> Tensor:
-        """(M,) that ``weight`` foretells of the mean embedding."""
-        return self.mean() @ weight[:-1] + weight[-1]
+        mean: Tensor = self.gram[-1, :-1] / self.gram[-1, -1]
+        return mean
 
     def covariance(self) -> Tensor:
         """(D, D) of the embeddings."""

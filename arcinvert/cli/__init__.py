@@ -26,8 +26,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (synth, presets, embed, align, train, purify, calibrate, audit, page):
+for command in (synth, presets, embed, align, train, purify, calibrate, page):
     app.command(command.NAME)(command.main)
+app.command(audit.NAME, context_settings=audit.CONTEXT)(audit.main)
 app.add_typer(checkpoint.app, name=checkpoint.NAME)
 app.add_typer(data.app, name=data.NAME)
 app.add_typer(plot.app, name=plot.NAME)

@@ -1,60 +1,79 @@
-"""``arcinvert audit``: what a store of embeddings gives away, and what defenses change."""
+"""``arcinvert audit``: what a store of embeddings leaks, and what defenses change."""
 
 import json
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from arcinvert.cli.common import Checkpoint, Device, Json, ProgressLine, answer, device, say, state
+from arcinvert.cli.common import Checkpoint, Device, Json, ProgressLine, answer, open_inverter, state
 from arcinvert.errors import UsageError
 
 if TYPE_CHECKING:
     from arcinvert.audit import AuditConfig, LeakageReport
+    from arcinvert.audit.rates import Rate
     from arcinvert.distributed import Ranks
 
-NAME, SWEEP = "audit", "sweep"
+NAME = "audit"
+CONTEXT = {"allow_extra_args": True}
+"""So that ``audit sweep STORE`` of earlier versions gets an answer of its own."""
 Where = dict[str, str | None]
+log = logging.getLogger(__name__)
+
+
+def _schema(wanted: bool) -> None:
+    if wanted:
+        from arcinvert.audit.report import report_schema
+
+        typer.echo(json.dumps(report_schema(), indent=2))
+        raise typer.Exit
 
 
 def main(
+    context: typer.Context,
     store: Annotated[
-        list[str],
+        str,
         typer.Argument(
-            metavar="[sweep] STORE",
-            help="A file (.npy, .npz, parquet, CSV, FAISS index, SQLite), a folder (LanceDB, Qdrant) or postgresql://...;"
-            " after the word sweep it is attacked behind every defense, or those of --defense.",
+            help="A file (.npy, .npz, parquet, CSV, FAISS index, SQLite), a folder (LanceDB, Qdrant) or postgresql://..."
         ),
     ],
     judge: Annotated[
-        list[Path] | None, typer.Option("--judge", help="A recognizer that is not attacked; may be repeated.")
+        list[Path] | None, typer.Option("--judge", help="Recognizer that judges and is not attacked; may be repeated.")
     ] = None,
     photos: Annotated[
-        Path | None, typer.Option("--photos", help="Enrolled photos, DIR/<identity>/<picture> or named as the record.")
+        Path | None,
+        typer.Option("--photos", help="Folder of enrolled photos, DIR/<identity>/<image> or named as the record."),
     ] = None,
-    sample: Annotated[int, typer.Option("--sample", help="Attack at most so many templates.")] = 200,
-    seed: Annotated[int, typer.Option("--seed", help="Of the sample and the attack.")] = 0,
+    sample: Annotated[int, typer.Option("--sample", help="Attack at most this many templates.")] = 200,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the sample and of the attack.")] = 0,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Folder for the report; the same command again goes on there.")
+        Path | None,
+        typer.Option("--out", "-o", help="Folder for the report; the same command resumes there after a kill."),
     ] = None,
-    kind: Annotated[str | None, typer.Option("--kind", help="Of store, if its name does not say it.")] = None,
-    table: Annotated[str | None, typer.Option("--table", help="Of the store, if it has several.")] = None,
-    column: Annotated[str | None, typer.Option("--column", help="With the embeddings; of an .npz the array.")] = None,
-    identity: Annotated[str | None, typer.Option("--identity", help="Column with the names of the people.")] = None,
+    kind: Annotated[str | None, typer.Option("--kind", help="Kind of store; default: found by content.")] = None,
+    table: Annotated[str | None, typer.Option("--table", help="Table to read, if the store has several.")] = None,
+    column: Annotated[
+        str | None, typer.Option("--column", help="Column (or array of an .npz) that holds the embeddings.")
+    ] = None,
+    identity: Annotated[str | None, typer.Option("--identity", help="Column that names the people.")] = None,
     defense: Annotated[
         list[str] | None,
         typer.Option("--defense", "--defence", help="Also attack the sample behind it, noise:0.1; may be repeated."),
     ] = None,
-    restarts: Annotated[int, typer.Option("--restarts", help="Attempts a template: their best, and their mean.")] = 1,
-    preset: Annotated[str, typer.Option("--preset", help="See `arcinvert presets`.")] = "fast",
-    steps: Annotated[int | None, typer.Option("--steps", help="Default: the preset's own.")] = None,
-    batch_size: Annotated[int, typer.Option("--batch-size", help="Pictures optimized together.")] = 8,
+    sweep: Annotated[
+        bool, typer.Option("--sweep", help="Attack the sample behind every defense that fits, or those of --defense.")
+    ] = False,
+    restarts: Annotated[int, typer.Option("--restarts", help="Attempts at each template.")] = 1,
+    preset: Annotated[str, typer.Option("--preset", help="Preset of the attack, see `arcinvert presets`.")] = "fast",
+    steps: Annotated[int | None, typer.Option("--steps", help="Steps of an attempt; default: the preset's.")] = None,
+    batch_size: Annotated[int, typer.Option("--batch-size", help="Images optimized together.")] = 8,
     calibration_faces: Annotated[
         Path | None,
-        typer.Option("--calibration-faces", help="Crops DIR/<identity>/<picture> that fix the judges' thresholds."),
+        typer.Option("--calibration-faces", help="Crops DIR/<identity>/<image> that fix the judges' thresholds."),
     ] = None,
     authorization: Annotated[
-        str | None, typer.Option("--authorization", help="Who allowed this audit; the report says it.")
+        str | None, typer.Option("--authorization", help="Who allowed this audit; the report quotes it.")
     ] = None,
     show_faces: Annotated[
         bool, typer.Option("--show-faces", help="Keep the reconstructions, in faces/ and in the report.")
@@ -62,31 +81,33 @@ def main(
     fail_over: Annotated[
         str | None, typer.Option("--fail-over", help="sar@1e-3=0.05: exit code 10 if the headline rate is above.")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Remove what another audit has left in the folder.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Remove the files of another audit from the folder.")] = False,
+    schema: Annotated[
+        bool,
+        typer.Option("--schema", callback=_schema, is_eager=True, help="Print the JSON schema of report.json."),
+    ] = False,
     checkpoint: Checkpoint = None,
     device_name: Device = "auto",
     json_out: Json = False,
 ) -> None:
-    """What does a store of embeddings give away? Attack a sample of it, and have judges look at what comes out.
+    """Measure what a store of embeddings leaks: attack a sample of it, and let other recognizers judge the faces.
 
     The store is only read. Audit only what you may: see RESPONSIBLE_USE.md.
     """
-    from arcinvert.audit import AuditConfig, Gate
+    from arcinvert.audit import AttackConfig, AuditConfig, Gate
     from arcinvert.distributed import joined
 
-    words, source = store[:-1], store[-1]
-    if words not in ([], [SWEEP]):
-        raise UsageError(f"expected one store, or {SWEEP} and a store, got {len(store)} words")
+    if context.args:
+        got = [store, *context.args]
+        hint = f"; a sweep is now `arcinvert audit {got[1]} --sweep`" if store == "sweep" else ""
+        raise UsageError(f"expected one store, got {' '.join(map(repr, got))}{hint}")
     gate = None if fail_over is None else Gate.parse(fail_over)
     config = AuditConfig(
         sample=sample,
         seed=seed,
-        restarts=restarts,
-        preset=preset,
-        steps=steps,
-        batch_size=batch_size,
+        attack=AttackConfig(preset=preset, steps=steps, restarts=restarts, batch_size=batch_size),
         defenses=tuple(defense or ()),
-        sweep=words == [SWEEP],
+        sweep=sweep,
         photos=photos,
         calibration_faces=calibration_faces,
         authorization=authorization,
@@ -95,22 +116,23 @@ def main(
     where = {"kind": kind, "table": table, "column": column, "identity": identity}
     with joined() as ranks:
         if ranks.rank:
-            state.quiet = True  # the first process speaks for all
-        report = _audited(source, where, config, checkpoint, judge or [], device_name, out, force, ranks)
+            state.quiet = True  # the first process prints for all
+            logging.getLogger("arcinvert").setLevel(logging.ERROR)
+        report = _audit(store, where, config, checkpoint, judge or [], device_name, out, force, ranks)
     if ranks.rank:
         return
-    _tell(report, out, json_out)
+    _answer(report, out, json_out)
     if gate is not None:
-        exceeded, line = gate.judged(report)
-        say(line)
+        exceeded, line = gate.check(report)
+        log.info("%s", line)
         if exceeded:
             raise typer.Exit(10)
-    if report.unusable:
-        say(f"{report.unusable} rows of the store could not be used; the report says why")
+    if report.skipped_rows:
+        log.info("%d rows of the store were skipped; the report gives the reasons", report.skipped_rows)
         raise typer.Exit(4)
 
 
-def _audited(
+def _audit(
     source: str,
     where: Where,
     config: "AuditConfig",
@@ -121,37 +143,32 @@ def _audited(
     force: bool,
     ranks: "Ranks",
 ) -> "LeakageReport":
-    import torch
-
     from arcinvert.audit import audit, open_store
-    from arcinvert.audit.judges import named
+    from arcinvert.audit.judges import judge_names
     from arcinvert.recognizer import Recognizer, default_checkpoint
 
-    chosen = device(device_name)
-    if ranks.world > 1 and chosen == torch.device("cuda"):
-        chosen = torch.device("cuda", ranks.local % torch.cuda.device_count())
     opened = open_store(source, **where)
+    inverter = open_inverter(checkpoint, device_name, ranks)
     paths = [checkpoint or default_checkpoint(), *judges]
-    recognizer, *others = (Recognizer.load(path, device=chosen) for path in paths)
+    others = [Recognizer.load(path, device=inverter.recognizer.device) for path in judges]
     if not judges:
-        say("no --judge: only the attacked network will judge the attack, which says little")
-    name, *names = named(paths)
+        log.warning("no --judge: only the attacked network judges the attack, which proves little")
+    name, *names = judge_names(paths)
     return audit(
         opened,
-        recognizer,
+        inverter,
         name=name,
         judges=dict(zip(names, others, strict=True)),
         config=config,
         out=out,
         force=force,
         ranks=ranks,
-        say=say,
         progress=_Phases(),
     )
 
 
 class _Phases:
-    """A line of progress for each phase of an audit, told apart by how much there is to do."""
+    """A line of progress for each phase of an audit; a new phase has another total, or begins again."""
 
     def __init__(self) -> None:
         self.line: ProgressLine | None = None
@@ -166,14 +183,44 @@ class _Phases:
         self.line(done, total, text)
 
 
-def _tell(report: "LeakageReport", out: Path | None, json_out: bool) -> None:
-    from arcinvert.audit.report import summary
-
+def _answer(report: "LeakageReport", out: Path | None, json_out: bool) -> None:
     if json_out:
         answer(json.dumps(report.to_json()))
         return
-    lines = summary(report) if out is None else [f"{report.verdict['word']}: {report.verdict['text']}"]
-    for line in lines:
+    for line in summary(report) if out is None else [f"{report.verdict.word}: {report.verdict.text}"]:
         answer(line)
     if out is not None:
         answer(f"the report is {str(out / 'report.html')!r}")
+
+
+def summary(report: "LeakageReport") -> list[str]:
+    """The report for a terminal: the verdict, then Markdown tables."""
+    from arcinvert.audit.rates import TYPE_I
+
+    lines = [f"{report.verdict.word.upper()}: {report.verdict.text}", ""]
+    lines += ["| judge | compared | FMR | accepted | rate | 95 % | mean cosine |", "|---|---|---|---|---|---|---|"]
+    for judge in report.judges:
+        name = judge.name + (" (attacked)" if judge.attacked else "")
+        lines += [f"| {name} | {_cells(rate)} |" for rate in judge.rates]
+    again = report.reidentification
+    lines += ["", f"rank 1 in the whole store of {again.gallery}: {again.accepted} of {again.tried}"]
+    if report.defenses:
+        lines += ["", "| defense | key | judge | FMR | accepted | EER kept | D_sys |", "|---|---|---|---|---|---|---|"]
+    for entry in report.defenses:
+        key = "known" if entry.key_known else "unknown"
+        for rate in entry.rates:
+            if rate.kind == TYPE_I:
+                kept = f"{entry.accuracy.eer:.4f} | {entry.linkability.d_sys:.2f}"
+                counts = f"{rate.accepted} of {rate.tried}"
+                lines.append(f"| {entry.spec} | {key} | {rate.judge} | {rate.fmr:g} | {counts} | {kept} |")
+    lines += [""] + [f"{finding.severity}: {finding.text}" for finding in report.hygiene]
+    return lines + [f"limitation: {text}" for text in report.limitations]
+
+
+def _cells(rate: "Rate") -> str:
+    cosine = "-" if rate.cosine is None else f"{rate.cosine:.3f}"
+    head = f"{rate.kind} | {rate.fmr:g}"
+    if rate.rate is None:
+        return f"{head} | - of {rate.tried} | - | - | {cosine}"
+    ends = f"{rate.low:.3f} to {rate.high:.3f}"
+    return f"{head} | {rate.accepted} of {rate.tried} | {rate.rate:.3f} | {ends} | {cosine}"

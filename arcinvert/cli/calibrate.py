@@ -22,7 +22,8 @@ def main(
     json_out: Json = False,
 ) -> None:
     """Show a recognizer synthetic faces, and keep p(face | embedding) and its statistics."""
-    from arcinvert.calibration.calibration import calibrate, save_calibrated
+    from arcinvert.calibration.cache import save_calibration
+    from arcinvert.calibration.fit import calibrate
     from arcinvert.faceprior.prior import default_face_prior
     from arcinvert.recognizer import Recognizer, default_checkpoint
     from arcinvert.training.data.faces import identity_folders, load_faces, split_identities
@@ -30,8 +31,8 @@ def main(
     source = checkpoint or default_checkpoint()
     recognizer = Recognizer.load(source, device=device(device_name))
     images = None if faces is None else load_faces(faces, split_identities(identity_folders(faces), held_out)[0]).images
-    found = calibrate(recognizer, default_face_prior(), images=images, progress=ProgressLine("face"))
-    digest = save_calibrated(source, out, found)
+    found = calibrate(recognizer, default_face_prior(), images, progress=ProgressLine("face"))
+    digest = save_calibration(source, out, found)
     if json_out:
         answer(json.dumps({"out": str(out), "digest": digest, "faces": found.faces}))
     else:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from arcinvert.errors import UsageError
-
 if TYPE_CHECKING:
     import torch
+
+    from arcinvert.distributed import Ranks
+    from arcinvert.inverter import Inverter
 
 Checkpoint = Annotated[
     Path | None, typer.Option("--checkpoint", envvar="ARCINVERT_CHECKPOINT", help="A recognizer; default: our own.")
@@ -40,21 +41,29 @@ def device(name: str) -> "torch.device":
     """
     import torch
 
+    from arcinvert.device import choose_device
+
     torch.set_flush_denormal(True)
-    if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        chosen = torch.device(name)
-    except RuntimeError:
-        raise UsageError(f"expected a device such as auto, cpu, cuda:0 or mps, got {name!r}") from None
-    there = {"cpu": True, "mps": torch.backends.mps.is_available()}
-    if chosen.type == "cuda":
-        there["cuda"] = (chosen.index or 0) < torch.cuda.device_count()
-    if not there.get(chosen.type, False):
-        raise UsageError(f"this machine has no device {name!r}")
-    return chosen
+    return choose_device(name)
+
+
+def open_inverter(checkpoint: Path | None, device_name: str, ranks: "Ranks") -> "Inverter":
+    """The inverter of a checkpoint, each process on a GPU of its own; the first process calibrates for all."""
+    import torch
+
+    from arcinvert.inverter import Inverter
+    from arcinvert.recognizer import Recognizer
+
+    chosen = device(device_name)
+    if ranks.world > 1 and chosen == torch.device("cuda"):
+        chosen = torch.device("cuda", ranks.local % torch.cuda.device_count())
+    recognizer = Recognizer.load(checkpoint, device=chosen)
+    if ranks.rank:
+        ranks.wait()  # for the first process to calibrate, if that is to be done
+    inverter = Inverter.of(recognizer, progress=ProgressLine("face"))
+    if not ranks.rank:
+        ranks.wait()
+    return inverter
 
 
 class _Stderr(logging.Handler):

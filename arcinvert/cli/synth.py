@@ -6,51 +6,75 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from arcinvert.cli.common import Checkpoint, Device, Json, ProgressLine, answer, device, say, state
+from arcinvert.cli.common import (
+    Checkpoint,
+    Device,
+    Json,
+    ProgressLine,
+    answer,
+    log_to_stderr,
+    open_inverter,
+    say,
+    state,
+)
 from arcinvert.errors import UsageError
 
 if TYPE_CHECKING:
     from arcinvert.distributed import Ranks
-    from arcinvert.synthesis.reconstruct import SynthConfig
+    from arcinvert.inversion.reconstruct import Settings
 
 NAME = "synth"
 
 
 def main(
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the pictures, sheet.png and manifest.json.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the images, sheet.png and manifest.json.")],
     embedding: Annotated[
-        str | None, typer.Option("--embedding", "-e", help="An .npy or .npz of (D,) or (N, D); - is stdin.")
+        str | None,
+        typer.Option("--embedding", "-e", help="An .npy or .npz file of (D,) or (N, D) embeddings; - reads stdin."),
     ] = None,
     identity: Annotated[
-        str | None, typer.Option(help="Or classes of a checkpoint that keeps its centers, such as 17,42.")
+        str | None,
+        typer.Option(help="Reconstruct these classes, such as 17,42, of a checkpoint that keeps its centers."),
     ] = None,
-    match: Annotated[
-        str, typer.Option(help="With --identity: cosine to the center, or the margin loss over all classes.")
+    objective: Annotated[
+        str, typer.Option(help="With --identity: match the center by cosine, or by the margin loss over all classes.")
     ] = "cosine",
-    variations: Annotated[int, typer.Option(help="Pictures per target.")] = 1,
-    steps: Annotated[int | None, typer.Option(help="Optimization steps; default: the preset's own.")] = None,
-    preset: Annotated[str, typer.Option(help="See `arcinvert presets`.")] = "fast",
-    seed: Annotated[int, typer.Option(help="Same seed, same machine: same bytes.")] = 0,
-    batch_size: Annotated[int, typer.Option(help="Pictures optimized together.")] = 8,
-    pose: Annotated[str | None, typer.Option(help="frontal, left, right, up, down, or YAW,PITCH in degrees.")] = None,
-    expression: Annotated[str | None, typer.Option(help="neutral or smile.")] = None,
-    key: Annotated[str | None, typer.Option(help="Which array of an .npz.")] = None,
-    min_cosine: Annotated[float | None, typer.Option(help="Make a picture less like its target again.")] = None,
-    retries: Annotated[int, typer.Option(help="How often at most; the best is kept.")] = 2,
-    report: Annotated[bool, typer.Option("--report/--no-report", help="Test each picture, for the manifest.")] = True,
-    record: Annotated[bool, typer.Option("--record", help="Animate and plot the path of each first picture.")] = False,
-    precision: Annotated[str, typer.Option(help="float32, bf16 or fp16: how a GPU computes the network.")] = "float32",
-    compile_network: Annotated[bool, typer.Option("--compile", help="torch.compile: for long runs on GPUs.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Start anew, and remove another run's pictures.")] = False,
+    variations: Annotated[int, typer.Option(help="Number of images for each target.")] = 1,
+    steps: Annotated[int | None, typer.Option(help="Optimization steps; the default is the preset's own.")] = None,
+    preset: Annotated[str, typer.Option(help="Recipe of the inversion; `arcinvert presets` lists them.")] = "fast",
+    seed: Annotated[int, typer.Option(help="Seed of every draw; the same seed gives the same bytes on a machine.")] = 0,
+    batch_size: Annotated[int, typer.Option(help="Number of images that are optimized together.")] = 8,
+    pose: Annotated[
+        str | None, typer.Option(help="Pose of the face: frontal, left, right, up, down, or YAW,PITCH in degrees.")
+    ] = None,
+    expression: Annotated[str | None, typer.Option(help="Expression of the face: neutral or smile.")] = None,
+    array: Annotated[str | None, typer.Option(help="Array to read, if an .npz has several.")] = None,
+    min_cosine: Annotated[
+        float | None, typer.Option(help="Regenerate images whose cosine to the target is below this value.")
+    ] = None,
+    retries: Annotated[int, typer.Option(help="Regenerate an image at most so often; the best one is kept.")] = 2,
+    report: Annotated[
+        bool, typer.Option("--report/--no-report", help="Measure robustness and diversity for the manifest.")
+    ] = True,
+    record: Annotated[
+        bool, typer.Option("--record", help="Animate and plot the path of each target's first image.")
+    ] = False,
+    precision: Annotated[
+        str, typer.Option(help="Precision of the network's products on a GPU: float32, bf16 or fp16.")
+    ] = "float32",
+    compile_network: Annotated[
+        bool, typer.Option("--compile", help="Run the network under torch.compile, for long jobs on GPUs.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Start again, and remove another job's images.")] = False,
     checkpoint: Checkpoint = None,
     device_name: Device = "auto",
     json_out: Json = False,
 ) -> None:
-    """Turn embeddings back into faces. The same command again goes on where it was stopped."""
+    """Turn embeddings back into faces. A job that was stopped resumes with the same command."""
     from arcinvert.distributed import joined
-    from arcinvert.synthesis.reconstruct import SynthConfig
+    from arcinvert.inversion.reconstruct import Settings
 
-    config = SynthConfig(
+    settings = Settings(
         variations=variations,
         preset=preset,
         steps=steps,
@@ -58,7 +82,6 @@ def main(
         batch_size=batch_size,
         min_cosine=min_cosine,
         retries=retries,
-        report=report,
         record=record,
         pose=pose,
         expression=expression,
@@ -67,14 +90,17 @@ def main(
     )
     if (embedding is None) == (identity is None):
         raise UsageError("expected either --embedding or --identity")
-    if match not in ("cosine", "margin") or (match == "margin" and identity is None):
-        raise UsageError(f"expected --match cosine, or margin with --identity, got {match!r}")
+    if objective not in ("cosine", "margin") or (objective == "margin" and identity is None):
+        raise UsageError(f"expected --objective cosine, or margin with --identity, got {objective!r}")
     with joined() as ranks:
         if ranks.rank:
-            state.quiet = True  # the first process speaks for all
+            log_to_stderr(quiet=True)  # the first process speaks for all
+            state.quiet = True
         if ranks.world > 1 and embedding == "-":
             raise UsageError("expected a file of embeddings, got standard input, which several processes cannot share")
-        manifest = _run(config, ranks, embedding, identity, match, key, out, force, checkpoint, device_name)
+        manifest = _run(
+            settings, ranks, embedding, identity, objective, array, out, report, force, checkpoint, device_name
+        )
     if ranks.rank:
         return
     if json_out:
@@ -90,60 +116,50 @@ def main(
 
 
 def _run(
-    config: "SynthConfig",
+    settings: "Settings",
     ranks: "Ranks",
     embedding: str | None,
     identity: str | None,
-    match: str,
-    key: str | None,
+    objective_name: str,
+    array: str | None,
     out: Path,
+    report: bool,
     force: bool,
     checkpoint: Path | None,
     device_name: str,
 ) -> dict[str, Any]:
     import torch
 
-    from arcinvert.calibration.calibration import calibration_for
     from arcinvert.embeddings import class_centers, read_embeddings
-    from arcinvert.faceprior.prior import default_face_prior
-    from arcinvert.recognizer import Recognizer, default_checkpoint
+    from arcinvert.inversion.reconstruct import Objective, margin_objective
+    from arcinvert.recognizer import default_checkpoint
     from arcinvert.synthesis.job import synthesize
-    from arcinvert.synthesis.reconstruct import Objective, margin_objective, targets_tensor
 
-    chosen = device(device_name)
-    if ranks.world > 1 and chosen == torch.device("cuda"):
-        chosen = torch.device("cuda", ranks.local % torch.cuda.device_count())
-    recognizer = Recognizer.load(checkpoint, device=chosen)
+    inverter = open_inverter(checkpoint, device_name, ranks)
+    recognizer = inverter.recognizer
     objective: Objective | None = None
     if embedding is None:
         classes, path = _classes(identity or ""), checkpoint or default_checkpoint()
         found = class_centers(path, classes)
-        if match == "margin":
-            objective = margin_objective(targets_tensor(class_centers(path).rows).to(chosen), classes)
+        if objective_name == "margin":
+            centers = torch.from_numpy(class_centers(path).rows).to(recognizer.device)
+            objective = margin_objective(centers, classes)
     else:
-        found = read_embeddings(embedding, size=recognizer.embedding_size, key=key)
+        found = read_embeddings(embedding, size=recognizer.embedding_size, key=array)
     if note := found.note():
         say(note)
     if dropped := recognizer.dropped_channels():
         say(f"{dropped} BatchNorm channels store no usable statistics and are left out")
-    prior = default_face_prior().to(recognizer.device)
-    if ranks.rank:
-        ranks.wait()  # for the first process to calibrate, if that is to be done
-    calibration = calibration_for(recognizer, prior, say=say, progress=ProgressLine("face"))
-    if not ranks.rank:
-        ranks.wait()
     return synthesize(
-        recognizer,
-        targets_tensor(found.rows),
-        prior,
-        calibration,
+        inverter,
+        torch.from_numpy(found.rows),
         out,
-        config=config,
+        settings=settings,
+        report=report,
         force=force,
         ranks=ranks,
         objective=objective,
-        about="" if match == "cosine" else match,
-        say=say,
+        objective_name="" if objective_name == "cosine" else objective_name,
         progress=ProgressLine("step"),
     )
 

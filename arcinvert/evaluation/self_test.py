@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from arcinvert.calibration.calibration import calibration_of, kept_calibration
+from arcinvert.calibration.cache import find_calibration
 from arcinvert.errors import CheckpointError, InputError
 from arcinvert.evaluation.metrics import auc, score_pairs
 from arcinvert.faceprior.prior import FacePrior
@@ -87,8 +87,8 @@ def describe(recognizer: Recognizer, prior: FacePrior) -> dict[str, Any]:
         CheckpointError: its calibration is damaged.
     """
     header = recognizer.header
-    carried = calibration_of(recognizer)
-    kept = None if carried else kept_calibration(recognizer, prior)
+    carried = find_calibration(recognizer)
+    kept = None if carried else find_calibration(recognizer, prior)
     contract = contract_of(recognizer.preprocessing)
     return {
         "format": header.get("source", {}).get("format", "arcinvert"),

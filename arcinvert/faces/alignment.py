@@ -264,14 +264,18 @@ def align(image: np.ndarray, landmarks: np.ndarray, size: int = SIZE) -> np.ndar
     return warp(picture_of(image), similarity(landmarks, target), size, size)
 
 
-def align_photo(path: Path | str, detector: Detector) -> tuple[np.ndarray | None, int]:
+def align_photo(path: Path | str, detector: Detector | None = None) -> tuple[np.ndarray | None, int]:
     """The largest face of a photograph, (112, 112, 3) uint8, and how many faces there are; (None, 0) if none.
+
+    Args:
+        path: of the photo.
+        detector: None is RetinaFace.
 
     Raises:
         InputError: see :func:`read_photo`.
     """
     image = read_photo(path)
-    faces = detector.detect(image)
+    faces = (RetinaFace() if detector is None else detector).detect(image)
     return (align(image, faces[0].landmarks) if faces else None), len(faces)
 
 

@@ -1,9 +1,7 @@
 """The only optimization loop: image -> view -> trace -> terms -> step.
 
-Where a recipe names an auxiliary network, every so many steps go through that one in place of the inverted one.
-
-The sum over images is what is differentiated, and Adam works element by element, so the path of
-one image does not depend on the others in its batch.
+Each step goes through one view. The sum over images is differentiated, and Adam works element by element, so the path
+of one image does not depend on the others in its batch.
 """
 
 import math
@@ -14,9 +12,9 @@ import torch
 from torch import Tensor
 
 from arcinvert.errors import UsageError
-from arcinvert.inversion.compiled import CompiledNetwork
 from arcinvert.inversion.parameterization import Parameterization
-from arcinvert.inversion.terms import Term, Terms, all_taps
+from arcinvert.inversion.terms import Terms, all_taps
+from arcinvert.inversion.tracer import Tracer
 from arcinvert.progress import Progress, silent
 from arcinvert.recognizer import Recognizer
 
@@ -25,34 +23,55 @@ Transform = Callable[[Tensor, Sequence[torch.Generator]], Tensor]
 PATIENCE = 4
 """How often an image is rolled back, at half its rate each time, before it counts as diverged."""
 
-FLOAT16_SCALE = 1024.0
-"""What costs are multiplied by before a backward pass in float16, whose smallest number is 6e-8."""
-
 
 @dataclass(frozen=True, eq=False)
-class Auxiliary:
-    """A second network, through which some of the steps go in place of the inverted one.
+class View:
+    """How one network sees the image, and in which steps.
 
     Attributes:
-        recognizer: the second network; it is shown the image itself, not a view.
+        recognizer: the network.
         terms: name -> (weight, term), of its trace; a weight of 0 leaves a term out.
-        every: of so many steps one is its, the middle one; at least 2.
+        transform: draws what the network is shown; None shows the image itself.
+        every: the view takes one step of so many, the middle one; 1 takes every step that no later view takes.
+        tracer: precision and compilation of the network.
+        name: prefix of its terms in the history, ``NAME.TERM``; an empty one adds nothing.
 
     Raises:
-        UsageError: with a smaller ``every`` the inverted network would never be looked at.
+        UsageError: ``every`` is below 1.
     """
 
     recognizer: Recognizer
     terms: Terms
-    every: int
+    transform: Transform | None = None
+    every: int = 1
+    tracer: Tracer = field(default_factory=Tracer)
+    name: str = ""
 
     def __post_init__(self) -> None:
-        if self.every < 2:
-            raise UsageError(f"expected every of at least 2, got {self.every}")
+        if self.every < 1:
+            raise UsageError(f"expected every of at least 1, got {self.every}")
+        object.__setattr__(self, "terms", {name: (w, term) for name, (w, term) in self.terms.items() if w})
 
-    def has(self, step: int) -> bool:
-        """Whether a step goes through this network."""
+    def takes(self, step: int) -> bool:
+        """Whether it is this view's turn in a step."""
         return step % self.every == self.every // 2
+
+    def costs(
+        self, image: Tensor, latent: Tensor | None, generators: Sequence[torch.Generator]
+    ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+        """The weighted cost (B,), the cost of each term (B,) by its name in the history, and the embeddings (B, D)."""
+        shown = image if self.transform is None else self.transform(image, generators)
+        trace = self.tracer.trace(self.recognizer, shown, all_taps(self.terms), latent)
+        total, found = image.new_zeros(len(image)), {}
+        for name, (weight, term) in self.terms.items():
+            cost = term(trace)
+            found[self.term_name(name)] = cost.detach()
+            total = total + weight * cost
+        return total, found, trace.embedding.detach()
+
+    def term_name(self, name: str) -> str:
+        """What a term is called in the history."""
+        return f"{self.name}.{name}" if self.name else name
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,35 +80,45 @@ class Recipe:
 
     Attributes:
         parameterization: B images.
-        terms: name -> (weight, term); a weight of 0 leaves a term out.
+        views: the first one is of the attacked network. A step goes through the last view whose turn it is.
+            A view without a term takes no step.
         steps: how many.
         lr: learning rate of Adam at the start.
         betas: of Adam.
         decay: whether the rate falls to 0 along half a cosine.
-        transform: draws the view of each step; None shows the image itself.
-        auxiliary: a second network that takes its turns; None leaves all steps to the inverted one.
+
+    Raises:
+        UsageError: there is no view, or the first one does not take every step that the others leave.
     """
 
     parameterization: Parameterization
-    terms: Terms
+    views: tuple[View, ...]
     steps: int
     lr: float
     betas: tuple[float, float] = (0.9, 0.999)
     decay: bool = True
-    transform: Transform | None = None
-    auxiliary: Auxiliary | None = None
+
+    def __post_init__(self) -> None:
+        if not self.views or self.views[0].every != 1:
+            raise UsageError("expected a first view that takes every step which the others leave")
+        if any(view.every == 1 for view in self.views[1:]):
+            raise UsageError("expected every of at least 2 for each view after the first, got 1")
+
+    def view(self, step: int) -> View:
+        """The view that takes a step."""
+        return next((v for v in reversed(self.views[1:]) if v.terms and v.takes(step)), self.views[0])
 
 
 @dataclass(frozen=True, eq=False)
 class Inversion:
-    """What came out, image by image.
+    """The result of an inversion, image by image.
 
     Attributes:
         images: (B, 112, 112, 3) uint8 RGB.
         cosine: (B,) of the 8-bit image's own embedding to the target.
         diverged: (B,) images for which no finite step was found.
-        history: name of a term (unweighted), ``cosine`` to the target under the view, or ``auxiliary``, the weighted
-            cost before the auxiliary network -> (steps, B). What a step did not look at is as it was last, at first 0.
+        history: name of a term (unweighted; see :attr:`View.name`), or ``cosine`` to the target under the first view
+            -> (steps, B). A step keeps the last value of what it does not measure, at first 0.
     """
 
     images: Tensor
@@ -99,71 +128,50 @@ class Inversion:
 
 
 def invert(
-    recognizer: Recognizer,
     recipe: Recipe,
     *,
     target: Tensor,
     generators: Sequence[torch.Generator],
-    precision: torch.dtype = torch.float32,
-    compiled: CompiledNetwork | None = None,
     progress: Progress = silent,
-    watch: Callable[[int, Tensor], None] | None = None,
+    on_step: Callable[[int, Tensor], None] | None = None,
 ) -> Inversion:
     """Run a recipe.
 
     A step that makes an image's cost or gradient NaN or infinite is taken back, and its rate halved;
     after four such steps (or if there is no other) the image stays where it was and counts as
-    diverged. Its neighbors go on.
+    diverged. The other images continue.
 
     Args:
-        recognizer: the network that is inverted.
         recipe: its parameterization is left at the result.
         target: (B, D) unit norm, what ``cosine`` is measured to.
-        generators: one per image, for the views.
-        precision: of the network's products during the descent; statistics, costs and the result's own
-            cosine are float32. Gradients of float16 are scaled against underflow.
-        compiled: of the recognizer, to run in its place.
-        progress: told (step, steps, text).
-        watch: shown (step, image (B, 3, 112, 112), not clamped) before each step.
+        generators: one per image, for the transforms.
+        progress: called with (step, steps, text).
+        on_step: called with (step, image (B, 3, 112, 112), not clamped) before each step.
     """
+    attacked = recipe.views[0]
     parameters = list(recipe.parameterization.parameters())
     optimizer = torch.optim.Adam(parameters, lr=recipe.lr, betas=recipe.betas, foreach=False)
-    terms, taps = _active(recipe.terms), all_taps(recipe.terms)
-    second, besides = recipe.auxiliary, {} if recipe.auxiliary is None else _active(recipe.auxiliary.terms)
-    tracer = None if compiled is None else compiled.tracer(taps, precision)
     count = len(target)
-    scale = FLOAT16_SCALE if precision == torch.float16 else 1.0
     rate = torch.ones(count, device=target.device)
     failures = torch.zeros(count, dtype=torch.int64, device=target.device)
+    names = [view.term_name(name) for view in recipe.views for name in view.terms]
+    last = dict.fromkeys((*names, "cosine"), target.new_zeros(count))
     history: dict[str, list[Tensor]] = {}
-    costs = dict.fromkeys((*terms, *(("auxiliary",) if besides else ()), "cosine"), target.new_zeros(count))
     before = [p.detach().clone() for p in parameters]
     for step in range(recipe.steps):
         image = recipe.parameterization()
-        if watch is not None:
-            watch(step, image.detach())
-        latent = recipe.parameterization.latent()
-        total = image.new_zeros(count)
-        if second is not None and besides and second.has(step):
-            trace = second.recognizer.trace(image.float(), taps=all_taps(second.terms), latent=latent)
-            for weight, term in besides.values():
-                total = total + weight * term(trace)
-            costs["auxiliary"] = total.detach()
-        else:
-            view = image if recipe.transform is None else recipe.transform(image, generators)
-            if tracer is None:
-                trace = recognizer.trace(view, taps=taps, latent=latent, precision=precision)
-            else:
-                trace = tracer(view, latent)
-            for name, (weight, term) in terms.items():
-                cost = term(trace)
-                costs[name] = cost.detach()
-                total = total + weight * cost
-            costs["cosine"] = (trace.embedding.detach() * target).sum(1)
-        for name, value in costs.items():
+        if on_step is not None:
+            on_step(step, image.detach())
+        view = recipe.view(step)
+        total, costs, embedding = view.costs(image, recipe.parameterization.latent(), generators)
+        last |= costs
+        if view is attacked:
+            last["cosine"] = (embedding * target).sum(1)
+        for name, value in last.items():
             history.setdefault(name, []).append(value)
         optimizer.zero_grad(set_to_none=True)
-        (total.sum() * scale).backward()
+        scale = view.tracer.scale
+        (total.sum() * scale).backward()  # type: ignore[no-untyped-call]
         if scale != 1:
             for parameter in parameters:
                 parameter.grad = None if parameter.grad is None else parameter.grad / scale
@@ -183,17 +191,13 @@ def invert(
         progress(step + 1, recipe.steps, f"cosine {float(history['cosine'][-1].mean()):.3f}")
     with torch.no_grad():
         images = to_bytes(recipe.parameterization.result())
-    embedding = recognizer.embed(images.permute(0, 3, 1, 2))
+    embedding = attacked.recognizer.embed(images.permute(0, 3, 1, 2))
     return Inversion(
         images.cpu(),
         (embedding * target).sum(1).cpu(),
         (failures >= max(1, min(PATIENCE, recipe.steps))).cpu(),
         {name: torch.stack(values).cpu() for name, values in history.items()},
     )
-
-
-def _active(terms: Terms) -> dict[str, tuple[float, Term]]:
-    return {name: (weight, term) for name, (weight, term) in terms.items() if weight}
 
 
 def to_bytes(images: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from arcinvert.calibration.features import pooled
+from arcinvert.calibration.maps import pooled
 from arcinvert.errors import InputError
 from arcinvert.recognizer import Trace
 
@@ -46,7 +46,7 @@ class L2Match:
 
 @dataclass(frozen=True, eq=False)
 class MarginMatch:
-    """The ArcFace loss of the right class, over the scale: the close set of Deng et al. 2021, section 3.3.
+    """The ArcFace loss of the right class, over the scale: the closed set of Deng et al. 2021, section 3.3.
 
     ``-log softmax(s cos(theta + m), s cos(theta_j)) / s``: unlike a cosine it also drives the image away
     from every other class. Beyond ``theta = pi - m``, where the formula turns back, ``cos(theta)`` lowered
@@ -79,32 +79,32 @@ class MarginMatch:
 
 
 @dataclass(frozen=True, eq=False)
-class ExpectedMatch:
-    """Distance of pooled maps to what the target's embedding foretells of them, in units of their deviation.
+class MapMatch:
+    """Distance of pooled maps to those predicted from the target's embedding, in units of their deviation.
 
-    Per layer, the mean of ``((map - expected) / deviation)^2``; then the mean over layers: 1 for a face with the
+    Per layer, the mean of ``((map - predicted) / deviation)^2``; then the mean over layers: 1 for a face with the
     target's embedding. Without layers, 0.
 
     Attributes:
-        expected: layer -> (B, C, h, w); see :class:`~arcinvert.calibration.features.ExpectedFeatures`.
+        predicted: layer -> (B, C, h, w); see :mod:`arcinvert.calibration.maps`.
         deviation: layer -> (C, h, w).
-        share: (B,) that each image is charged of this, 0 to 1; None charges all of it.
+        share: (B,) factor on the cost of each image, 0 to 1; None leaves the cost as it is.
     """
 
-    expected: Mapping[str, Tensor]
+    predicted: Mapping[str, Tensor]
     deviation: Mapping[str, Tensor]
     share: Tensor | None = None
 
     @property
     def taps(self) -> tuple[str, ...]:
-        """The layers that something is expected of."""
-        return tuple(self.expected)
+        """The layers whose maps are predicted."""
+        return tuple(self.predicted)
 
     def __call__(self, trace: Trace) -> Tensor:
         cost = trace.embedding.new_zeros(len(trace.embedding))
-        for layer, expected in self.expected.items():
-            apart = (pooled(trace.activations[layer].float()) - expected) / self.deviation[layer]
-            cost = cost + apart.square().mean((1, 2, 3)) / len(self.expected)
+        for layer, predicted in self.predicted.items():
+            apart = (pooled(trace.activations[layer].float()) - predicted) / self.deviation[layer]
+            cost = cost + apart.square().mean((1, 2, 3)) / len(self.predicted)
         return cost if self.share is None else cost * self.share
 
 

@@ -82,8 +82,8 @@ class FaceBasis(Parameterization):
         center: (B, K) coefficients to start from; zeros give the mean face.
         spread: (K,) standard deviation of each coefficient around the center; ones for the basis
             alone, the residual deviations for p(face | embedding).
-        redraw: draw the detail anew at every so many looks, and hold it in between, so that it costs
-            next to nothing and is not itself optimized; 0 lets the gradient through it at every look.
+        refresh: forward passes between two refreshes of the detail, which is constant in between: it costs
+            next to nothing, and is not itself optimized. 0 sends the gradient through it in every pass.
         attributes: (B, 3) yaw, pitch and smile that an image keeps, as
             :meth:`~arcinvert.faceprior.prior.FacePrior.attributes` measures them. Where some are NaN it keeps
             those of its center, where all are, or with None, it is free.
@@ -99,13 +99,13 @@ class FaceBasis(Parameterization):
         center: Tensor,
         spread: Tensor | None = None,
         *,
-        redraw: int = 0,
+        refresh: int = 0,
         attributes: Tensor | None = None,
     ) -> None:
         super().__init__()
         if center.ndim != 2 or center.shape[1] != prior.size:
             raise InputError(f"expected centers (B, {prior.size}), got {tuple(center.shape)}")
-        self.prior, self.redraw, self.looks = prior, redraw, 0
+        self.prior, self.refresh, self.passes = prior, refresh, 0
         self.detail: Tensor | None = None
         self.spread: Tensor
         self.center: Tensor
@@ -132,13 +132,13 @@ class FaceBasis(Parameterization):
 
     def forward(self) -> Tensor:
         coefficients = self.coefficients()
-        if self.redraw == 0:
+        if self.refresh == 0:
             return self.prior.render(coefficients)
         soft = self.prior.decode(coefficients)
-        if self.detail is None or self.looks % self.redraw == 0:
+        if self.detail is None or self.passes % self.refresh == 0:
             with torch.no_grad():
                 self.detail = self.prior.render(coefficients) - soft
-        self.looks += 1
+        self.passes += 1
         return soft + self.detail
 
     def result(self) -> Tensor:

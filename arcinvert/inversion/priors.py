@@ -37,8 +37,8 @@ def stored_statistics(
         if height * width == 1 or (largest is not None and height > largest):
             continue
         stored = recognizer.statistics(layer)
-        if stored is None and calibration is not None and layer in calibration.channel_mean:
-            mean, var = calibration.channel_mean[layer], calibration.channel_var[layer]
+        if stored is None and calibration is not None and layer in calibration.statistics.channel_mean:
+            mean, var = calibration.statistics.channel_mean[layer], calibration.statistics.channel_var[layer]
             stored = ChannelStatistics(mean, var, var > 0)
         if stored is not None and bool(stored.usable.any()):
             found[layer] = stored

@@ -1,4 +1,4 @@
-"""How much the variations of a target differ: LPIPS where its network can be had, else the attacked network's own eye.
+"""Diversity of the variations of a target: LPIPS where its weights are, else a distance of the attacked network's maps.
 
 LPIPS (Zhang et al. 2018) needs AlexNet as torchvision publishes it. Nothing is downloaded: the file
 must be in torch's cache already, or be named by ``ARCINVERT_LPIPS_BACKBONE``.
@@ -15,10 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from arcinvert.calibration.calibration import Calibration
 from arcinvert.errors import CheckpointError, EnvironmentProblem
 from arcinvert.inversion.priors import stored_statistics
-from arcinvert.recognizer import Recognizer
+from arcinvert.inverter import Inverter
 
 BACKBONE = "alexnet-owt-7be5be79.pth"
 VARIABLE = "ARCINVERT_LPIPS_BACKBONE"
@@ -27,7 +26,7 @@ CHUNK = 32
 
 @dataclass(frozen=True, eq=False)
 class Distance:
-    """A distance of pictures.
+    """A distance between images.
 
     Attributes:
         name: ``lpips`` or ``feature_distance``.
@@ -40,7 +39,7 @@ class Distance:
     mean: Callable[[Tensor], float | None]
 
 
-def open_distance(recognizer: Recognizer, calibration: Calibration) -> Distance:
+def open_distance(inverter: Inverter) -> Distance:
     """LPIPS if its backbone is on this machine, else :func:`feature_distance`.
 
     Raises:
@@ -57,12 +56,12 @@ def open_distance(recognizer: Recognizer, calibration: Calibration) -> Distance:
         "feature_distance",
         f"LPIPS was not measured: AlexNet's weights ({BACKBONE}) are not in torch's cache and {VARIABLE} names none. "
         "feature_distance is 1 - cosine of the attacked network's standardized early activations, position by position",
-        lambda images: feature_distance(recognizer, calibration, images),
+        lambda images: feature_distance(inverter, images),
     )
 
 
 @torch.no_grad()
-def feature_distance(recognizer: Recognizer, calibration: Calibration, images: Tensor) -> float | None:
+def feature_distance(inverter: Inverter, images: Tensor) -> float | None:
     """Mean over pairs, early layers and positions of 1 - cosine between the channels of two images.
 
     The layers are those of 56 to 28 pixels; each channel is first put in units of the statistics
@@ -70,13 +69,14 @@ def feature_distance(recognizer: Recognizer, calibration: Calibration, images: T
     As with LPIPS, only what stands in the same place is compared.
 
     Args:
-        recognizer, calibration: whose layers and statistics.
+        inverter: whose layers and statistics.
         images: (V, 112, 112, 3) uint8.
 
     Returns:
         None for fewer than two images, or a network without such layers.
     """
-    known = stored_statistics(recognizer, calibration, largest=56)
+    recognizer = inverter.recognizer
+    known = stored_statistics(recognizer, inverter.calibration, largest=56)
     layers = {name: known[name] for name in known if recognizer.layer_sizes[name][1] >= 28}
     count = len(images)
     if count < 2 or not layers:

@@ -1,6 +1,5 @@
-"""The path of an optimization to look at: an animation, a plot of every term, and the figures themselves."""
+"""Files that show the path of an optimization: an animation, and a plot of every term."""
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,51 +9,12 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from arcinvert.checkpoint import atomic_write
-from arcinvert.inversion.invert import to_bytes
 from arcinvert.synthesis.sheets import SYNTHETIC, write_png
 
-FRAMES = 40
-POINTS = 200
 FRAME_TIME, LAST_TIME = 80, 2000  # milliseconds
 WIDTH, HEIGHT, MARGIN = 640, 130, (86, 26, 14, 22)  # of a panel; its margin left, top, right, bottom
 
 History = Mapping[str, Sequence[float | None]]
-
-
-class Film:
-    """Keeps a picture every few steps; what ``invert`` calls as ``watch``.
-
-    Args:
-        rows: which images of the batch.
-        steps: of the recipe; at most :data:`FRAMES` - 1 pictures are kept, the last place is for the result.
-
-    Attributes:
-        frames: row -> pictures (112, 112, 3) uint8.
-    """
-
-    def __init__(self, rows: Sequence[int], steps: int) -> None:
-        self.frames: dict[int, list[Tensor]] = {row: [] for row in rows}
-        self.every = max(1, -(-steps // (FRAMES - 1)))
-
-    def __call__(self, step: int, image: Tensor) -> None:
-        if self.frames and step % self.every == 0:
-            shown = to_bytes(image[list(self.frames)]).cpu()
-            for kept, picture in zip(self.frames.values(), shown, strict=True):
-                kept.append(picture)
-
-
-def history_of(history: Mapping[str, Tensor], row: int) -> dict[str, list[float | None]]:
-    """What a batch's history (name -> (steps, B)) says of one image, at most :data:`POINTS` points and the last.
-
-    ``step`` names the steps; a value that is not finite is None.
-    """
-    steps = len(next(iter(history.values()), ()))
-    chosen = sorted({*range(0, steps, max(1, -(-steps // POINTS))), *range(steps)[-1:]})
-    found: dict[str, list[float | None]] = {"step": list(chosen)}
-    for name, values in history.items():
-        along = values[chosen, row].tolist()
-        found[name] = [float(f"{value:.5g}") if math.isfinite(value) else None for value in along]
-    return found
 
 
 def write_animation(path: Path, frames: Sequence[Tensor]) -> None:

@@ -1,7 +1,8 @@
-"""A run in a folder: what ``arcinvert synth`` does, from targets to ``manifest.json``."""
+"""A job in a folder: what ``arcinvert synth`` does, from targets to ``manifest.json``."""
 
 import hashlib
 import json
+import logging
 import platform
 import time
 from collections.abc import Sequence
@@ -14,105 +15,106 @@ import torch
 from torch import Tensor
 
 import arcinvert
-from arcinvert.calibration.calibration import Calibration
 from arcinvert.checkpoint import atomic_write
 from arcinvert.distributed import ALONE, Ranks
 from arcinvert.errors import DivergedError, EnvironmentProblem
-from arcinvert.faceprior.prior import FacePrior
 from arcinvert.faces.alignment import Detector
+from arcinvert.inversion.reconstruct import (
+    Objective,
+    OnStep,
+    Reconstruction,
+    Settings,
+    batches_of,
+    reconstruct_batches,
+)
+from arcinvert.inverter import Inverter
 from arcinvert.progress import Progress, silent
-from arcinvert.recognizer import Recognizer
 from arcinvert.synthesis import journal
 from arcinvert.synthesis.diversity import Distance, open_distance
 from arcinvert.synthesis.film import write_animation, write_plot
 from arcinvert.synthesis.journal import MANIFEST, SHEET, Row, stem
-from arcinvert.synthesis.reconstruct import (
-    Objective,
-    Reconstruction,
-    Say,
-    SynthConfig,
-    Watch,
-    batches_of,
-    reconstruct,
-    unheard,
-)
-from arcinvert.synthesis.robustness import crop_detector
+from arcinvert.synthesis.robustness import crop_detector, robustness
 from arcinvert.synthesis.sheets import SYNTHETIC, read_png, sheet_of_files, write_png
+
+log = logging.getLogger(__name__)
+
+VERSION = 2
+"""Of the manifest's keys; 1 called robustness ``holds`` and diversity ``variety``."""
 
 
 def synthesize(
-    recognizer: Recognizer,
+    inverter: Inverter,
     targets: Tensor,
-    prior: FacePrior,
-    calibration: Calibration,
     out: Path,
     *,
-    config: SynthConfig,
+    settings: Settings,
+    report: bool = True,
     force: bool = False,
     ranks: Ranks = ALONE,
     objective: Objective | None = None,
-    about: str = "",
-    say: Say = unheard,
+    objective_name: str = "",
     progress: Progress = silent,
-    watch: Watch | None = None,
+    on_step: OnStep | None = None,
 ) -> dict[str, Any]:
     """Reconstruct, and write ``out/TTTT_VV.png``, ``out/sheet.png`` and ``out/manifest.json``.
 
-    A run that was killed goes on where it was; one that is complete only writes its manifest again.
-    With ``config.record`` each target's first picture also gets ``TTTT_00.webp`` and ``TTTT_00.plot.png``.
+    A job that was killed resumes where it was; one that is complete only writes its manifest again.
+    With ``settings.record`` each target's first image also gets ``TTTT_00.webp`` and ``TTTT_00.plot.png``.
 
     Args:
-        recognizer, targets, prior, calibration, config, objective, say, progress, watch: see
-            :func:`~arcinvert.synthesis.reconstruct.reconstruct`.
+        inverter: recognizer, face prior and calibration.
+        targets: (T, D), unit norm.
         out: the folder.
-        force: start anew, and remove what another run, of other targets or settings, has left.
+        settings, objective, progress, on_step: see
+            :func:`~arcinvert.inversion.reconstruct.reconstruct_batches`.
+        report: measure the robustness of each image and the diversity of a target's variations.
+        force: start again, and remove what a job of other targets or settings has left.
         ranks: of several processes each computes its share of the batches; the first one writes what concerns all.
-        about: names the objective; two runs of different ones are not the same run.
+        objective_name: of the objective; two jobs of different ones are not the same job.
 
     Returns:
         The manifest: ``results`` with target, variation, file and its sha256, cosine (of the 8-bit image),
         steps and seconds (an image's share of its batch), and what the settings ask for beyond that
-        (``holds``, ``attempts``, ``history``); and the settings, digests and versions behind them.
+        (``robustness``, ``attempts``, ``history``); and the settings, digests and versions behind them.
 
     Raises:
-        UsageError: the folder holds another run.
+        UsageError: the folder holds another job.
         DivergedError: no target gave a finite image; the manifest is written all the same.
         EnvironmentProblem: the folder cannot be written, or another process writes to it.
         MemoryError: there is too little for a single image.
     """
     started = time.perf_counter()
-    run = run_of(recognizer, targets, config, about)
+    run = run_of(inverter, targets, settings, report=report, objective_name=objective_name)
     if not force:
         journal.refuse_other_run(out, run)
-    distance = open_distance(recognizer, calibration) if config.report and config.variations > 1 else None
-    detector = _detector(say) if config.report else None
-    ranks.wait()  # all have looked
+    distance = open_distance(inverter) if report and settings.variations > 1 else None
+    detector = _detector() if report else None
+    ranks.wait()  # every process has checked the folder
     with journal.locked(out, wanted=ranks.rank == 0):
         if ranks.rank == 0:
             journal.clear(out, all_of_it=force)
         ranks.wait()  # nothing foreign is left
         there = journal.finished(out, run)
-        mine = [
-            batch for batch in batches_of(len(targets), config)[ranks.rank :: ranks.world] if not {*batch} <= {*there}
-        ]
-        for found in reconstruct(
-            recognizer,
+        batches = batches_of(len(targets), settings)[ranks.rank :: ranks.world]
+        for part in reconstruct_batches(
+            inverter,
             targets,
-            prior,
-            calibration,
-            config=config,
-            batches=mine,
-            detector=detector,
+            settings,
+            batches=[batch for batch in batches if not {*batch} <= {*there}],
             objective=objective,
-            say=say,
             progress=progress,
-            watch=watch,
+            on_step=on_step,
         ):
-            if (found.target, found.variation) not in there:
-                journal.append(out, ranks.rank, run, _written(out, found, config))
-        ranks.wait()  # all pictures are there
+            tested: Sequence[dict[str, float | bool | None] | None] = [None] * len(part)
+            if report:
+                pixels, rows = torch.stack([found.pixels for found in part]), [found.target for found in part]
+                tested = robustness(inverter.recognizer, pixels, targets[rows], detector)
+            for found, row in zip(part, tested, strict=True):
+                if (found.target, found.variation) not in there:
+                    journal.append(out, ranks.rank, run, _write(out, found, row, settings))
+        ranks.wait()  # all images are there
         if ranks.rank == 0:
-            _finish(out, run, recognizer, prior, config, len(targets), distance, ranks.world, started)
+            _finish(out, run, inverter, settings, len(targets), distance, ranks.world, started)
         ranks.wait()  # the manifest is written
     manifest: dict[str, Any] = json.loads((out / MANIFEST).read_bytes())
     if manifest["mean_cosine"] is None:
@@ -120,77 +122,83 @@ def synthesize(
     return manifest
 
 
-def run_of(recognizer: Recognizer, targets: Tensor, config: SynthConfig, about: str = "") -> dict[str, Any]:
-    """What makes two runs the same, as JSON knows it; how many pictures share a batch is no part of it."""
+def run_of(
+    inverter: Inverter, targets: Tensor, settings: Settings, *, report: bool, objective_name: str
+) -> dict[str, Any]:
+    """What makes two jobs the same, as JSON has it; how many images share a batch is no part of it."""
     run = {
+        "version": VERSION,
         "targets": hashlib.sha256(targets.contiguous().numpy().tobytes()).hexdigest(),
-        "checkpoint": recognizer.digest,
-        **{name: value for name, value in asdict(config).items() if name != "batch_size"},
-        **({"objective": about} if about else {}),
+        "checkpoint": inverter.recognizer.digest,
+        **{name: value for name, value in asdict(settings).items() if name != "batch_size"},
+        "report": report,
+        **({"objective": objective_name} if objective_name else {}),
     }
     return json.loads(json.dumps(run))  # type: ignore[no-any-return]
 
 
-def _detector(say: Say) -> Detector | None:
+def _detector() -> Detector | None:
     try:
         return crop_detector()
     except EnvironmentProblem as problem:
-        say(f"no face detector looks at the pictures, the manifest leaves its entries empty: {problem}")
+        log.warning("there is no face detector, so its entries in the manifest stay empty: %s", problem)
         return None
 
 
-def _written(out: Path, found: Reconstruction, config: SynthConfig) -> Row:
-    """Write the files of a picture; what the manifest says of it."""
+def _write(out: Path, found: Reconstruction, tested: dict[str, float | bool | None] | None, settings: Settings) -> Row:
+    """Write the files of an image; its row of the manifest."""
     name = stem((found.target, found.variation))
-    if config.record and found.variation == 0:
-        write_animation(out / f"{name}.webp", [*found.frames, found.image])
-        write_plot(out / f"{name}.plot.png", found.history or {})
+    recorded = settings.record and found.variation == 0
+    if recorded:
+        write_animation(out / f"{name}.webp", [*found.frames, found.pixels])
+        write_plot(out / f"{name}.plot.png", found.history)
     row: Row = {
         "target": found.target,
         "variation": found.variation,
         "file": f"{name}.png",
-        "sha256": write_png(out / f"{name}.png", found.image),
+        "sha256": write_png(out / f"{name}.png", found.pixels),
         "cosine": round(found.cosine, 6),
         "steps": found.steps,
         "seconds": round(found.seconds, 3),
     }
     row |= {"diverged": True} if found.diverged else {}
-    if config.min_cosine is not None:
-        row |= {"attempts": found.attempts, "below_min_cosine": found.short_of(config.min_cosine)}
-    return row | {k: v for k, v in {"holds": found.holds, "history": found.history}.items() if v is not None}
+    if settings.min_cosine is not None:
+        row |= {"attempts": found.attempts, "below_min_cosine": found.below(settings.min_cosine)}
+    row |= {} if tested is None else {"robustness": tested}
+    return row | ({"history": found.history} if settings.record else {})
 
 
 def _finish(
     out: Path,
     run: dict[str, Any],
-    recognizer: Recognizer,
-    prior: FacePrior,
-    config: SynthConfig,
+    inverter: Inverter,
+    settings: Settings,
     targets: int,
     distance: Distance | None,
     processes: int,
     started: float,
 ) -> None:
-    """Sheet and manifest, from what the journals say and the pictures that are there; then the journals go."""
+    """Write sheet and manifest from the journals and the images that are there; then remove the journals."""
     rows = [row for _, row in sorted(journal.finished(out, run, check=False).items())]
-    if len(rows) != targets * config.variations:
+    if len(rows) != targets * settings.variations:
         raise EnvironmentProblem(
-            f"{targets * config.variations - len(rows)} pictures are in no journal of {str(out)!r}"
+            f"{targets * settings.variations - len(rows)} images are in no journal of {str(out)!r}"
         )
     paths = [out / f"{stem((row['target'], row['variation']))}.png" for row in rows]
     good = [row["cosine"] for row in rows if "diverged" not in row]
     manifest = {
+        "version": VERSION,
         "results": rows,
         "mean_cosine": round(sum(good) / len(good), 6) if good else None,
         "diverged": len(rows) - len(good),
         "below_min_cosine": sum(row.get("below_min_cosine", False) for row in rows),
         **_report(rows),
-        **({} if distance is None else _variety(paths, config.variations, distance)),
-        "sheet": sheet_of_files(paths, config.variations, out / SHEET),
-        "checkpoint": {"digest": recognizer.digest, "backbone": recognizer.header.get("backbone")},
-        "face_prior": prior.digest,
-        "settings": asdict(config)
-        | {"steps": rows[0]["steps"], "device": str(recognizer.device), "processes": processes},
+        **({} if distance is None else _diversity(paths, settings.variations, distance)),
+        "sheet": sheet_of_files(paths, settings.variations, out / SHEET),
+        "checkpoint": {"digest": inverter.recognizer.digest, "backbone": inverter.recognizer.header.get("backbone")},
+        "face_prior": inverter.prior.digest,
+        "settings": asdict(settings)
+        | {"steps": rows[0]["steps"], "device": str(inverter.recognizer.device), "processes": processes},
         "run": run,
         "versions": {
             "arcinvert": arcinvert.__version__,
@@ -207,17 +215,17 @@ def _finish(
 
 
 def _report(rows: Sequence[Row]) -> dict[str, Any]:
-    """Means over the pictures of what was tested; of ``face_found`` the share."""
-    tested = [row["holds"] for row in rows if "holds" in row]
+    """Means over the images of each test; the share of ``face_found``."""
+    tested = [row["robustness"] for row in rows if "robustness" in row]
     means = {}
     for name in tested[0] if tested else ():
         values = [row[name] for row in tested if row[name] is not None]
         means[name] = round(sum(values) / len(values), 4) if values else None
-    return {"holds": means} if tested else {}
+    return {"robustness": means} if tested else {}
 
 
-def _variety(paths: Sequence[Path], variations: int, distance: Distance) -> dict[str, Any]:
-    """The mean distance among the variations of each target, from the pictures on the disk."""
+def _diversity(paths: Sequence[Path], variations: int, distance: Distance) -> dict[str, Any]:
+    """The mean distance among the variations of each target, from the images on the disk."""
     found: list[dict[str, Any]] = []
     for target in range(len(paths) // variations):
         own = torch.stack([read_png(path) for path in paths[target * variations : (target + 1) * variations]])
@@ -225,4 +233,4 @@ def _variety(paths: Sequence[Path], variations: int, distance: Distance) -> dict
         found.append({"target": target, distance.name: None if mean is None else round(mean, 4)})
     values = [row[distance.name] for row in found if row[distance.name] is not None]
     overall = round(sum(values) / len(values), 4) if values else None
-    return {"variety": {"measure": distance.name, "note": distance.note, "mean": overall, "targets": found}}
+    return {"diversity": {"measure": distance.name, "note": distance.note, "mean": overall, "targets": found}}

@@ -1,8 +1,8 @@
-"""What the folder of a run holds, so that a run that was killed goes on where it was.
+"""The journal of a job's folder, by which a job that was killed resumes where it was.
 
-A picture is written whole or not at all; then its line is appended to ``journal.RANK.jsonl``, whose
-first line says which run it belongs to. When all is done ``manifest.json`` says the same of every
-picture, and the journals go.
+An image is written whole or not at all; then its row is appended to ``journal.RANK.jsonl``, whose
+first line names the job it belongs to. At the end ``manifest.json`` holds the rows of all images, and the
+journals are removed.
 """
 
 import contextlib
@@ -15,18 +15,17 @@ from typing import Any
 
 from arcinvert.checkpoint import file_digest
 from arcinvert.errors import EnvironmentProblem, UsageError
+from arcinvert.inversion.reconstruct import Job
 
 try:
     import fcntl
 except ImportError:  # Windows has none
     fcntl = None  # type: ignore[assignment]
 
-Job = tuple[int, int]
-"""Target and variation: one picture."""
 Row = dict[str, Any]
-"""What the manifest says of a picture."""
+"""The row of an image in the manifest."""
 Run = Mapping[str, Any]
-"""What makes two runs the same: targets, checkpoint and settings, as JSON."""
+"""What makes two jobs the same: targets, checkpoint and settings, as JSON."""
 
 MANIFEST, SHEET = "manifest.json", "sheet.png"
 _PICTURE = re.compile(r"\d{4,}_\d{2,}(\.png|\.webp|\.plot\.png)")
@@ -35,7 +34,7 @@ _TEMPORARY = re.compile(r"\.[a-z0-9_]{8}\.part")
 
 
 def stem(job: Job) -> str:
-    """``TTTT_VV``, what the names of a picture's files begin with."""
+    """``TTTT_VV``, the beginning of the names of an image's files."""
     return f"{job[0]:04d}_{job[1]:02d}"
 
 
@@ -69,21 +68,21 @@ def _lock(folder: int, out: Path) -> None:
 
 
 def refuse_other_run(out: Path, run: Run) -> None:
-    """Look, and touch nothing.
+    """Check the folder, and change nothing.
 
     Raises:
-        UsageError: the folder's manifest or a journal belongs to another run, or cannot be read.
+        UsageError: the folder's manifest or a journal belongs to another job, or cannot be read.
     """
     others = [_read_manifest(out / MANIFEST)[0]] if (out / MANIFEST).is_file() else []
     others += [found for path in _matching(out, _JOURNAL) if (found := _read_journal(path)[0]) is not None]
     if any(other != run for other in others):
-        raise UsageError(f"{str(out)!r} holds the pictures of another run; choose another folder, or --force")
+        raise UsageError(f"{str(out)!r} holds the images of another job; choose another folder, or --force")
 
 
 def clear(out: Path, *, all_of_it: bool) -> None:
-    """Remove what a killed process left half written; with ``all_of_it`` everything that a run of ours writes.
+    """Remove what a killed process left half written; with ``all_of_it`` everything that a job writes.
 
-    What says whose pictures they are goes last.
+    The manifest, which says whose images they are, goes last.
     """
     for path in _matching(out, _TEMPORARY):
         path.unlink()
@@ -101,7 +100,7 @@ def close(out: Path) -> None:
 
 
 def finished(out: Path, run: Run, *, check: bool = True) -> dict[Job, Row]:
-    """The pictures of a run that are there, by its manifest and journals.
+    """The images of a job that are there, by its manifest and journals.
 
     Args:
         out: the folder.

@@ -1,7 +1,7 @@
-"""Whether a reconstruction holds: what the attacked network says of it after small harm, and what a face detector says.
+"""Robustness of a reconstruction: its cosine to the target after small changes, and what a face detector finds.
 
-A picture that deceives by single pixels loses its likeness when it is stored as JPEG, moved by a
-pixel or two, mirrored, or found and aligned once more.
+An image that rests on single pixels loses its cosine when it is stored as JPEG, moved by a pixel or
+two, mirrored, or detected and aligned again.
 """
 
 import io
@@ -22,7 +22,7 @@ SHIFTS = ((2, 0), (-2, 0), (0, 2), (0, -2))
 
 
 def crop_detector() -> Detector:
-    """RetinaFace with one look of the size that serves a crop with its border.
+    """RetinaFace at the one input size that suits a crop with its border.
 
     Raises:
         EnvironmentProblem: the detector's packages are missing or do not load.
@@ -30,16 +30,16 @@ def crop_detector() -> Detector:
     return RetinaFace(views=(224,))
 
 
-def holds(
+def robustness(
     recognizer: Recognizer, images: Tensor, target: Tensor, detector: Detector | None
 ) -> list[dict[str, float | bool | None]]:
-    """The cosine to the target of each image as it is, and of what becomes of it.
+    """The cosine to the target of each image as it is, and after each change.
 
     Args:
         recognizer: whose embedding.
         images: (N, 112, 112, 3) uint8.
         target: (N, D), unit norm.
-        detector: finds the faces again; without one its entries are None.
+        detector: detects the faces again; without one its entries are None.
 
     Returns:
         Per image ``eight_bit`` (as it is), ``jpeg_75``, ``shift_2`` (two pixels, the worst of four

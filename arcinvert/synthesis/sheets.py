@@ -1,5 +1,6 @@
-"""Pictures as files: PNGs that say they are synthetic, and the contact sheet."""
+"""Images as files: PNGs that say they are synthetic, and the contact sheet."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,28 +13,29 @@ from arcinvert.checkpoint import atomic_write, file_digest
 
 SYNTHETIC = "synthetic face, reconstructed from an embedding by arcinvert; not a photograph"
 ROWS = 64
-"""More rows than this a contact sheet does not show."""
+"""Rows of a contact sheet, at most."""
 
 
 def columns_for(variations: int, count: int) -> int:
-    """A target a row; or eight targets where there is one picture each."""
+    """A target a row; or eight targets in a row where there is one image each."""
     return variations if variations > 1 else min(8, count)
 
 
-def contact_sheet(images: list[Tensor], columns: int, gap: int = 4) -> Tensor:
-    """Images (H, W, 3) uint8 in rows of ``columns`` (a target a row, or eight targets where one each)."""
+def contact_sheet(images: Sequence[Tensor | np.ndarray | Image.Image], columns: int, gap: int = 4) -> Tensor:
+    """A sheet (H', W', 3) uint8 of images (H, W, 3) uint8, in rows of ``columns``; of eight, if ``columns`` is 1."""
+    tensors = [image if isinstance(image, Tensor) else torch.from_numpy(np.array(image)) for image in images]
     columns = columns_for(columns, len(images))
     rows = -(-len(images) // columns)
-    height, width = images[0].shape[:2]
+    height, width = tensors[0].shape[:2]
     sheet = torch.full((rows * (height + gap) - gap, columns * (width + gap) - gap, 3), 255, dtype=torch.uint8)
-    for i, image in enumerate(images):
+    for i, image in enumerate(tensors):
         top, left = (i // columns) * (height + gap), (i % columns) * (width + gap)
         sheet[top : top + height, left : left + width] = image
     return sheet
 
 
 def sheet_of_files(paths: list[Path], variations: int, out: Path) -> dict[str, int]:
-    """Write the contact sheet of pictures that are there, of the first :data:`ROWS` rows; how many rows of how many."""
+    """Write the contact sheet of image files, the first :data:`ROWS` rows; returns how many rows of how many."""
     columns = columns_for(variations, len(paths))
     write_png(out, contact_sheet([read_png(path) for path in paths[: ROWS * columns]], variations))
     rows = -(-len(paths) // columns)
@@ -51,6 +53,6 @@ def write_png(path: Path, image: Tensor) -> str:
 
 
 def read_png(path: Path) -> Tensor:
-    """A picture that :func:`write_png` wrote, (H, W, 3) uint8."""
+    """An image that :func:`write_png` wrote, (H, W, 3) uint8."""
     with Image.open(path, formats=("PNG",)) as picture:
         return torch.from_numpy(np.array(picture))

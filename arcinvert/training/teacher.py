@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from arcinvert.calibration.regression import Sums
+from arcinvert.calibration.regression import Accumulators
 from arcinvert.checkpoint import build_network, load_strictly
 from arcinvert.distributed import ALONE, Ranks
 from arcinvert.errors import UsageError
@@ -84,18 +84,18 @@ def begin_from(
     first = Teacher(Recognizer.from_checkpoint(stored, path).to(device))
     readout = None if lesson is None else lesson.readout
     total = torch.zeros(len(faces.identities), first.embedding_size, device=device)
-    both: Sums | None = None
+    both: Accumulators | None = None
     for images, labels in _shown(faces, device):
         mine = first.embed(images)
         total.index_add_(0, labels, mine)
         if lesson is not None and readout is not None:
-            part = Sums.of(mine.cpu(), lesson.teacher.embed(images).cpu())
+            part = Accumulators.of(mine.cpu(), lesson.teacher.embed(images).cpu())
             both = part if both is None else both + part
     own = normalize(total)[head.part.start : head.part.stop]
     with torch.no_grad():
         head.centers.add_(own if head.centers.ndim == 2 else own[:, None])
         if readout is not None and both is not None:
-            fit = both.solved(READOUT_RIDGE)
+            fit = both.solve(READOUT_RIDGE)
             readout.weight.copy_(fit[:-1].T)
             readout.bias.copy_(fit[-1])
 

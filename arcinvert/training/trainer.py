@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from arcinvert.checkpoint import Checkpoint, atomic_write, rounded, save_checkpoint
+from arcinvert.checkpoint import Checkpoint, atomic_write, quantized, save_checkpoint
 from arcinvert.distributed import ALONE, Ranks, reached
 from arcinvert.errors import DivergedError, EnvironmentProblem, InputError, UsageError
 from arcinvert.evaluation.metrics import auc, operating_point, score_pairs
@@ -236,7 +236,7 @@ def _to_stored(network: nn.Module, bits: int) -> dict[str, Tensor]:
     state = network.state_dict()
     tensors = {f"network.{key}": value.half() if value.is_floating_point() else value for key, value in state.items()}
     if bits < 16:
-        tensors |= rounded({name: value for name, value in network.named_parameters() if value.ndim > 1}, bits=bits)
+        tensors |= quantized({name: value for name, value in network.named_parameters() if value.ndim > 1}, bits=bits)
     return tensors
 
 

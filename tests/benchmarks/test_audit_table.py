@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 
 from arcinvert.audit import open_store
+from arcinvert.audit.judges import Threshold
+from arcinvert.audit.rates import Kind, Rate
+from arcinvert.audit.report import JudgeResult
 from arcinvert.errors import InputError
 from arcinvert.recognizer import Recognizer
 from arcinvert.training.data.faces import load_faces
@@ -40,27 +43,23 @@ def test_people_that_cannot_be_enrolled(
         script.enrol(tmp_path / "data", ["one"], tiny_recognizer, tmp_path)
 
 
-def rate(what: str, fmr: float, accepted: int | None, cosine: float | None) -> dict[str, Any]:
-    ends = dict.fromkeys(("sar", "low", "high")) if accepted is None else {"sar": accepted / 4, "low": 0.1, "high": 0.9}
-    return {"what": what, "fmr": fmr, "accepted": accepted, "tried": 4, "cosine": cosine, **ends}
+def rate(kind: Kind, fmr: float, accepted: int | None, cosine: float | None) -> Rate:
+    return Rate("v3", kind, fmr, accepted, 4, *((None,) * 3 if accepted is None else (accepted / 4, 0.1, 0.9)), cosine)
 
 
 def a_report() -> SimpleNamespace:
-    thresholds = [
-        {"fmr": 0.01, "threshold": 0.4567, "impostor_pairs": 1234},
-        {"fmr": 0.001, "threshold": None, "impostor_pairs": 1234},
-    ]
-    rows = [rate("type I", 0.01, 3, 0.5), rate("type I", 0.001, None, 0.5)]
-    rows += [rate("control: mean face", 0.01, 0, None), rate("control: mean face", 0.001, None, None)]
+    thresholds = (Threshold(0.01, 0.4567, 1234), Threshold(0.001, None, 1234))
+    rates = [rate("type I", 0.01, 3, 0.5), rate("type I", 0.001, None, 0.5)]
+    rates += [rate("control: mean face", 0.01, 0, None), rate("control: mean face", 0.001, None, None)]
     return SimpleNamespace(
         judges=[
-            {"name": "v3", "attacked": False, "thresholds": thresholds, "rows": rows},
-            {"name": "y1", "attacked": True, "thresholds": thresholds, "rows": rows},
+            JudgeResult("v3", "", False, thresholds, tuple(rates), None),
+            JudgeResult("y1", "", True, thresholds, tuple(rates), None),
         ],
-        attacked={"attempts": 4, "cosine": 0.9},
-        reidentification={"accepted": 4, "tried": 4, "gallery": 8},
-        mismatch={"suspected": False},
-        verdict={"word": "leaks"},
+        attack=SimpleNamespace(attempts=4, cosine=0.9),
+        reidentification=SimpleNamespace(accepted=4, tried=4, gallery=8),
+        mismatch=SimpleNamespace(suspected=False),
+        verdict=SimpleNamespace(word="leaks"),
     )
 
 
@@ -88,7 +87,7 @@ def test_the_command_keeps_no_place_of_this_machine(
     def audit(store: Any, recognizer: Recognizer, **settings: Any) -> SimpleNamespace:
         asked.update(settings, count=store.count)
         folder = str(settings["config"].photos)
-        kept = {"store": {"name": store.name}, "settings": {"photos": folder}, "photos": {"folder": folder}}
+        kept = {"store": {"name": store.name}, "config": {"photos": folder}, "photos": {"folder": folder}}
         return SimpleNamespace(**vars(a_report()), to_json=lambda: kept)
 
     monkeypatch.setattr(script, "audit", audit)

@@ -5,7 +5,7 @@ from types import ModuleType
 import pytest
 import torch
 
-from arcinvert.checkpoint import Checkpoint, rounded
+from arcinvert.checkpoint import Checkpoint, quantized
 from arcinvert.faceprior.prior import FacePrior
 from arcinvert.recognizer import Recognizer
 from arcinvert.synthesis.sheets import read_png
@@ -28,7 +28,7 @@ def test_the_pictures_of_a_folder_show_one_person_of_the_prior(
 
 
 def test_weights_are_shaken_and_norms_are_not(script: ModuleType) -> None:
-    weights = {"network.bias": torch.ones(3)} | rounded({"weight": torch.ones(200, 100)})
+    weights = {"network.bias": torch.ones(3)} | quantized({"weight": torch.ones(200, 100)})
     stored = Checkpoint({"a": 1}, weights, "digest")
     found = script.shaken(stored, 0.25).network()
     assert float(found["weight"].std()) == pytest.approx(0.25, rel=0.05)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from arcinvert.calibration.features import RANK, medium_layers, pooled
 from sklearn.linear_model import Ridge
 from torch import Tensor, nn
 from torch.nn.functional import normalize
@@ -20,7 +21,6 @@ from arcinvert.calibration.calibration import (
     kept_calibration,
     save_calibrated,
 )
-from arcinvert.calibration.features import RANK, medium_layers, pooled
 from arcinvert.calibration.regression import RIDGES, fit_regression
 from arcinvert.checkpoint import load_checkpoint, save_checkpoint
 from arcinvert.errors import CheckpointError, InputError

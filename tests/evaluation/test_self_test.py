@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from arcinvert.calibration.calibration import Calibration, calibration_for, save_calibrated
+from arcinvert.calibration.cache import load_calibration, save_calibration
+from arcinvert.calibration.calibration import Calibration
 from arcinvert.errors import CheckpointError, InputError
 from arcinvert.evaluation.self_test import SCALINGS, contract_of, describe, verify
 from arcinvert.faceprior.prior import FacePrior, default_face_prior
@@ -142,7 +143,7 @@ def test_the_description_of_a_checkpoint_of_ours(
     assert found["batchnorm"] == {"found": 30, "folded": 0, "dropped_channels": 0}
     assert found["contract"]["mean"] == [127.5] * 3
     assert found["thresholds"] == []
-    save_calibrated(tiny_checkpoint, tmp_path / "calibrated", tiny_calibration)
+    save_calibration(tiny_checkpoint, tmp_path / "calibrated", tiny_calibration)
     found = describe(Recognizer.load(tmp_path / "calibrated"), small_prior)
     assert found["calibration"] == {"faces": 64, "in": "the checkpoint"}
 
@@ -161,7 +162,7 @@ def test_a_calibration_in_the_cache_is_seen(
 ) -> None:
     monkeypatch.setenv("ARCINVERT_CACHE", str(tmp_path))
     assert describe(tiny_recognizer, small_prior)["calibration"] is None
-    calibration_for(tiny_recognizer, small_prior)
+    load_calibration(tiny_recognizer, small_prior)
     assert describe(tiny_recognizer, small_prior)["calibration"] == {"faces": 64, "in": "the cache"}
 
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from arcinvert.synthesis.reconstruct import generator_for
 from torch import Tensor
 
 from arcinvert.calibration.calibration import Calibration
@@ -14,7 +15,6 @@ from arcinvert.inversion.parameterization import FaceBasis, Pixels
 from arcinvert.inversion.presets import PRESETS, Attack, conditional, halfway, location_match, preset
 from arcinvert.inversion.terms import all_taps
 from arcinvert.recognizer import Recognizer
-from arcinvert.synthesis.reconstruct import generator_for
 
 
 @pytest.fixture
@@ -93,9 +93,9 @@ def test_fourier_starts_at_the_frontal_face(attack: Attack) -> None:
 
 def test_variation_0_is_the_prediction_itself(attack: Attack) -> None:
     center, spread = conditional(attack)
-    predicted = attack.calibration.predict(attack.target)
+    predicted = attack.calibration.coefficients.predict(attack.target)
     assert torch.equal(center[:2], predicted[:2])
-    assert torch.equal(spread, attack.calibration.residual)
+    assert torch.equal(spread, attack.calibration.coefficients.residual)
     assert not torch.allclose(center[2], predicted[2], atol=0.05)
 
 
@@ -110,7 +110,7 @@ def test_variations_are_drawn_around_the_prediction_at_their_temperature(attack:
         [generator_for(3, 0, variation) for variation in range(count)],
     )
     center, spread = conditional(many, temperature=0.5)
-    standard = (center - attack.calibration.predict(attack.target[:1])) / spread
+    standard = (center - attack.calibration.coefficients.predict(attack.target[:1])) / spread
     assert float(standard.mean().abs()) < 0.02
     assert float(standard.std()) == pytest.approx(0.5, abs=0.02)
 
@@ -118,7 +118,7 @@ def test_variations_are_drawn_around_the_prediction_at_their_temperature(attack:
 def test_fast_starts_at_the_expected_face(attack: Attack) -> None:
     recipe = PRESETS["fast"](attack, 1)
     assert isinstance(recipe.parameterization, FaceBasis)
-    expected = attack.prior.render(attack.calibration.predict(attack.target))
+    expected = attack.prior.render(attack.calibration.coefficients.predict(attack.target))
     image = recipe.parameterization().detach()
     torch.testing.assert_close(image[:2], expected[:2])
     assert float((image[2] - expected[2]).abs().mean()) > 0.005
@@ -126,7 +126,7 @@ def test_fast_starts_at_the_expected_face(attack: Attack) -> None:
 
 def test_the_maps_of_a_calibration_reach_the_size_of_their_layers(attack: Attack) -> None:
     term = location_match(attack.recognizer, attack.calibration)
-    assert set(term.taps) == set(attack.calibration.location_mean)
+    assert set(term.taps) == set(attack.calibration.statistics.location_mean)
     trace = attack.recognizer.trace(attack.prior.decode(attack.prior.coefficients(slice(0, 4))), taps=term.taps)
     for layer in term.taps:
         assert term.mean[layer].shape == term.var[layer].shape == trace.activations[layer].shape[1:]
@@ -138,10 +138,12 @@ def test_the_maps_of_a_calibration_reach_the_size_of_their_layers(attack: Attack
 def test_halfway_is_between_the_target_and_what_the_basis_can_draw(attack: Attack) -> None:
     size = attack.target.shape[1]
     swapped = torch.eye(size).roll(1, 0)
-    taught = replace(attack.calibration, drawn_weight=swapped, drawn_bias=torch.zeros(size))
+    projection = replace(attack.calibration.projected, weight=swapped, bias=torch.zeros(size))
+    taught = replace(attack.calibration, projected=projection)
     moved = replace(attack, calibration=taught)
     torch.testing.assert_close(halfway(moved, 0.0), attack.target)
     torch.testing.assert_close(halfway(moved, 1.0), attack.target @ swapped)
     between = halfway(moved, 0.6)
     torch.testing.assert_close(between.norm(dim=1), torch.ones(3))
-    assert bool(((between * attack.target).sum(1) > (attack.target * taught.drawn(attack.target)).sum(1)).all())
+    projected = taught.projected.predict(attack.target)
+    assert bool(((between * attack.target).sum(1) > (attack.target * projected).sum(1)).all())

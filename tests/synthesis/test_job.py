@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from arcinvert.synthesis.reconstruct import SynthConfig
 from PIL import Image
 from torch import Tensor
 
@@ -23,7 +24,6 @@ from arcinvert.synthesis import journal
 from arcinvert.synthesis import reconstruct as synthesis
 from arcinvert.synthesis.diversity import feature_distance
 from arcinvert.synthesis.job import synthesize
-from arcinvert.synthesis.reconstruct import SynthConfig
 from arcinvert.synthesis.sheets import read_png
 
 QUICK = SynthConfig(steps=4, batch_size=4, report=False)
@@ -260,7 +260,8 @@ def test_a_target_whose_every_step_is_not_finite_diverges(
     tiny_recognizer: Recognizer, targets: Tensor, known: Any, tmp_path: Path
 ) -> None:
     prior, calibration = known
-    broken = replace(calibration, bias=torch.full_like(calibration.bias, float("nan")))
+    nowhere = torch.full_like(calibration.coefficients.bias, float("nan"))
+    broken = replace(calibration, coefficients=replace(calibration.coefficients, bias=nowhere))
     with pytest.raises(DivergedError):
         run(tiny_recognizer, targets[:1], (prior, broken), tmp_path, steps=2)
 

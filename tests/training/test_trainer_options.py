@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from arcinvert.calibration.auxiliary import default_auxiliary
-from arcinvert.calibration.regression import Sums
+from arcinvert.calibration.regression import Accumulators
 from arcinvert.checkpoint import load_checkpoint
 from arcinvert.distributed import ALONE, Ranks
 from arcinvert.errors import CheckpointError, DivergedError, EnvironmentProblem, InputError, UsageError
@@ -334,7 +334,7 @@ class TestStart:
         torch.testing.assert_close(run.head.centers - before, means, atol=1e-4, rtol=0)
         assert run.readout is not None
         its = default_auxiliary().embed(faces.images.permute(0, 3, 1, 2))
-        fit = Sums.of(embeddings, its).solved(1.0).float()
+        fit = Accumulators.of(embeddings, its).solve(1.0).float()
         torch.testing.assert_close(run.readout(embeddings).detach(), embeddings @ fit[:-1] + fit[-1], atol=1e-3, rtol=0)
 
     def test_a_run_begins_there_once(

@@ -23,9 +23,24 @@ REFUSED = {
 }
 
 
+@dataclass(frozen=True)
+class Norms:
+    """Norms of the usable rows of a store.
+
+    Attributes:
+        min, mean, max: over the rows.
+        unit: how many rows are of unit norm.
+    """
+
+    min: float
+    mean: float
+    max: float
+    unit: int
+
+
 @dataclass(frozen=True, eq=False)
 class Scan:
-    """What one pass over a store has shown, in 25 bytes a row.
+    """The result of one pass over a store, in 25 bytes a row.
 
     Attributes:
         count, size: N and D.
@@ -33,7 +48,7 @@ class Scan:
         identity: (N,) a number for each name, 0 for none; None where the store names nobody.
         identities: how many different names; 0 where there are none.
         content: (N,) equal for equal templates, within one process.
-        norms: ``least``, ``mean`` and ``most`` of the usable rows, ``unit``: how many are unit norm.
+        norms: of the usable rows; None without any.
         digest: SHA-256 of the usable templates as float32, in order; the same in whatever kind of store.
         findings: those of opening first.
     """
@@ -44,13 +59,13 @@ class Scan:
     identity: NDArray[np.uint64] | None
     identities: int
     content: Index
-    norms: dict[str, float]
+    norms: Norms | None
     digest: str
     findings: tuple[Finding, ...]
 
     @property
-    def unusable(self) -> int:
-        """Rows that are passed over."""
+    def skipped_rows(self) -> int:
+        """Rows that hold no usable template."""
         return self.count - int(self.good.sum())
 
 
@@ -69,7 +84,7 @@ def scan(store: Store, *, progress: Progress = silent) -> Scan:
     identity = np.zeros(store.count, np.uint64)
     named = False
     refused: Counter[str] = Counter()
-    norms, digest, look = _Norms(), hashlib.sha256(), _Look(store.size)
+    norms, digest, look = _NormSums(), hashlib.sha256(), _Look(store.size)
     for block in store.blocks():
         refused.update(block.refused)
         squares = np.einsum("nd,nd->n", block.templates, block.templates, dtype=np.float64)
@@ -121,28 +136,26 @@ def _number(name: str) -> int:
     return int.from_bytes(hashlib.blake2b(name.encode(errors="surrogatepass"), digest_size=8).digest(), "little") or 1
 
 
-class _Norms:
+class _NormSums:
     def __init__(self) -> None:
         self.count = self.unit = 0
-        self.total, self.least, self.most = 0.0, np.inf, 0.0
+        self.total, self.min, self.max = 0.0, np.inf, 0.0
 
     def add(self, norms: NDArray[np.float64]) -> None:
         if len(norms):
             self.count += len(norms)
             self.unit += int((np.abs(norms - 1) <= UNIT).sum())
             self.total += float(norms.sum())
-            self.least, self.most = min(self.least, float(norms.min())), max(self.most, float(norms.max()))
+            self.min, self.max = min(self.min, float(norms.min())), max(self.max, float(norms.max()))
 
-    def summary(self) -> dict[str, float]:
-        if not self.count:
-            return {}
-        return {"least": self.least, "mean": self.total / self.count, "most": self.most, "unit": self.unit}
+    def summary(self) -> Norms | None:
+        return Norms(self.min, self.total / self.count, self.max, self.unit) if self.count else None
 
     def findings(self) -> list[Finding]:
         other = self.count - self.unit
         if not other:
             return []
-        spread = f"norms from {self.least:.3g} to {self.most:.3g}"
+        spread = f"norms from {self.min:.3g} to {self.max:.3g}"
         found = [Finding("unnormalized", "info", f"{other} embeddings are not of unit norm: {spread}", other)]
         if self.unit and min(self.unit, other) > 0.001 * self.count:
             text = f"{self.unit} embeddings are of unit norm and {other} are not: stored in two ways, or of two models"

@@ -1,12 +1,12 @@
-"""Does a store belong to a recognizer? By the geometry of the recognizer's own embeddings of other faces.
+"""Does a store belong to a recognizer? Judged by the geometry of the recognizer's own embeddings of other faces.
 
-A recognizer's embeddings are no cloud without structure: they have a mean, they vary more in some directions
-than in others, and one half of their numbers says something of the other half. Another model's embeddings, or
-ones that were rotated with a key, have nothing of it, whoever they show. Evidence is what differs; that nothing
-differs is no proof that the store belongs to the recognizer, and says nothing of what it leaks.
+A recognizer's embeddings have structure: a mean, some directions in which they vary more than in others, and one half
+of their numbers predicts the other half in part. The embeddings of another model, or embeddings that were rotated with
+a key, do not share this structure, whoever they show. A difference is evidence of a mismatch. No difference is no
+proof that the store belongs to the recognizer, and does not mean that the store leaks nothing.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,14 +17,34 @@ from arcinvert.embeddings import check_embeddings
 from arcinvert.errors import InputError
 
 FEWEST = 30
-"""Embeddings of the recognizer's own, without which nothing can be said."""
+"""Embeddings by the recognizer itself that the test needs."""
 ENERGY = 0.13
 """Agreement of the main directions below this is evidence: other models have 0 +- 0.05, the same one 0.7 or more, 0.2
 under strong noise (twenty templates, three recognizers)."""
 FIT, LEAST_FIT = 0.1, 0.05
-"""A fit below this share of the recognizer's own is evidence, where its own is one at all."""
+"""A fit below this share of the recognizer's own fit is evidence, if its own fit is at least ``LEAST_FIT``."""
 CERTAIN = 3.0
 """Standard deviations of the cosine of two directions that have nothing to do with each other."""
+
+
+@dataclass(frozen=True)
+class MismatchFigures:
+    """The measurements behind :class:`Mismatch`; None where they were not made.
+
+    Attributes:
+        recognizer_size, store_size: numbers of an embedding.
+        mean_cosine: between the means of both.
+        energy: agreement of the main directions: 1 as for the recognizer's own embeddings, 0 by chance.
+        fit, fit_own: R2 of predicting one half of the numbers from the other half, for the store and for the
+            recognizer's own embeddings; at most 0 for another model.
+    """
+
+    recognizer_size: int
+    store_size: int
+    mean_cosine: float | None = None
+    energy: float | None = None
+    fit: float | None = None
+    fit_own: float | None = None
 
 
 @dataclass(frozen=True)
@@ -34,37 +54,37 @@ class Mismatch:
     Attributes:
         suspected: whether the store is likely another model's, or protected.
         evidence: a sentence for each sign.
-        figures: what was measured: ``sizes``, ``mean_cosine``, ``energy`` (1 as the recognizer's own, 0 by chance) and
-            ``fit`` (as ``fit_own``, a share of the variance; at most 0 for another model).
+        figures: what was measured.
     """
 
     suspected: bool
-    evidence: list[str] = field(default_factory=list)
-    figures: dict[str, float | list[int] | None] = field(default_factory=dict)
+    evidence: tuple[str, ...]
+    figures: MismatchFigures
 
 
 def mismatch(recognizer_embeddings: NDArray[np.float32], templates: NDArray[np.float32]) -> Mismatch:
-    """Hold a sample of a store against a recognizer's embeddings of other faces.
+    """Compare a sample of a store with a recognizer's embeddings of other faces.
 
     Args:
-        recognizer_embeddings: (M, D) of faces of many people, no matter whom; some hundred are wanted.
-        templates: (N, D') of the store; rows that are NaN, infinite or zero are left out.
+        recognizer_embeddings: (M, D) of the faces of some hundred other people.
+        templates: (N, D') of the store; rows that are NaN, infinite or zero are skipped.
 
     Raises:
         InputError: not such arrays, or not a single template with a direction.
     """
     if templates.ndim != 2 or recognizer_embeddings.ndim != 2:
         raise InputError(f"expected embeddings (M, D), got {recognizer_embeddings.shape} and {templates.shape}")
-    own, sizes = recognizer_embeddings.shape[1], [recognizer_embeddings.shape[1], templates.shape[1]]
-    if templates.shape[1] != own:
-        return Mismatch(True, [f"the store is {sizes[1]}-d, the recognizer is {own}-d"], {"sizes": sizes})
+    own, size = recognizer_embeddings.shape[1], templates.shape[1]
+    figures = MismatchFigures(own, size)
+    if size != own:
+        return Mismatch(True, (f"the store is {size}-d, the recognizer is {own}-d",), figures)
     reference = check_embeddings(recognizer_embeddings, own).rows
     rows, _ = unit(templates)
     if not len(rows):
         raise InputError("expected templates with a direction, got none")
     if len(reference) < FEWEST:
-        text = f"not judged: {len(reference)} faces of the recognizer's own are too few, {FEWEST} are needed"
-        return Mismatch(False, [text], {"sizes": sizes, "mean_cosine": None, "energy": None, "fit": None})
+        text = f"not judged: expected at least {FEWEST} embeddings by the recognizer, got {len(reference)}"
+        return Mismatch(False, (text,), figures)
     fitted, held = reference[::2], reference[1::2]
     center = fitted.mean(0)
     cosine = _cosine(center, rows.mean(0))
@@ -73,20 +93,14 @@ def mismatch(recognizer_embeddings: NDArray[np.float32], templates: NDArray[np.f
     unrelated = CERTAIN / np.sqrt(own)
     signs = {
         f"the mean of its templates points elsewhere (cosine {cosine:.2f})": cosine < unrelated,
-        f"its templates do not vary along the recognizer's main directions ({energy:.2f}; 1 is as its own faces do, "
-        "0 is chance)": energy < ENERGY,
-        f"one half of a template's numbers does not foretell the other (R2 {fit:.2f}, of the recognizer's own faces "
-        f"{fit_own:.2f})": fit < FIT * fit_own and fit_own > LEAST_FIT,
+        f"its templates do not vary along the recognizer's main directions ({energy:.2f}; 1 as for its own faces, "
+        "0 by chance)": energy < ENERGY,
+        f"one half of a template's numbers does not predict the other (R2 {fit:.2f}; {fit_own:.2f} for the "
+        "recognizer's own faces)": fit < FIT * fit_own and fit_own > LEAST_FIT,
     }
-    evidence = [text for text, present in signs.items() if present]
-    figures: dict[str, float | list[int] | None] = {
-        "sizes": sizes,
-        "mean_cosine": round(cosine, 4),
-        "energy": round(energy, 4),
-        "fit": round(fit, 4),
-        "fit_own": round(fit_own, 4),
-    }
-    return Mismatch(len(evidence) >= 2, evidence, figures)
+    evidence = tuple(text for text, present in signs.items() if present)
+    rounded = (round(value, 4) for value in (cosine, energy, fit, fit_own))
+    return Mismatch(len(evidence) >= 2, evidence, MismatchFigures(own, size, *rounded))
 
 
 def _cosine(first: Rows, second: Rows) -> float:
@@ -94,7 +108,7 @@ def _cosine(first: Rows, second: Rows) -> float:
 
 
 def _across(rows: Rows, direction: Rows) -> Rows:
-    """Rows without their part along ``direction``: a mean that lies elsewhere is evidence of its own."""
+    """Rows without their part along ``direction``: the direction of the mean is a sign of its own."""
     along = direction / max(float(np.linalg.norm(direction)), 1e-12)
     return np.asarray(rows - np.outer(rows @ along, along))
 
@@ -110,7 +124,7 @@ def _energy(fitted: Rows, held: Rows, rows: Rows) -> float:
 
 
 def _fit(fitted: Rows, rows: Rows) -> float:
-    """R2 of a ridge regression from the even numbers of an embedding to the odd ones; 0 foretells nothing."""
+    """R2 of a ridge regression from the even numbers of an embedding to the odd ones; 0 predicts nothing."""
     known, wanted = fitted[:, ::2].astype(np.float64), fitted[:, 1::2].astype(np.float64)
     gram = known.T @ known
     ridge = np.trace(gram) / len(gram)

@@ -1,24 +1,24 @@
-"""What a defense leaves of a recognizer's accuracy."""
+"""The accuracy that a recognizer keeps behind a defense."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from arcinvert.audit.defenses.base import Defense
+from arcinvert.audit.judges import FMRS
+from arcinvert.audit.types import Count, Share
 from arcinvert.errors import InputError
 from arcinvert.evaluation.metrics import OperatingPoint, eer, operating_points
 
-FMRS = (1e-2, 1e-3)
 LIMIT = 2000
 """Rows of which all pairs are scored: two million pairs."""
 
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Of all pairs among protected templates.
+    """Accuracy over all pairs of protected templates.
 
     Attributes:
         eer: equal error rate.
@@ -26,32 +26,22 @@ class Accuracy:
         templates: how many were compared, each with each.
     """
 
-    eer: float
+    eer: Share
     points: tuple[OperatingPoint, ...]
-    templates: int
-
-    def to_json(self) -> dict[str, Any]:
-        """``eer``, ``tar`` (by FMR; null where it cannot be known), ``genuine_pairs``, ``impostor_pairs``."""
-        first = self.points[0]
-        return {
-            "eer": round(self.eer, 6),
-            "tar": {f"{p.fmr:g}": None if p.tar is None else round(p.tar, 6) for p in self.points},
-            "genuine_pairs": first.genuine_pairs,
-            "impostor_pairs": first.impostor_pairs,
-        }
+    templates: Count
 
 
 def accuracy(defense: Defense, embeddings: Tensor, labels: Tensor, fmrs: Sequence[float] = FMRS) -> Accuracy:
-    """Protect, compare every pair, and see how well one person is told from another.
+    """Protect the embeddings, compare every pair, and measure how well people are told apart.
 
     Both templates of a pair are protected, each as a record of its own.
 
     Args:
         defense: fitted.
         embeddings: (N, D), unit norm.
-        labels: (N,) integers, the identity of each row; several rows of an identity are needed. Of more than 2,000
-            rows the first identities in the order of the rows are used.
-        fmrs: at which TAR is wanted.
+        labels: (N,) integers, the identity of each row; several rows of an identity are needed. If there are more than
+            2,000 rows, the first identities in the order of the rows are used.
+        fmrs: at which TAR is measured.
 
     Raises:
         InputError: no genuine or no impostor pair.

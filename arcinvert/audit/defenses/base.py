@@ -77,8 +77,7 @@ class Defense(ABC):
             (B, D), unit norm.
         """
         known = normalize(self.values(self.protect(own, range(len(own)))))
-        weight, bias, _ = fit_regression(known, own)
-        return normalize(normalize(self.values(templates)) @ weight + bias)
+        return fit_regression(known, own, unit_norm=True).predict(normalize(self.values(templates)))
 
     def without_key(self, seed: int) -> "Defense":
         """What an attacker assumes who does not know the key: some other key; the same where there is none."""

@@ -1,17 +1,18 @@
-"""The trade-off of a defense: what accuracy it keeps against what an attack it leaves."""
+"""A sweep over defenses: the accuracy that each keeps, and the rates that an attack through it reaches."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor
 
 from arcinvert.audit.defenses import Defense, parse_defense
 from arcinvert.audit.defenses.accuracy import Accuracy, accuracy
-from arcinvert.audit.defenses.unlinkability import Linkability
-from arcinvert.audit.defenses.unlinkability import linkability as linkability
-from arcinvert.evaluation.intervals import wilson_interval
+from arcinvert.audit.defenses.unlinkability import Linkability, linkability
+from arcinvert.audit.rates import Rate
+from arcinvert.audit.types import Cosine, Count
 
+log = logging.getLogger(__name__)
 _NAMED = (
     "none int8 sign noise:0.02 noise:0.05 noise:0.1 noise:0.2 noise:0.3 truncate:256 truncate:128 truncate:64 "
     "truncate:32 pq:64 pq:32 pq:16 pq:8 rotate:1 biohash:1 polyprotect:1 mlphash:1"
@@ -19,73 +20,47 @@ _NAMED = (
 
 
 @dataclass(frozen=True)
-class Left:
-    """How often a judge takes reconstructions for the person.
+class Outcome:
+    """The result of one attack through a defense.
 
     Attributes:
-        judge: its name.
-        fmr: that its threshold is for.
-        accepted, tried: of how many; attempts that failed are among them.
-        what: ``type I`` against the enrolled photo or template, ``type II`` against another one of the person.
+        rates: of each judge at each threshold.
+        score: mean score of the attempts by the attacker's own measure, None if it is unknown.
+        failed: attempts that gave no image.
     """
 
-    judge: str
-    fmr: float
-    accepted: int
-    tried: int
-    what: str = "type I"
-
-    def to_json(self) -> dict[str, Any]:
-        """With the rate and its 95 % Wilson interval."""
-        low, high = wilson_interval(self.accepted, self.tried)
-        rate = self.accepted / self.tried
-        return {
-            "judge": self.judge,
-            "what": self.what,
-            "fmr": self.fmr,
-            "accepted": self.accepted,
-            "tried": self.tried,
-            "sar": round(rate, 6),
-            "low": round(low, 6),
-            "high": round(high, 6),
-        }
+    rates: Sequence[Rate]
+    score: float | None = None
+    failed: int = 0
 
 
 @dataclass(frozen=True)
-class TradeOff:
-    """One defense, one attacker.
+class DefenseResult:
+    """One defense and one attacker.
 
     Attributes:
         spec: of the defense.
         key_known: by the attacker; True where there is none.
-        kept: accuracy.
-        linked: between its key and others; between two stores where there is no key.
-        left: what the attack reaches, for each judge and FMR.
+        accuracy: of the protected templates.
+        linkability: between the key and others; between two stores where there is no key.
+        rates, score, failed: see :class:`Outcome`.
     """
 
     spec: str
     key_known: bool
-    kept: Accuracy
-    linked: Linkability
-    left: tuple[Left, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """As in ``report.json``."""
-        return {
-            "spec": self.spec,
-            "key_known": self.key_known,
-            **self.kept.to_json(),
-            "d_sys": self.linked.to_json(),
-            "sar": [left.to_json() for left in self.left],
-        }
+    accuracy: Accuracy
+    linkability: Linkability
+    rates: tuple[Rate, ...]
+    score: Cosine | None
+    failed: Count
 
 
-Attack = Callable[[Defense, bool], Sequence[Left]]
-"""(fitted defense, whether the key is known) -> what the attack on its templates reaches."""
+Attack = Callable[[Defense, bool], Outcome]
+"""(fitted defense, whether the attacker knows the key) -> the result of the attack on its templates."""
 
 
 def specs_for(size: int) -> list[str]:
-    """The defenses of a sweep over embeddings of ``size`` elements: those that fit them."""
+    """The defenses of a sweep that fit embeddings of ``size`` elements."""
 
     def fits(spec: str) -> bool:
         scheme, _, number = spec.partition(":")
@@ -94,32 +69,33 @@ def specs_for(size: int) -> list[str]:
     return [spec for spec in _NAMED.split() if fits(spec)]
 
 
-def sweep(
-    specs: Sequence[str],
-    embeddings: Tensor,
-    labels: Tensor,
-    own: Tensor,
-    attack: Attack,
-    say: Callable[[str], None] = lambda line: None,
-) -> list[TradeOff]:
-    """Try defenses one after the other, those with a key against an attacker with and without it.
-
-    Args:
-        specs: see :func:`~arcinvert.audit.defenses.parse_defense`; all are parsed and fitted before the first is tried.
-        embeddings, labels: (N, D) unit norm and (N,) integers, several rows an identity, for the accuracy.
-        own: (M, D), unit norm, of faces that are in no store; codewords are learned from them.
-        attack: see :data:`Attack`.
-        say: told what is tried.
+def fit_defenses(specs: Sequence[str], own: Tensor) -> list[Defense]:
+    """Parse all specs and fit them to the attacker's own faces ``own`` (M, D), unit norm, which are in no store.
 
     Raises:
-        UsageError: a spec that is none, or does not fit the embeddings.
+        UsageError: no such defense, or it does not fit the embeddings.
+    """
+    return [parse_defense(spec).fitted(own) for spec in specs]
+
+
+def sweep(defenses: Sequence[Defense], embeddings: Tensor, labels: Tensor, attack: Attack) -> list[DefenseResult]:
+    """Try defenses one after the other; a defense with a key is attacked with and without it.
+
+    Args:
+        defenses: see :func:`fit_defenses`.
+        embeddings, labels: (N, D) unit norm and (N,) integers, several rows an identity, for the accuracy.
+        attack: see :data:`Attack`.
+
+    Raises:
         InputError: see :func:`~arcinvert.audit.defenses.accuracy.accuracy`.
     """
-    defenses = [parse_defense(spec).fitted(own) for spec in specs]
-    rows = []
+    results = []
     for defense in defenses:
         kept, linked = accuracy(defense, embeddings, labels), linkability(defense, embeddings, labels)
         for known in (True, False) if defense.keyed else (True,):
-            say(f"{defense.spec}{'' if known else ', key not known'}")
-            rows.append(TradeOff(defense.spec, known, kept, linked, tuple(attack(defense, known))))
-    return rows
+            log.info("attacking %s%s", defense.spec, "" if known else ", key not known")
+            found = attack(defense, known)
+            results.append(
+                DefenseResult(defense.spec, known, kept, linked, tuple(found.rates), found.score, found.failed)
+            )
+    return results

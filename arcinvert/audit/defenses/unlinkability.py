@@ -4,7 +4,6 @@ Gomez-Barrero et al. 2018, "General framework to evaluate unlinkability in biome
 """
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from arcinvert.audit.defenses.accuracy import several_of_each
 from arcinvert.audit.defenses.base import Defense
+from arcinvert.audit.types import Count, Share
 from arcinvert.errors import InputError
 
 BINS, RANGE = 100, (-1.0, 1.0)
@@ -24,33 +24,24 @@ OTHER_KEYS = 5
 
 @dataclass(frozen=True)
 class Linkability:
-    """The answer.
+    """How well templates of one person under two keys can be linked.
 
     Attributes:
         d_sys: 0 nothing can be linked, 1 everything.
-        chance: what the same estimate gives, on the mean of twenty draws, if as many non-mated scores are passed
-            off as mated: few scores in many bins never give 0.
+        chance: what the same estimate gives by chance: the mean of twenty draws in which as many non-mated scores count
+            as mated. It is above 0, because few scores fall into many bins.
         mated, nonmated: how many scores, of each pair of keys.
-        highest: of several pairs of keys, where ``d_sys`` and ``chance`` are the mean.
+        highest: over several pairs of keys, where ``d_sys`` and ``chance`` are the mean.
+        bins, range: of the histograms.
     """
 
-    d_sys: float
-    chance: float
-    mated: int
-    nonmated: int
-    highest: float
-
-    def to_json(self) -> dict[str, Any]:
-        """The attributes, and the bins."""
-        return {
-            "d_sys": round(self.d_sys, 4),
-            "chance": round(self.chance, 4),
-            "highest": round(self.highest, 4),
-            "mated": self.mated,
-            "nonmated": self.nonmated,
-            "bins": BINS,
-            "range": list(RANGE),
-        }
+    d_sys: Share
+    chance: Share
+    mated: Count
+    nonmated: Count
+    highest: Share
+    bins: int = BINS
+    range: tuple[float, float] = RANGE
 
 
 def d_sys(a: Defense, b: Defense, embeddings: Tensor, labels: Tensor) -> Linkability:

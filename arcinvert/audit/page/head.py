@@ -7,7 +7,7 @@ from arcinvert.audit.page.markup import Markup, tag
 from arcinvert.audit.page.strips import counted, strip
 from arcinvert.audit.page.tables import code, facts, section
 from arcinvert.audit.page.words import duration, number, one_in, percent, share
-from arcinvert.audit.report import headline as best
+from arcinvert.audit.verdict import headline as best
 
 _TILES = (
     ("type I", "of the reconstructions pass for what was enrolled"),

@@ -1,9 +1,8 @@
-"""What was enrolled: the photos behind the sample's templates, and others of the same people."""
+"""The enrolled photos behind the sample's templates, and other photos of the same people."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -11,14 +10,35 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from arcinvert.audit.judges import Judge
-from arcinvert.audit.rates import Held
+from arcinvert.audit.rates import References
+from arcinvert.audit.types import Count
 from arcinvert.errors import InputError
 from arcinvert.faces.alignment import SIZE, Detector, RetinaFace, align_photo, read_photo
 from arcinvert.faces.photos import list_photos
 from arcinvert.recognizer import Recognizer
 
 SURE = 0.9
-"""A photo whose embedding is as near as this to a template is taken for the one it was made of."""
+"""A photo with this cosine to a template, or a higher one, counts as the photo behind it."""
+
+
+@dataclass(frozen=True)
+class PhotoMatches:
+    """How the photos of a sample were found.
+
+    Attributes:
+        folder: of the photos.
+        templates: of the sample.
+        enrolled, second: how many of them have an enrolled photo, and another one of the same person.
+        unreadable: photos that show no face or cannot be read.
+        method: in words.
+    """
+
+    folder: str
+    templates: Count
+    enrolled: Count
+    second: Count
+    unreadable: Count
+    method: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,20 +46,20 @@ class Photos:
     """The photos of a sample.
 
     Attributes:
-        first: (N) the enrolled crop (112, 112, 3) uint8, None where it was not found.
+        enrolled: (N) the enrolled crop (112, 112, 3) uint8, None where it was not found.
         second: (N) another one of the same person, None where there is none.
-        files: (N) the file of ``first``.
-        about: how they were matched, for the report.
+        files: (N) the file of ``enrolled``.
+        matches: the counts, for the report.
     """
 
-    first: tuple[Tensor | None, ...]
+    enrolled: tuple[Tensor | None, ...]
     second: tuple[Tensor | None, ...]
     files: tuple[Path | None, ...]
-    about: dict[str, Any]
+    matches: PhotoMatches
 
-    def held_by(self, judge: Judge) -> Held:
+    def references(self, judge: Judge) -> References:
         """A judge's embeddings of them."""
-        return Held(*(_embedded(judge, crops) for crops in (self.first, self.second)))
+        return References(_embed(judge, self.enrolled), _embed(judge, self.second))
 
 
 def match_photos(
@@ -53,9 +73,9 @@ def match_photos(
     """Find the enrolled photo of each template of the sample, and another of the same person.
 
     Candidates are the photos in ``folder/<identity>/``; else the one whose name is that of the identity, or the number
-    of the record in the store; else, where the store names nobody, all photos. Of several candidates the one most like
-    the template is taken, by the attacked recognizer, if its cosine is at least :data:`SURE`. A single one is believed.
-    Photos that are not of 112x112 are aligned first.
+    of the record in the store; else, where the store names nobody, all photos. If there are several candidates, the one
+    with the highest cosine to the template (by the attacked recognizer) is taken, provided it reaches :data:`SURE`; a
+    single candidate is always taken. Photos that are not 112x112 are aligned first.
 
     Args:
         folder: of the photos.
@@ -85,17 +105,17 @@ def match_photos(
         others = [path for path in files if path.parent == home != Path() and path != enrolled]
         first.append(enrolled)
         second.append(next((path for path in others if np.isfinite(read.cosine([path], targets[row])[0])), None))
-    about = {
-        "folder": str(folder),
-        "enrolled_found": sum(path is not None for path in first),
-        "second_found": sum(path is not None for path in second),
-        "of": len(first),
-        "unusable": read.unusable,
-        "matched": "by the name of the identity or record, then by the attacked recognizer's cosine "
+    matches = PhotoMatches(
+        folder=str(folder),
+        templates=len(first),
+        enrolled=sum(path is not None for path in first),
+        second=sum(path is not None for path in second),
+        unreadable=read.unreadable,
+        method="by the name of the identity or record, then by the attacked recognizer's cosine "
         f"(at least {SURE:g}) where there are several",
-    }
+    )
     crops = [tuple(None if path is None else read.crop(path) for path in paths) for paths in (first, second)]
-    return Photos(crops[0], crops[1], tuple(None if p is None else folder / p for p in first), about)
+    return Photos(crops[0], crops[1], tuple(None if p is None else folder / p for p in first), matches)
 
 
 def _candidates(files: Sequence[Path], name: str | None, position: int) -> list[Path]:
@@ -114,7 +134,7 @@ def _number(text: str) -> int | None:
 
 
 class _Crops:
-    """Photos as crops, each read and embedded once; of those only the embedding is kept."""
+    """Photos as crops; each is read and embedded once, and only its embedding is kept."""
 
     def __init__(self, folder: Path, recognizer: Recognizer) -> None:
         self.folder, self.recognizer = folder, recognizer
@@ -122,7 +142,7 @@ class _Crops:
         self.detector: Detector | None = None
 
     @property
-    def unusable(self) -> int:
+    def unreadable(self) -> int:
         return sum(not np.isfinite(row[0]) for row in self.rows.values())
 
     def crop(self, path: Path) -> Tensor | None:
@@ -138,7 +158,7 @@ class _Crops:
         return None if found is None else torch.from_numpy(found.copy())
 
     def embed(self, paths: Sequence[Path]) -> NDArray[np.float32]:
-        """(n, D); minus infinity for what shows no face."""
+        """(n, D); minus infinity where there is no face."""
         new = [path for path in paths if path not in self.rows]
         for start in range(0, len(new), 32):
             part = new[start : start + 32]
@@ -152,13 +172,13 @@ class _Crops:
         return np.stack([self.rows[path] for path in paths]) if paths else np.empty((0, size), np.float32)
 
     def cosine(self, paths: Sequence[Path], target: Tensor) -> NDArray[np.float32]:
-        """(n,) to the target (D,); minus infinity for what shows no face."""
+        """(n,) to the target (D,); minus infinity where there is no face."""
         rows = self.embed(paths)
         cosine = np.nan_to_num(rows, neginf=0) @ target.cpu().numpy()
         return np.where(np.isneginf(rows[:, 0]), -np.inf, cosine).astype(np.float32)
 
 
-def _embedded(judge: Judge, crops: Sequence[Tensor | None]) -> Tensor:
+def _embed(judge: Judge, crops: Sequence[Tensor | None]) -> Tensor:
     """(N, D), NaN where there is no crop."""
     found = torch.full((len(crops), judge.own.shape[1]), torch.nan)
     there = [row for row, crop in enumerate(crops) if crop is not None]

@@ -1,8 +1,7 @@
-"""What an embedding says of the maps inside the network: E[maps | embedding] for a few layers of medium depth.
+"""Predicted maps: E[maps | embedding] of a few layers of medium depth, pooled to 7x7.
 
-An embedding can be reached by images whose early maps no face with such an embedding has; other networks, whose
-early layers see much the same, are not deceived by them. So calibration learns, by ridge regression, what the
-maps of a few layers are for a given embedding, pooled to 7x7, and how far faces deviate from that.
+An embedding can be reached by images whose early maps no face with such an embedding has. Other networks, whose early
+layers respond alike, are not fooled by them, so an inversion holds its maps to the prediction.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d
 
-from arcinvert.calibration.regression import Sums, reduced_rank
-from arcinvert.checkpoint import in_bits
+from arcinvert.calibration.regression import Accumulators, reduced_rank
 from arcinvert.errors import CheckpointError
+from arcinvert.quantize import dequantize, quantize
 
 if TYPE_CHECKING:
     from arcinvert.recognizer import Recognizer
@@ -43,14 +42,14 @@ def pooled(activation: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
-class ExpectedFeatures:
-    """E[maps | embedding], in few directions of the embedding.
+class PredictedMaps:
+    """A regression from embeddings to maps, in few directions of the embedding.
 
     Attributes:
         factor: (D, R), from the embedding to the directions.
         maps: layer -> (R, C, h, w), what a step in each direction changes, in units of ``deviation``.
-        mean: layer -> (C, h, w), at an embedding of zeros.
-        deviation: layer -> (C, h, w), the standard deviation around what is expected, on unseen faces.
+        mean: layer -> (C, h, w), the prediction for an embedding of zeros.
+        deviation: layer -> (C, h, w), the standard deviation of held-out faces around their prediction.
     """
 
     factor: Tensor
@@ -58,7 +57,7 @@ class ExpectedFeatures:
     mean: dict[str, Tensor] = field(repr=False)
     deviation: dict[str, Tensor] = field(repr=False)
 
-    def expected(self, embeddings: Tensor) -> dict[str, Tensor]:
+    def predict(self, embeddings: Tensor) -> dict[str, Tensor]:
         """(B, D) unit norm -> layer -> (B, C, h, w)."""
         along = embeddings @ self.factor
         return {
@@ -66,28 +65,28 @@ class ExpectedFeatures:
             for layer in self.maps
         }
 
-    def to(self, device: torch.device | str) -> "ExpectedFeatures":
+    def to(self, device: torch.device | str) -> "PredictedMaps":
         """The same on another device."""
         maps, mean, deviation = (
             {layer: value.to(device) for layer, value in part.items()}
             for part in (self.maps, self.mean, self.deviation)
         )
-        return ExpectedFeatures(self.factor.to(device), maps, mean, deviation)
+        return PredictedMaps(self.factor.to(device), maps, mean, deviation)
 
     def to_tensors(self) -> dict[str, Tensor]:
-        """As stored: ``expected.factor``, ``expected.mean.LAYER``, ``expected.deviation.LAYER`` and the maps in 8 bits.
+        """As stored: ``expected.factor``, ``expected.mean.LAYER``, ``expected.deviation.LAYER`` and the maps in int8.
 
-        These are ``expected.maps.LAYER``, in units of ``expected.unit.LAYER`` (R,).
+        These are ``expected.maps.LAYER``, with the scale ``expected.unit.LAYER`` (R,).
         """
         tensors = {"expected.factor": self.factor.float()}
         for layer, maps in self.maps.items():
-            tensors[f"expected.maps.{layer}"], tensors[f"expected.unit.{layer}"] = in_bits(maps)
+            tensors[f"expected.maps.{layer}"], tensors[f"expected.unit.{layer}"] = quantize(maps)
             tensors[f"expected.mean.{layer}"] = self.mean[layer].float()
             tensors[f"expected.deviation.{layer}"] = self.deviation[layer].float()
         return tensors
 
     @classmethod
-    def from_tensors(cls, tensors: Mapping[str, Tensor], device: torch.device | str) -> "ExpectedFeatures":
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> "PredictedMaps":
         """See :meth:`to_tensors`.
 
         Raises:
@@ -97,9 +96,9 @@ class ExpectedFeatures:
 
         def section(kind: str) -> dict[str, Tensor]:
             prefix = f"expected.{kind}."
-            return {k[len(prefix) :]: v.float().to(device) for k, v in tensors.items() if k.startswith(prefix)}
+            return {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
 
-        factor, steps, unit = tensors["expected.factor"].float().to(device), section("maps"), section("unit")
+        factor, steps, unit = tensors["expected.factor"].float(), section("maps"), section("unit")
         mean, deviation = section("mean"), section("deviation")
         same = steps.keys() == unit.keys() == mean.keys() == deviation.keys() and factor.ndim == 2
         if not same or any(
@@ -108,13 +107,14 @@ class ExpectedFeatures:
             or not value.shape[1:] == mean[layer].shape == deviation[layer].shape
             for layer, value in steps.items()
         ):
-            raise CheckpointError("the expected maps of the calibration do not fit each other; calibrate it again")
-        maps = {layer: value * unit[layer].view(-1, 1, 1, 1) for layer, value in steps.items()}
+            raise CheckpointError("the predicted maps of the calibration do not fit each other; calibrate it again")
+        maps = {layer: dequantize(value, unit[layer].flatten()) for layer, value in steps.items()}
+        mean, deviation = ({layer: v.float() for layer, v in part.items()} for part in (mean, deviation))
         return cls(factor, maps, mean, deviation)
 
 
-class FeatureRegression:
-    """Collects sums over faces, and solves for :class:`ExpectedFeatures`; what it holds does not grow with them.
+class MapRegression:
+    """Accumulates faces batch by batch and solves for :class:`PredictedMaps`; its size does not grow with them.
 
     Args:
         layers: whose maps.
@@ -123,37 +123,39 @@ class FeatureRegression:
     def __init__(self, layers: Sequence[str]) -> None:
         self.layers = tuple(layers)
         self.shapes: list[torch.Size] = []
-        self.seen: Sums | None = None
-        self.unseen: Sums | None = None
+        self.fitted: Accumulators | None = None
+        self.held_out: Accumulators | None = None
 
-    def add(self, embeddings: Tensor, activations: Mapping[str, Tensor], *, unseen: bool) -> None:
-        """One batch: (B, D), and layer -> (B, C, H, W); ``unseen`` faces choose the ridge and measure deviations."""
+    def add(self, embeddings: Tensor, activations: Mapping[str, Tensor], *, held_out: bool) -> None:
+        """One batch: (B, D), and layer -> (B, C, H, W); held-out faces choose the ridge and measure deviations."""
         if not self.layers or not len(embeddings):
             return
         maps = [pooled(activations[layer].float()) for layer in self.layers]
         self.shapes = [part.shape[1:] for part in maps]
-        sums = Sums.of(embeddings.float(), torch.cat([part.flatten(1) for part in maps], 1))
-        name = "unseen" if unseen else "seen"
-        before: Sums | None = getattr(self, name)
-        setattr(self, name, sums if before is None else before + sums)
+        batch = Accumulators.of(embeddings.float(), torch.cat([part.flatten(1) for part in maps], 1))
+        if held_out:
+            self.held_out = batch if self.held_out is None else self.held_out + batch
+        else:
+            self.fitted = batch if self.fitted is None else self.fitted + batch
 
-    def result(self, ridges: Sequence[float], size: int, rank: int = RANK) -> ExpectedFeatures:
-        """The regression with the best of ``ridges``; D is ``size``. Without a layer, or unseen faces, it is empty.
+    def solve(self, ridges: Sequence[float], size: int, rank: int = RANK) -> PredictedMaps:
+        """The regression with the best of ``ridges``; D is ``size``. Without layers or held-out faces it is empty.
 
-        Of the directions of the embedding at most ``rank`` are heeded, those that say most of the maps.
+        It uses at most ``rank`` directions of the embedding, those that determine most of the maps.
         """
-        if self.seen is None or self.unseen is None:
-            return ExpectedFeatures(torch.zeros(size, 0), {}, {}, {})
-        left_over = torch.stack([self.unseen.left_over(self.seen.solved(ridge)) for ridge in ridges])
-        best = int((left_over / left_over.mean(0).clamp_min(1e-12)).mean(1).argmin())
-        variance, both = left_over[best], self.seen + self.unseen
+        if self.fitted is None or self.held_out is None:
+            return PredictedMaps(torch.zeros(size, 0), {}, {}, {})
+        residual = torch.stack([self.held_out.residual_variance(self.fitted.solve(ridge)) for ridge in ridges])
+        best = int((residual / residual.mean(0).clamp_min(1e-12)).mean(1).argmin())
+        variance, both = residual[best], self.fitted + self.held_out
         sizes = [shape.numel() for shape in self.shapes]
-        floor = torch.cat([part.mean().expand(len(part)) for part in torch.split(self.unseen.variance(), sizes)])
+        floor = torch.cat([part.mean().expand(len(part)) for part in torch.split(self.held_out.variance(), sizes)])
         deviation = (variance + 1e-3 * floor + 1e-12).sqrt()
-        weight = both.solved(ridges[best])
-        factor, maps = reduced_rank(weight[:-1] / deviation, both.covariance(), rank)
-        # Through the means, whatever the directions that are left out would have added there.
-        mean = both.of_mean(weight) - both.mean() @ factor @ maps * deviation
+        solution = both.solve(ridges[best])
+        weight, bias = solution[:-1], solution[-1]
+        factor, maps = reduced_rank(weight / deviation, both.covariance(), rank)
+        # The prediction for the mean embedding stays exact, whatever the omitted directions would add there.
+        mean = both.mean() @ weight + bias - both.mean() @ factor @ maps * deviation
 
         def by_layer(values: Tensor) -> dict[str, Tensor]:
             parts = torch.split(values.float().cpu(), sizes, -1)
@@ -162,4 +164,4 @@ class FeatureRegression:
                 for layer, part, shape in zip(self.layers, parts, self.shapes, strict=True)
             }
 
-        return ExpectedFeatures(factor.float().cpu(), by_layer(maps), by_layer(mean), by_layer(deviation))
+        return PredictedMaps(factor.float().cpu(), by_layer(maps), by_layer(mean), by_layer(deviation))

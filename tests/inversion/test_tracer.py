@@ -4,15 +4,15 @@ import dataclasses
 
 import pytest
 import torch
+from arcinvert.inversion.compiled import CompiledNetwork
+from arcinvert.synthesis.reconstruct import SynthConfig, reconstruct
 from torch import Tensor
 from torch._dynamo.exc import BackendCompilerFailed
 
 from arcinvert.calibration.calibration import Calibration
 from arcinvert.faceprior.prior import FacePrior
 from arcinvert.inversion import compiled
-from arcinvert.inversion.compiled import CompiledNetwork
 from arcinvert.recognizer import Recognizer, Trace
-from arcinvert.synthesis.reconstruct import SynthConfig, reconstruct
 
 
 def gradient(trace: Trace, images: Tensor) -> Tensor:

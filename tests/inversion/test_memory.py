@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import pytest
 import torch
-
 from arcinvert.synthesis.memory import in_parts, out_of_memory
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from arcinvert.calibration.moments import GRID, Moments, from_bytes, to_bytes
+from arcinvert.calibration.statistics import GRID, Moments, from_bytes, to_bytes
 
 
 def test_moments_over_batches_are_those_of_all_images() -> None:

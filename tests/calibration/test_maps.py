@@ -9,7 +9,7 @@ from sklearn.linear_model import Ridge
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, normalize
 
-from arcinvert.calibration.features import RANK, ExpectedFeatures, FeatureRegression, medium_layers, pooled
+from arcinvert.calibration.maps import RANK, ExpectedFeatures, FeatureRegression, medium_layers, pooled
 from arcinvert.errors import CheckpointError
 from arcinvert.recognizer import Recognizer
 

@@ -1,11 +1,10 @@
-"""The folder of an audit: ``report.html``, ``report.json``, perhaps ``faces/``; and ``attack/`` while it is made."""
+"""The files of an audit: ``report.html``, ``report.json``, perhaps ``faces/``; and ``attack/`` while it runs."""
 
 import contextlib
 import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,7 +19,7 @@ from arcinvert.synthesis.sheets import write_png
 HTML, SWEEP, JSON, FACES, ATTACK = "report.html", "sweep.html", "report.json", "faces", "attack"
 
 
-def existing(out: Path, run: str) -> LeakageReport | None:
+def existing(out: Path, fingerprint: str) -> LeakageReport | None:
     """The report of this very audit, if the folder has it.
 
     Raises:
@@ -29,12 +28,8 @@ def existing(out: Path, run: str) -> LeakageReport | None:
     path = out / JSON
     if not path.is_file():
         return None
-    try:
-        found: Any = json.loads(path.read_bytes())
-        report = LeakageReport.from_json(found)
-    except (ValueError, KeyError, TypeError, RecursionError):
-        raise UsageError(f"{str(path)!r} is no report of ours; choose another folder, or --force") from None
-    if report.run != run:
+    report = LeakageReport.read(path)
+    if report.run.fingerprint != fingerprint:
         raise UsageError(f"{str(out)!r} holds the report of another audit; choose another folder, or --force")
     return report
 
@@ -49,7 +44,7 @@ def write(
         report: without the names of the files.
         faces: (N, 112, 112, 3) uint8 to keep, or None.
         records: (N) their positions in the store.
-        sweep: also the page of the trade-off.
+        sweep: whether to write the trade-off page too.
 
     Returns:
         The report with the names of the files.
@@ -57,34 +52,33 @@ def write(
     Raises:
         EnvironmentProblem: the folder cannot be written.
     """
-    pictures: dict[str, dict[str, bytes]] = {}
+    images: dict[str, dict[str, bytes]] = {}
     names = [HTML, *([SWEEP] if sweep else []), JSON]
     for record, face in zip(records, faces if faces is not None else torch.empty(0), strict=False):
         path = out / FACES / f"{record:08d}.png"
         write_png(path, face)
-        pictures[f"record {record}"] = {"reconstruction": path.read_bytes()}
+        images[f"record {record}"] = {"reconstruction": path.read_bytes()}
         names.append(f"{FACES}/{path.name}")
-    report = replace(report, files=names)
-    told = report.to_json()
-    pages = {HTML: page(told, pictures or None)} | ({SWEEP: sweep_page(told)} if sweep else {})
-    for name, text in {**pages, JSON: json.dumps(told, indent=2) + "\n"}.items():
+    report = replace(report, files=tuple(names))
+    texts = {HTML: page(report, images or None)} | ({SWEEP: sweep_page(report)} if sweep else {})
+    for name, text in {**texts, JSON: json.dumps(report.to_json(), indent=2) + "\n"}.items():
         with atomic_write(out / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
     return report
 
 
 def clear_attack(out: Path) -> None:
-    """Remove what the attack has left: its journals and pictures."""
+    """Remove the journals and images of the attack."""
     folder = out / ATTACK
     if folder.is_dir():
         for inner in sorted(path for path in folder.iterdir() if path.is_dir()):
             attack.clear(inner)
-        with contextlib.suppress(OSError):  # something foreign is in it
+        with contextlib.suppress(OSError):  # it holds files that are not ours
             folder.rmdir()
 
 
 def clear(out: Path) -> None:
-    """Remove what an audit has written, for another one; the report goes last."""
+    """Remove the files of an audit, the report last."""
     clear_attack(out)
     if (out / FACES).is_dir():
         for path in (out / FACES).glob("[0-9]" * 8 + ".png"):

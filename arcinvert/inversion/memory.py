@@ -1,9 +1,12 @@
 """Batches that become smaller when memory runs out."""
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 import torch
+
+log = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -12,15 +15,14 @@ Result = TypeVar("Result")
 def in_parts(
     batches: Sequence[Sequence[Item]],
     work: Callable[[int, int, Sequence[Item]], list[Result]],
-    *,
-    say: Callable[[str], None],
-) -> Iterator[Result]:
-    """The results of all batches in order; one that finds no memory is halved, and so are those after it.
+) -> Iterator[list[Result]]:
+    """The results of all batches in order, part by part.
+
+    A batch that does not fit into memory is halved, and so are those after it; a message is logged.
 
     Args:
         batches: items that are worked on together.
         work: called with the number of the batch, how many of its items are done, and the items that follow.
-        say: told of each halving.
 
     Raises:
         MemoryError: there is too little for a single item.
@@ -32,7 +34,7 @@ def in_parts(
             part = batch[done : done + size]
             failed = False
             try:
-                yield from work(number, done, part)
+                yield work(number, done, part)
             except (MemoryError, RuntimeError) as error:
                 if not out_of_memory(error):
                     raise
@@ -42,15 +44,15 @@ def in_parts(
                 continue
             # Outside the except block, where nothing holds the failed part any longer.
             if len(part) == 1:
-                raise MemoryError("there is not enough memory for a single picture")
+                raise MemoryError("there is not enough memory for a single image")
             size = len(part) // 2
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
-            say(f"out of memory with {len(part)} pictures at once; going on with {size}")
+            log.warning("out of memory with %d images at once, continuing with %d", len(part), size)
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether it says that memory could not be had, in the words of any of torch's backends."""
+    """Whether an error says that memory ran out, in the words of any of torch's backends."""
     words = ("allocate memory", "out of memory", "not enough memory")
     known = isinstance(error, MemoryError | torch.OutOfMemoryError)
     return known or any(word in str(error).lower() for word in words)

@@ -7,14 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
-
-from arcinvert.calibration.calibration import calibration_of
-from arcinvert.errors import UsageError
-from arcinvert.faceprior.prior import default_face_prior
-from arcinvert.inversion.objectives import CosineMatch
-from arcinvert.recognizer import Recognizer
-from arcinvert.synthesis import reconstruct as synthesis
 from arcinvert.synthesis.reconstruct import (
     PRECISIONS,
     SynthConfig,
@@ -23,6 +15,14 @@ from arcinvert.synthesis.reconstruct import (
     reconstruct,
     targets_tensor,
 )
+from torch import Tensor
+
+from arcinvert.calibration.calibration import calibration_of
+from arcinvert.errors import UsageError
+from arcinvert.faceprior.prior import default_face_prior
+from arcinvert.inversion.objectives import CosineMatch
+from arcinvert.recognizer import Recognizer
+from arcinvert.synthesis import reconstruct as synthesis
 
 QUICK = SynthConfig(steps=4, batch_size=4, report=False)
 

@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from arcinvert.audit import references
+from arcinvert.audit import photos
 from arcinvert.audit.judges import appoint, folder_faces
-from arcinvert.audit.references import match_photos
+from arcinvert.audit.photos import match_photos
 from arcinvert.errors import InputError
 from arcinvert.recognizer import Recognizer
 
@@ -84,9 +84,9 @@ def test_larger_photos_are_aligned(
 ) -> None:
     (tmp_path / "id0").mkdir()
     Image.fromarray(np.zeros((200, 150, 3), np.uint8)).save(tmp_path / "id0" / "0.png")
-    monkeypatch.setattr(references, "RetinaFace", lambda: "detector")
+    monkeypatch.setattr(photos, "RetinaFace", lambda: "detector")
     aligned = crop(tiny_faces / "id0" / "2.png").numpy()
-    monkeypatch.setattr(references, "align_photo", lambda path, detector: (aligned, 1))
+    monkeypatch.setattr(photos, "align_photo", lambda path, detector: (aligned, 1))
     found = match_photos(tmp_path, tiny_recognizer, targets[:1], positions=[0], identities=["id0"])
     assert np.array_equal(found.first[0], aligned)  # type: ignore[arg-type]
 

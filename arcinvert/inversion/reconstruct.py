@@ -1,0 +1,278 @@
+"""From embeddings to images: every target, batch by batch, and again where an image is not like enough.
+
+A batch is fixed by the number of its images, not by what is still to do: a run that resumes after a
+kill, or with more processes, computes the same batches and so the same images.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from arcinvert.errors import UsageError
+from arcinvert.inversion.controls import Controls
+from arcinvert.inversion.invert import invert, to_bytes
+from arcinvert.inversion.memory import in_parts
+from arcinvert.inversion.objectives import MarginMatch
+from arcinvert.inversion.presets import PRESETS, Attack, preset_of
+from arcinvert.inversion.terms import Term
+from arcinvert.inversion.tracer import Tracer
+from arcinvert.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from arcinvert.inverter import Inverter
+
+PRECISIONS = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+FRAMES, POINTS = 40, 200
+"""Images of a recorded path, and points of a recorded history, at most."""
+
+Job = tuple[int, int]
+"""Target and variation: one image."""
+Objective = Callable[[Sequence[int]], Term]
+"""From the rows of some targets to the term that their images are to match."""
+OnStep = Callable[[Sequence[Job], int, Tensor], None]
+"""Called with (jobs of a batch, step, their images (B, 3, 112, 112), not clamped) before each step."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How many images, and how.
+
+    Attributes:
+        variations: images per target.
+        preset: a name of :data:`~arcinvert.inversion.presets.PRESETS`.
+        steps: None takes the preset's own.
+        seed: of every draw; each image has a generator of its own, from (seed, target, variation).
+        batch_size: images optimized together.
+        min_cosine: an image whose cosine to the target is below this value is regenerated; None makes each once.
+        retries: how often at most; the best one is kept.
+        record: whether the path of each target's first image is kept.
+        pose, expression: see :meth:`~arcinvert.inversion.controls.Controls.parse`; None leaves them free.
+        precision: a name of :data:`PRECISIONS`; the lower ones are for GPUs.
+        compile: run the network under torch.compile: half a minute to start, for many targets on a GPU.
+
+    Raises:
+        UsageError: a value out of its range.
+    """
+
+    variations: int = 1
+    preset: str = "fast"
+    steps: int | None = None
+    seed: int = 0
+    batch_size: int = 8
+    min_cosine: float | None = None
+    retries: int = 2
+    record: bool = False
+    pose: str | None = None
+    expression: str | None = None
+    precision: str = "float32"
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        if self.variations < 1 or self.batch_size < 1 or (self.steps is not None and self.steps < 1):
+            raise UsageError("expected variations, steps and batch size of at least 1")
+        if self.seed < 0 or self.retries < 0:
+            raise UsageError(f"expected a seed and retries of at least 0, got {min(self.seed, self.retries)}")
+        if self.min_cosine is not None and not -1 <= self.min_cosine <= 1:
+            raise UsageError(f"expected a least cosine in -1 to 1, got {self.min_cosine}")
+        if self.precision not in PRECISIONS:
+            raise UsageError(f"expected a precision out of {', '.join(PRECISIONS)}, got {self.precision!r}")
+        controlled = preset_of(self.preset).controlled
+        if Controls.parse(self.pose, self.expression) != Controls() and not controlled:
+            raise UsageError(f"only {with_controls()} keep a pose or an expression, not {self.preset!r}")
+
+
+@dataclass(frozen=True, eq=False)
+class Reconstruction:
+    """One image of one target.
+
+    Attributes:
+        target, variation: which.
+        pixels: (112, 112, 3) uint8 RGB.
+        cosine: of the 8-bit image to the target, by the attacked network.
+        steps: of an attempt.
+        seconds: of all attempts, its share of its batch.
+        diverged: no finite step was found.
+        attempts: how often it was made.
+        history: ``step``, and the value of every term and of the cosine along them; see
+            :attr:`~arcinvert.inversion.invert.Inversion.history`. At most :data:`POINTS` points; None if not finite.
+        frames: images of the path, without the result; empty if not recorded.
+    """
+
+    target: int
+    variation: int
+    pixels: Tensor
+    cosine: float
+    steps: int
+    seconds: float
+    diverged: bool
+    attempts: int = 1
+    history: dict[str, list[float | None]] = field(default_factory=dict, repr=False)
+    frames: tuple[Tensor, ...] = field(default=(), repr=False)
+
+    @property
+    def image(self) -> Image.Image:
+        """The image as PIL has it."""
+        return Image.fromarray(self.pixels.numpy())
+
+    def below(self, least: float | None) -> bool:
+        """Whether its cosine is below ``least``, or it has none."""
+        return least is not None and (self.diverged or not self.cosine >= least)
+
+
+def margin_objective(centers: Tensor, classes: Sequence[int]) -> Objective:
+    """The margin loss over all classes (C, D), for targets that are ``classes`` in turn."""
+
+    def objective(rows: Sequence[int]) -> Term:
+        return MarginMatch(centers, torch.tensor([classes[row] for row in rows], device=centers.device))
+
+    return objective
+
+
+def with_controls() -> str:
+    """The presets that keep a pose and an expression, and take an objective, by name."""
+    return ", ".join(name for name, preset in PRESETS.items() if preset.controlled)
+
+
+def generator_for(seed: int, target: int, variation: int, attempt: int = 0) -> torch.Generator:
+    """The generator of one attempt at one image, whatever its neighbors are."""
+    key = [seed, target, variation, *([attempt] if attempt else [])]
+    mixed = np.random.SeedSequence(key).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(mixed) & (2**63 - 1))
+
+
+def batches_of(targets: int, settings: Settings) -> list[list[Job]]:
+    """Every image of a run, in order, in batches."""
+    jobs = [(target, variation) for target in range(targets) for variation in range(settings.variations)]
+    return [jobs[i : i + settings.batch_size] for i in range(0, len(jobs), settings.batch_size)]
+
+
+def reconstruct_batches(
+    inverter: "Inverter",
+    targets: Tensor,
+    settings: Settings,
+    *,
+    batches: Sequence[Sequence[Job]] | None = None,
+    objective: Objective | None = None,
+    progress: Progress = silent,
+    on_step: OnStep | None = None,
+) -> Iterator[list[Reconstruction]]:
+    """Invert every target ``settings.variations`` times, batch by batch; smaller ones when memory runs out.
+
+    Args:
+        inverter: recognizer, face prior and calibration.
+        targets: (T, D), unit norm.
+        settings: how many and how.
+        batches: those of :func:`batches_of` that are wanted; None is all of them.
+        objective: what the images of some targets (by their rows) are to match in place of the target's
+            embedding, which then is a guess to start from; only the presets with controls take it.
+        progress: called with (steps done, steps in all, text), during first attempts.
+        on_step: see :data:`OnStep`; what it raises ends the run.
+
+    Raises:
+        UsageError: the preset takes no objective.
+        MemoryError: there is too little for a single image.
+    """
+    if objective is not None and not preset_of(settings.preset).controlled:
+        raise UsageError(f"only {with_controls()} match anything but an embedding, not {settings.preset!r}")
+    batches = batches_of(len(targets), settings) if batches is None else batches
+
+    with Tracer(PRECISIONS[settings.precision], compile=settings.compile) as tracer:
+
+        def attempt(jobs: Sequence[Job], number: int, progress: Progress) -> list[Reconstruction]:
+            rows = targets[[target for target, _ in jobs]].to(inverter.recognizer.device)
+            batch = Attack(
+                inverter,
+                rows,
+                torch.tensor([variation for _, variation in jobs], device=rows.device),
+                [generator_for(settings.seed, *job, number) for job in jobs],
+                Controls.parse(settings.pose, settings.expression),
+                None if objective is None else objective([target for target, _ in jobs]),
+                tracer,
+            )
+            return _attempt(batch, jobs, settings, progress, on_step)
+
+        def work(number: int, done: int, jobs: Sequence[Job]) -> list[Reconstruction]:
+            def report(step: int, steps: int, text: str) -> None:
+                within = (done * steps + len(jobs) * step) // len(batches[number])
+                progress(number * steps + within, steps * len(batches), text)
+
+            best = attempt(jobs, 0, report)
+            for retry in range(1, 1 + settings.retries):
+                again = [i for i, found in enumerate(best) if found.below(settings.min_cosine)]
+                if not again:
+                    break
+                for i, new in zip(again, attempt([jobs[i] for i in again], retry, silent), strict=True):
+                    old = best[i]
+                    better = (not new.diverged, new.cosine) > (not old.diverged, old.cosine)
+                    seconds = old.seconds + new.seconds
+                    best[i] = replace(new if better else old, attempts=retry + 1, seconds=seconds)
+            return best
+
+        yield from in_parts(batches, work)
+
+
+def _attempt(
+    batch: Attack, jobs: Sequence[Job], settings: Settings, progress: Progress, on_step: OnStep | None
+) -> list[Reconstruction]:
+    """One inversion of a batch."""
+    recipe = preset_of(settings.preset, settings.steps).recipe(batch)
+    frames: dict[int, list[Tensor]] = {
+        i: [] for i, (_, variation) in enumerate(jobs) if settings.record and variation == 0
+    }
+    every = max(1, -(-recipe.steps // (FRAMES - 1)))  # the last place is for the result
+
+    def seen(step: int, images: Tensor) -> None:
+        if frames and step % every == 0:
+            for kept, frame in zip(frames.values(), to_bytes(images[list(frames)]).cpu(), strict=True):
+                kept.append(frame)
+        if on_step is not None:
+            on_step(jobs, step, images)
+
+    started = time.perf_counter()
+    found = invert(recipe, target=batch.target, generators=batch.generators, progress=progress, on_step=seen)
+    seconds = (time.perf_counter() - started) / len(jobs)
+    return [
+        Reconstruction(
+            target,
+            variation,
+            found.images[i],
+            float(found.cosine[i]),
+            recipe.steps,
+            seconds,
+            bool(found.diverged[i]),
+            history=_history_of(found.history, i),
+            frames=tuple(frames.get(i, ())),
+        )
+        for i, (target, variation) in enumerate(jobs)
+    ]
+
+
+def _history_of(history: Mapping[str, Tensor], row: int) -> dict[str, list[float | None]]:
+    """The history of one image of a batch, at most :data:`POINTS` points and the last."""
+    steps = len(next(iter(history.values()), ()))
+    chosen = sorted({*range(0, steps, max(1, -(-steps // POINTS))), *range(steps)[-1:]})
+    found: dict[str, list[float | None]] = {"step": list(chosen)}
+    for name, values in history.items():
+        along = values[chosen, row].tolist()
+        found[name] = [float(f"{value:.5g}") if math.isfinite(value) else None for value in along]
+    return found
+
+
+__all__ = [
+    "Job",
+    "Objective",
+    "OnStep",
+    "Reconstruction",
+    "Settings",
+    "batches_of",
+    "generator_for",
+    "margin_objective",
+    "reconstruct_batches",
+]

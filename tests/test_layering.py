@@ -29,7 +29,7 @@ LAYERS = [
     {"checkpoint"},
     {"backbones"},
     {"distributed", "preprocessing", "quantize"},
-    {"errors", "progress", "__init__"},
+    {"errors", "progress", "safe_pickle", "__init__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from arcinvert.backbones import build_backbone
 from arcinvert.backbones.graph import FoldedNorm
 from arcinvert.backbones.iresnet import Block, IResNet
-from arcinvert.checkpoint import Checkpoint
+from arcinvert.checkpoint import Checkpoint, build_network
 from arcinvert.formats import onnx as onnx_file
 from arcinvert.formats import open_checkpoint
 from arcinvert.formats.layouts import as_iresnet
-from arcinvert.recognizer import Recognizer, build_network
+from arcinvert.recognizer import Recognizer
 
 WIDTH, SIZE = 0.0625, 5
 

@@ -16,9 +16,9 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from arcinvert import safe_pickle as binfile
 from arcinvert.embeddings import check_embeddings
 from arcinvert.errors import InputError, UsageError
-from arcinvert.evaluation.readers import pickles as binfile
 from arcinvert.evaluation.readers.lists import Integers, Pairs, Truths, read_labels, read_pairs
 from arcinvert.faces.alignment import DAMAGED, SIZE, SUFFIXES, read_photo
 from arcinvert.progress import Progress, silent
@@ -83,7 +83,7 @@ class EmbeddedFolder(NamedTuple):
 def read_bin(path: Path) -> BinPairs:
     """Read a verification set in InsightFace's layout, such as ``lfw.bin``: a pickle of (encoded pictures, same).
 
-    Nothing is unpickled, see :mod:`arcinvert.evaluation.readers.pickles`. The pictures are bytes or arrays of
+    Nothing is unpickled, see :mod:`arcinvert.safe_pickle`. The pictures are bytes or arrays of
     bytes; Python 3 wrote them, or Python 2 with protocol 2.
 
     Raises:

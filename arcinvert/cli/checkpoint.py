@@ -184,9 +184,9 @@ def pull(
     json_out: Json = False,
 ) -> None:
     """Fetch a public recognizer into the cache; `--checkpoint NAME` then finds it."""
-    from arcinvert.formats import hub as names
+    from arcinvert.formats import hub
 
-    found = names.pull(name, revision=revision, sha256=sha256, file=inner, say=say)
+    found = hub.pull(name, revision=revision, sha256=sha256, file=inner)
     if json_out:
         answer(json.dumps({"name": name, "file": str(found)}))
     else:

@@ -176,11 +176,11 @@ def build_network(stored: Checkpoint, source: str) -> torch.nn.Module:
     if not isinstance(backbone, str) or not isinstance(settings, dict) or type(size) is not int:
         raise CheckpointError(f"the header of {source!r} does not describe a network")
     if settings.get("embedding_size", size) != size:
-        raise CheckpointError(f"{source!r} says {size}-d, but its network is {settings['embedding_size']}-d")
+        raise CheckpointError(f"expected a {size}-d network in {source!r}, got {settings['embedding_size']}-d")
     network = build_backbone(backbone, **settings)
     load_strictly(network, stored.network(), source)
     if isinstance(network, Graph) and network.embedding_size != size:
-        raise CheckpointError(f"{source!r} says {size}-d, but its network is {network.embedding_size}-d")
+        raise CheckpointError(f"expected a {size}-d network in {source!r}, got {network.embedding_size}-d")
     return network
 
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from arcinvert import __version__
-from arcinvert.backbones.graph import IMAGE, MISFITS, Graph
+from arcinvert.backbones.graph import IMAGE, TORCH_ERRORS, Graph
 from arcinvert.checkpoint import Checkpoint, atomic_write, build_network
 from arcinvert.errors import EnvironmentProblem, InputError
 from arcinvert.preprocessing import Preprocessing
@@ -145,7 +145,7 @@ def _exported(module: _WithContract, size: tuple[int, int], properties: dict[str
                 dynamic_axes={INPUT: {0: "batch"}, OUTPUT: {0: "batch"}},
                 training=mode.EVAL if fold else mode.PRESERVE,  # EVAL folds BatchNorm into convolutions
             )
-    except (torch.onnx.OnnxExporterError, *MISFITS) as error:
+    except (torch.onnx.OnnxExporterError, *TORCH_ERRORS) as error:
         raise InputError(f"the network has no ONNX form: {' '.join(str(error).split())[:300]}") from None
     model = onnx.load_model_from_string(buffer.getvalue())
     model.producer_name, model.producer_version = "arcinvert", __version__

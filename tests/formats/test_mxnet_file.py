@@ -243,76 +243,6 @@ class TestIResNet:
             node["inputs"] = [entry[:2] for entry in node["inputs"][: 3 if node["op"] == "BatchNorm" else 9]]
         assert torch.equal(features(read(symbol.write(tmp_path)), image), expected)
 
-    def test_half_precision_is_widened(self, tmp_path: Path, small: IResNet) -> None:
-        symbol = lresnet(small)
-        symbol.arrays = {name: array.astype(np.float16) for name, array in symbol.arrays.items()}
-        checkpoint = read(symbol.write(tmp_path))
-        assert all(tensor.dtype != torch.float16 for tensor in checkpoint.tensors.values())
-        with torch.no_grad():
-            expected = small((faces() - 127.5) * 0.0078125)
-        torch.testing.assert_close(features(checkpoint, faces()), expected, atol=0.05, rtol=0.05)
-
-
-class MobileFace(nn.Module):
-    """The first layers and the head of InsightFace's MobileFaceNet, by hand; eps is MXNet's default."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.entry = self.unit(3, 6, 3, stride=4)
-        self.depthwise = self.unit(6, 6, 3, stride=2, groups=6)
-        self.expand = self.unit(6, 10, 1)
-        self.filter = self.unit(10, 10, 3, stride=2, groups=10)
-        self.project = self.unit(10, 6, 1)
-        self.again = self.unit(6, 6, 3, groups=6)
-        self.last = self.unit(6, 6, 7, groups=6)
-        self.fc = nn.Linear(6 * 7 * 7 if self.last[0].padding[0] else 6, 5)
-        self.norm = nn.BatchNorm1d(5, eps=2e-5)
-        self.norm.weight.requires_grad = False
-
-    @staticmethod
-    def unit(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
-        pad = 1 if kernel == 3 else 0
-        conv = nn.Conv2d(inputs, outputs, kernel, stride, pad, groups=groups, bias=False)
-        return nn.Sequential(conv, nn.BatchNorm2d(outputs, eps=1e-3), nn.PReLU(outputs))
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.depthwise(self.entry(x))
-        x = self.project[:2](self.filter(self.expand(x)))
-        x = self.last[:2](self.again[:2](x) + x)
-        return self.norm(self.fc(x.flatten(1)))
-
-    def symbol(self) -> Symbol:
-        symbol = Symbol()
-        x = symbol.op("_minus_scalar", "_minusscalar0", symbol.null("data"), scalar="127.5")
-        x = symbol.op("_mul_scalar", "_mulscalar0", x, scalar="0.0078125")
-
-        def add(name: str, x: int, unit: nn.Sequential, *, linear: bool = False) -> int:
-            conv, norm, prelu = unit
-            x = symbol.conv(f"{name}_conv2d", x, conv.weight, conv.stride[0], conv.padding[0], conv.groups)
-            x = symbol.norm(f"{name}_batchnorm", x, norm)
-            return x if linear else symbol.prelu(f"{name}_relu", x, prelu)
-
-        x = add("conv_2_dw", add("conv_1", x, self.entry), self.depthwise)
-        x = add("dconv_23_conv_dw", add("dconv_23_conv_sep", x, self.expand), self.filter)
-        x = add("dconv_23_conv_proj", x, self.project, linear=True)
-        x = symbol.op("_Plus", "_plus0", add("res_3_block0", x, self.again, linear=True), x)
-        x = add("conv_6dw7_7", x, self.last, linear=True)
-        x = symbol.linear("pre_fc1", x, self.fc.weight, self.fc.bias)
-        symbol.norm("fc1", x, self.norm, gamma=torch.zeros(5), eps="1.99999994948e-05")
-        return symbol
-
-
-def test_a_mobilefacenet_with_depthwise_convolutions(tmp_path: Path) -> None:
-    torch.manual_seed(2)
-    network = MobileFace()
-    lively(network)
-    checkpoint = read(network.symbol().write(tmp_path))
-    image = faces()
-    with torch.no_grad():
-        expected = network((image - 127.5) * 0.0078125)
-    assert expected.std() > 0.1
-    torch.testing.assert_close(features(checkpoint, image), expected, atol=1e-5, rtol=1e-5)
-
 
 MAPS = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(3)) * 0.1
 SLOPE = torch.tensor([0.1, 0.2, 0.3, 0.4])
@@ -464,19 +394,6 @@ class TestOperators:
         expected = maps_of(image)[:, [3, 0]].flatten(1)
         torch.testing.assert_close(features(read(symbol.write(tmp_path)), image), expected, atol=1e-5, rtol=1e-5)
 
-    def test_squeeze_and_excitation(self, tmp_path: Path) -> None:
-        symbol = Symbol()
-        x = maps(symbol)
-        weight = torch.randn(4, 4, 1, 1, generator=torch.Generator().manual_seed(8))
-        gate = symbol.op("Pooling", "se_pool1", x, global_pool=True, kernel="(7, 7)", pool_type="avg")
-        gate = symbol.op("Activation", "se_sigmoid", symbol.conv("se_conv1", gate, weight), act_type="sigmoid")
-        symbol.op("Flatten", "flat", symbol.op("broadcast_mul", "broadcast_mul0", x, gate))
-        image = faces()
-        start = maps_of(image)
-        expected = start * torch.sigmoid(F.conv2d(start.mean((2, 3), keepdim=True), weight))
-        found = features(read(symbol.write(tmp_path)), image)
-        torch.testing.assert_close(found, expected.flatten(1), atol=1e-5, rtol=1e-5)
-
     def test_gamma_counts_unless_it_is_fixed_which_is_the_default(self, tmp_path: Path) -> None:
         norm = lively(nn.BatchNorm2d(4, eps=1e-3), seed=9)
         image = faces()
@@ -492,20 +409,10 @@ class TestOperators:
             found = features(read(symbol.write(tmp_path)), image)
             torch.testing.assert_close(found, expected.flatten(1), atol=1e-5, rtol=1e-5)
 
-    def test_arithmetic_on_stored_tensors_is_done_at_once(self, tmp_path: Path) -> None:
-        symbol = Symbol()
-        x = maps(symbol)
-        twice = symbol.op("_mul_scalar", "twice", symbol.null("bias", WIDE), scalar=2)
-        symbol.op("Flatten", "flat", symbol.op("broadcast_add", "sum", x, twice))
-        checkpoint = read(symbol.write(tmp_path))
-        assert [step["op"] for step in checkpoint.header["backbone_settings"]["steps"]].count("mul") == 0
-        expected = (maps_of(faces()) + 2 * WIDE).flatten(1)
-        torch.testing.assert_close(features(checkpoint, faces()), expected, atol=1e-5, rtol=1e-5)
-
     @pytest.mark.parametrize(
         ("kind", "attributes", "message"),
         [
-            ("Custom", {}, r"has the operator 'Custom' \(under_test\), which is not known here"),
+            ("Custom", {}, r"has the operator 'Custom' \(under_test\), which is not supported"),
             ("Activation", {"act_type": "softsign"}, "Activation node 'under_test' is one of the kind 'softsign'"),
             ("LeakyReLU", {"act_type": "selu"}, "of the kind 'selu'"),
             ("LeakyReLU", {"act_type": "prelu"}, "that is damaged"),
@@ -531,7 +438,7 @@ class TestOperators:
             ("slice_axis", {"axis": 7, "begin": 0, "end": 1}, "does not fit|that is damaged"),
             ("transpose", {"axes": "(0, 1)"}, "does not fit"),
             ("Pad", {"mode": "constant", "pad_width": "(0, 0)"}, r"of \(0, 0\)"),
-            ("Pad", {"mode": "constant", "pad_width": "(0, 0, 0, 0, 0, 0, 0, 99999999)"}, "more than an embedder does"),
+            ("Pad", {"mode": "constant", "pad_width": "(0, 0, 0, 0, 0, 0, 0, 99999999)"}, "more than an embedder"),
             ("Cast", {"dtype": "uint8"}, "to uint8"),
             ("_plus_scalar", {}, "that is damaged: KeyError"),
             ("_plus_scalar", {"scalar": "much"}, "that is damaged: ValueError"),
@@ -559,7 +466,7 @@ class TestOperators:
             ({"num_group": "1000000000"}, "does not fit"),
             ({"no_bias": "False"}, "that is damaged"),
             ({"pad": "(-1, 0)"}, "does not fit"),
-            ({"pad": "(100000, 100000)"}, "more than an embedder does"),
+            ({"pad": "(100000, 100000)"}, "more than an embedder"),
             ({"stride": "(0, 0)"}, "does not fit"),
             ({"dilate": "(1, 2, 3)"}, r"of dilate \(1, 2, 3\)"),
         ],
@@ -569,20 +476,6 @@ class TestOperators:
         symbol.op("Flatten", "flat", maps(symbol))
         symbol.nodes[-2]["attrs"] |= change
         with pytest.raises(CheckpointError, match=message):
-            read(symbol.write(tmp_path))
-
-    def test_a_value_that_would_fill_the_memory(self, tmp_path: Path) -> None:
-        symbol = Symbol()
-        x = symbol.conv("conv0", symbol.scaled_image(), torch.zeros(3000, 3, 1, 1))
-        symbol.op("Flatten", "flat", x)
-        with pytest.raises(CheckpointError, match="more than an embedder does"):
-            read(symbol.write(tmp_path))
-        symbol, x = Symbol(), 0
-        x = maps(symbol)
-        for step in range(40):
-            x = symbol.op("Concat", f"twice{step}", x, x, dim=2)
-        symbol.op("Flatten", "flat", x)
-        with pytest.raises(CheckpointError, match="more than an embedder does"):
             read(symbol.write(tmp_path))
 
 
@@ -750,10 +643,6 @@ class TestBothFiles:
     def test_another_name(self, tmp_path: Path, name: str) -> None:
         with pytest.raises(CheckpointError, match=r"expected a file named NAME-symbol\.json or NAME-0000\.params"):
             read(tmp_path / name)
-
-    def test_a_folder_that_is_not_there(self, tmp_path: Path) -> None:
-        with pytest.raises(CheckpointError, match="found none"):
-            read(tmp_path / "none" / "model-symbol.json")
 
 
 ONE = raw_array(np.ones((2, 3), np.float32))

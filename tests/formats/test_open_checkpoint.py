@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from safetensors.torch import save_file
 
 from arcinvert.backbones import build_backbone
-from arcinvert.checkpoint import save_checkpoint
+from arcinvert.checkpoint import FORMAT, save_checkpoint
 from arcinvert.errors import CheckpointError, EnvironmentProblem, InputError
 from arcinvert.formats import open_checkpoint
 from arcinvert.recognizer import Recognizer
@@ -53,7 +53,7 @@ class TestByContent:
     @pytest.mark.parametrize("name", ["a.safetensors", "a", "a.onnx", "a.pth", "a.bin", "a.SAFETENSORS", "a.params"])
     def test_ours(self, name: str, tmp_path: Path) -> None:
         found = open_checkpoint(ours(tmp_path / name))
-        assert found.header == {"format": 1, **HEADER}
+        assert found.header == {"format": FORMAT, **HEADER}
 
     @pytest.mark.parametrize("name", ["a.onnx", "a", "a.ONNX", "a.bin", "a.pth", "a.safetensors", "a.params"])
     @pytest.mark.parametrize("producer", ["", "pytorch"])
@@ -123,7 +123,7 @@ class TestRefusals:
 
     def test_no_known_format_names_the_known_ones(self, tmp_path: Path) -> None:
         (tmp_path / "a.npy").write_bytes(b"\x93NUMPY")
-        with pytest.raises(CheckpointError, match=r"is of no known format; expected arcinvert .* ONNX, .* MXNet"):
+        with pytest.raises(CheckpointError, match=r"is of no supported format; expected arcinvert .* ONNX, .* MXNet"):
             open_checkpoint(tmp_path / "a.npy")
 
     def test_nothing_there(self, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from arcinvert.backbones import build_backbone
-from arcinvert.checkpoint import file_digest, load_strictly
+from arcinvert.checkpoint import file_digest
 from arcinvert.errors import CheckpointError, EnvironmentProblem
 from arcinvert.formats.torch_file import read, refuse_paddle
 from arcinvert.preprocessing import Preprocessing
@@ -209,24 +209,6 @@ class TestIR:
         assert checkpoint.header["preprocessing"]["color"] == color
         torch.testing.assert_close(output(loaded(checkpoint)), output(ir), rtol=0, atol=1e-6)
 
-    def test_the_reference_tells_the_shortcuts_apart(self, tmp_path: Path, ir: nn.Module, ir_state: State) -> None:
-        """Without the pooling shortcut the weights do not fit, so the comparison above says something."""
-        torch.save(ir_state, tmp_path / "model.pt")
-        plain = build_backbone("iresnet18", width=0.125, embedding_size=24)
-        with pytest.raises(CheckpointError, match=r"layer1\.0\.downsample\.0\.weight is missing"):
-            load_strictly(plain, read(tmp_path / "model.pt").section("network"), "x")
-        assert output(ir).abs().mean() > 0.01
-
-    def test_every_tensor_lands_once(self, tmp_path: Path, ir_state: State) -> None:
-        torch.save(ir_state, tmp_path / "model.pt")
-        state = read(tmp_path / "model.pt").section("network")
-        assert len(state) == len(ir_state) + 2
-        assert torch.equal(state["layer3.0.downsample.1.bias"], ir_state["body.4.shortcut_layer.1.bias"])
-        assert torch.equal(state["layer4.1.conv2.weight"], ir_state["body.7.res_layer.4.weight"])
-        assert torch.equal(state["features.running_mean"], ir_state["output_layer.4.running_mean"])
-        assert torch.equal(state["features.weight"], torch.ones(24))
-        assert torch.equal(state["features.bias"], torch.zeros(24))
-
     def test_an_affine_last_batch_norm_keeps_its_weights(self, tmp_path: Path, ir_state: State) -> None:
         affine = {"output_layer.4.weight": torch.rand(24), "output_layer.4.bias": torch.rand(24)}
         torch.save(ir_state | affine, tmp_path / "model.pt")
@@ -363,12 +345,6 @@ class TestHostile:
         assert "asks for 'exec'" in refused(tmp_path / "a.pth")
         assert not (tmp_path / "trace").exists()
 
-    def test_a_bare_pickle(self, tmp_path: Path) -> None:
-        for protocol in (2, 4):
-            (tmp_path / "a.pth").write_bytes(pickle.dumps(Evil(tmp_path / "trace"), protocol=protocol))
-            refused(tmp_path / "a.pth")
-            assert not (tmp_path / "trace").exists()
-
     def test_a_whole_pickled_module(self, tmp_path: Path, arc: nn.Module) -> None:
         torch.save(arc, tmp_path / "a.pth")
         message = refused(tmp_path / "a.pth")
@@ -387,7 +363,7 @@ class TestHostile:
         """Views that repeat one number would make the network take all memory there is."""
         endless = torch.zeros(1).expand(1_000_000_000_000, 8 * 49)
         torch.save({**arc_state, "fc.weight": endless}, tmp_path / "a.pth")
-        assert "larger than the file" in refused(tmp_path / "a.pth")
+        assert "more bytes than the file" in refused(tmp_path / "a.pth")
 
     def test_compressed_entries(self, tmp_path: Path) -> None:
         torch.save({"conv1.weight": torch.zeros(1000)}, tmp_path / "a.pth")
@@ -554,16 +530,6 @@ class TestWrongFiles:
                 state[key] = torch.zeros((), dtype=state[key].dtype)
             save_file(state, tmp_path / "a.safetensors")
             with pytest.raises(CheckpointError, match=r"\A.*\Z"):
-                loaded(read(tmp_path / "a.safetensors"))
-
-    @pytest.mark.parametrize("layout", ["arcface_torch", "CVLFace"])
-    def test_a_missing_key_is_refused(self, tmp_path: Path, layout: str) -> None:
-        network = IR(first=2, size=4) if layout == "CVLFace" else build_backbone("iresnet18", width=0.03125)
-        whole = network.state_dict()
-        keys = [key for key in whole if not key.endswith("num_batches_tracked")]
-        for key in [*keys[:12], *keys[12:-12:5], *keys[-12:]]:
-            save_file({other: value for other, value in whole.items() if other != key}, tmp_path / "a.safetensors")
-            with pytest.raises(CheckpointError):
                 loaded(read(tmp_path / "a.safetensors"))
 
 

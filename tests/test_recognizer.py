@@ -391,7 +391,7 @@ def test_a_graph_of_another_size_than_its_header_says(tmp_path: Path) -> None:
         "preprocessing": {"size": [112, 112], "color": "RGB", "mean": [0.5] * 3, "std": [0.5] * 3},
     }
     save_checkpoint(tmp_path / "net", header, {})
-    with pytest.raises(CheckpointError, match="expected a 4-d network .* got 3-d"):
+    with pytest.raises(CheckpointError, match=r"expected a 4-d network .* got 3-d"):
         Recognizer.load(tmp_path / "net")
     save_checkpoint(tmp_path / "net", header | {"embedding_size": 3}, {})
     assert Recognizer.load(tmp_path / "net").embed(torch.rand(2, 3, 112, 112)).shape == (2, 3)

@@ -206,11 +206,11 @@ class Recognizer:
         """
         tapped = self.tapped(taps)
         try:
-            shown = self.preprocessing(images)
-            if shown.device.type != "mps":
-                shown = shown.contiguous(memory_format=torch.channels_last)
-            with torch.autocast(shown.device.type, precision, enabled=precision != torch.float32):
-                features, activations = tapped(shown)
+            pixels = self.preprocessing(images)
+            if pixels.device.type != "mps":
+                pixels = pixels.contiguous(memory_format=torch.channels_last)
+            with torch.autocast(pixels.device.type, precision, enabled=precision != torch.float32):
+                features, activations = tapped(pixels)
         finally:
             tapped.release()
         return Trace(images, normalize(features.float()), activations, latent)
@@ -269,9 +269,9 @@ class Tapped(nn.Module):
     def _keep(self, name: str, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         self.kept[name] = inputs[0]
 
-    def forward(self, shown: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, pixels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         self.kept = {}
-        features = self.network(shown)
+        features = self.network(pixels)
         kept, self.kept = self.kept, {}
         return features, kept
 

@@ -165,7 +165,7 @@ class Graph(nn.Module):
         output: the step whose result, (B, D), the network returns.
 
     Raises:
-        ValueError: an unknown operation, an input that no earlier step gives, or settings that do not fit.
+        ValueError: an unknown operation, an input that no earlier step computes, or settings that do not fit.
     """
 
     def __init__(self, *, steps: Sequence[Mapping[str, Any]], output: str) -> None:
@@ -191,7 +191,7 @@ class Graph(nn.Module):
                 settings = {}
             self.steps.append((op, inputs, name, settings))
         if output not in known:
-            raise ValueError(f"no step gives the output {output!r}")
+            raise ValueError(f"no step computes the output {output!r}")
         last = {name: number for number, step in enumerate(self.steps) for name in step[1]}
         self.spent = [
             [name for name in {*step[1], step[2]} if last.get(name, n) == n] for n, step in enumerate(self.steps)

@@ -18,6 +18,8 @@ from arcinvert.errors import CheckpointError
 
 BATCH = 3
 """Images in the example: a size that no layer has, so that a shape shows which dimension is the batch."""
+IMAGE_SIZE = (112, 112)
+"""Height and width of the images of every supported network."""
 DTYPES = {torch.float32: "float32", torch.int64: "int64", torch.bool: "bool"}
 MAX_TOTAL_ELEMENTS = 1 << 29
 """Elements of all intermediate values together; an IResNet-200 has about 200 million."""
@@ -31,7 +33,7 @@ class Builder:
         size: height and width of the image.
     """
 
-    def __init__(self, size: tuple[int, int] = (112, 112)) -> None:
+    def __init__(self, size: tuple[int, int] = IMAGE_SIZE) -> None:
         generator = torch.Generator().manual_seed(0)
         self.examples: dict[str, Tensor] = {IMAGE: torch.rand(BATCH, 3, *size, generator=generator) * 2 - 1}
         self.constants: set[str] = set()

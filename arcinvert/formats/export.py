@@ -81,7 +81,7 @@ def export_onnx(stored: Checkpoint, path: Path, *, fold: bool = False) -> float:
 
 
 class _WithContract(nn.Module):
-    """A network behind its image contract, if that is not the plain one: takes RGB in 0..255."""
+    """A network that applies its image contract to RGB in 0..255, unless the contract is the plain one."""
 
     mean: Tensor
     scale: Tensor

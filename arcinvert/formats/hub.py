@@ -233,7 +233,7 @@ def _expected(repository: str, file: str, lock: dict[str, Any] | None, sha256: s
     for wanted in (pinned, sha256):
         if wanted is not None and expected.setdefault(file, wanted) != wanted:
             by = "the first download" if lock else "arcinvert"
-            raise CheckpointError(f"expected sha256 {wanted} of {repository} {file}, {by} says {expected[file]}")
+            raise CheckpointError(f"expected sha256 {wanted} of {repository} {file}, but {by} has {expected[file]}")
     return expected
 
 

@@ -233,7 +233,7 @@ def _depth(depths: Sequence[int], path: Path) -> str:
 
 
 def _width(channels: Sequence[int], path: Path) -> float:
-    """The factor on 64, 128, 256 and 512 that gives these channels."""
+    """The factor on 64, 128, 256 and 512 that results in these channels."""
     bases = (64, 128, 256, 512)
     low = max((count - 0.5) / base for count, base in zip(channels, bases, strict=True))
     high = min((count + 0.5) / base for count, base in zip(channels, bases, strict=True))
@@ -260,7 +260,7 @@ def _size(state: State, names: str, what: str, path: Path) -> int:
     for key, value in state.items():
         if re.fullmatch(names, key) and value.ndim and len(value):
             return len(value)
-    raise CheckpointError(f"expected a whole network in {str(path)!r}, but no tensor gives the {what}")
+    raise CheckpointError(f"expected a whole network in {str(path)!r}, but no tensor determines the {what}")
 
 
 def _color(path: Path) -> str:

@@ -244,7 +244,7 @@ class TestGraph:
             ([step("relu", ["a"], "a")], "a", "step 'a' is out of order"),
             ([step("relu", ["image"], "a"), step("relu", ["image"], "a")], "a", "step 'a' is out of order"),
             ([step("relu", ["image"], "image")], "image", "step 'image' is out of order"),
-            ([step("relu", ["image"], "a")], "b", "no step gives the output 'b'"),
+            ([step("relu", ["image"], "a")], "b", "no step computes the output 'b'"),
             ([step("dropout", ["image"], "a")], "a", "'dropout' is not an operation"),
             ([step("__class__", ["image"], "a")], "a", "'__class__' is not an operation"),
             ([step("relu", ["image"], "a", inplace=True)], "a", "settings that do not fit"),

@@ -10,12 +10,10 @@ from pathlib import Path
 from arcinvert.backbones.graph import IMAGE
 from arcinvert.checkpoint import Checkpoint, file_digest
 from arcinvert.errors import CheckpointError
-from arcinvert.formats.builder import Builder
+from arcinvert.formats.builder import IMAGE_SIZE, Builder
 from arcinvert.formats.mxnet.operators import add_node
 from arcinvert.formats.mxnet.params import read_params
 from arcinvert.formats.mxnet.symbol import output_of, read_symbol
-
-SIZE = (112, 112)
 
 
 def read(path: Path) -> Checkpoint:
@@ -40,10 +38,10 @@ def read(path: Path) -> Checkpoint:
     if len(loose) != 1:
         names = ", ".join(node.name for node in loose[:5])
         raise CheckpointError(f"expected one input that {params.name!r} does not store, got {len(loose)} ({names})")
-    sizes = loose[0].integers("__shape__") or [0, 3, *SIZE]
-    if len(sizes) != 4 or any(s not in (0, -1, e) for s, e in zip(sizes[1:], (3, *SIZE), strict=True)):
-        raise CheckpointError(f"expected an image input (N, 3, {SIZE[0]}, {SIZE[1]}), got {tuple(sizes)}")
-    builder = Builder(SIZE)
+    sizes = loose[0].integers("__shape__") or [0, 3, *IMAGE_SIZE]
+    if len(sizes) != 4 or any(s not in (0, -1, e) for s, e in zip(sizes[1:], (3, *IMAGE_SIZE), strict=True)):
+        raise CheckpointError(f"expected an image input (N, 3, {IMAGE_SIZE[0]}, {IMAGE_SIZE[1]}), got {tuple(sizes)}")
+    builder = Builder()
     values: dict[int, list[str]] = {}
     for number in sorted(needed):
         node = nodes[number]
@@ -59,7 +57,7 @@ def read(path: Path) -> Checkpoint:
         "backbone": "graph",
         "backbone_settings": settings,
         "embedding_size": builder.shape(settings["output"])[-1],
-        "preprocessing": {"size": list(SIZE), "color": "RGB", "mean": [mean / 255] * 3, "std": [std / 255] * 3},
+        "preprocessing": {"size": list(IMAGE_SIZE), "color": "RGB", "mean": [mean / 255] * 3, "std": [std / 255] * 3},
         "source": {"format": "MXNet", "file": path.name, "contract": contract},
     }
     digest = hashlib.sha256((file_digest(symbol) + file_digest(params)).encode()).hexdigest()

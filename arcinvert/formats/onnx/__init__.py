@@ -12,12 +12,11 @@ from typing import Any
 from arcinvert.backbones.graph import IMAGE, TORCH_ERRORS
 from arcinvert.checkpoint import Checkpoint
 from arcinvert.errors import CheckpointError, EnvironmentProblem
-from arcinvert.formats.builder import Builder
+from arcinvert.formats.builder import IMAGE_SIZE, Builder
 from arcinvert.formats.onnx.node import INTEGER_TYPES, ModelFile, OnnxNode, stored_tensor
 from arcinvert.formats.onnx.operators import OPERATORS
 
 QUANTIZED = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger", "ConvInteger")
-SIZE = (112, 112)
 
 
 def read(path: Path) -> Checkpoint:
@@ -81,7 +80,7 @@ def read(path: Path) -> Checkpoint:
         "backbone_settings": settings,
         "embedding_size": builder.shape(settings["output"])[-1],
         "preprocessing": {
-            "size": list(SIZE),
+            "size": list(IMAGE_SIZE),
             "color": "RGB",
             "mean": [mean] * 3,
             "std": [std] * 3,
@@ -134,10 +133,10 @@ def _image_input(graph: Any, path: Path) -> tuple[Any, int | None]:
         raise CheckpointError(f"expected one input, an image, got {len(inputs)} in {str(path)!r}")
     sizes = [d.dim_value if d.HasField("dim_value") else 0 for d in inputs[0].type.tensor_type.shape.dim]
     shown = tuple(size if size > 0 else "N" for size in sizes)
-    fits = len(sizes) == 4 and all(s <= 0 or s == e for s, e in zip(sizes[1:], (3, *SIZE), strict=True))
+    fits = len(sizes) == 4 and all(s <= 0 or s == e for s, e in zip(sizes[1:], (3, *IMAGE_SIZE), strict=True))
     if not fits:
         hint = "; channels come last, export it with channels first" if sizes[-1:] == [3] else ""
-        raise CheckpointError(f"expected an image input (N, 3, {SIZE[0]}, {SIZE[1]}), got {shown}{hint}")
+        raise CheckpointError(f"expected an image input (N, 3, {IMAGE_SIZE[0]}, {IMAGE_SIZE[1]}), got {shown}{hint}")
     return inputs[0], sizes[0] if sizes[0] > 0 else None
 
 
@@ -145,7 +144,7 @@ class _Importer:
     """Adds the nodes of one graph to a :class:`Builder`."""
 
     def __init__(self, file: ModelFile) -> None:
-        self.file, self.builder = file, Builder(SIZE)
+        self.file, self.builder = file, Builder()
         self.names: dict[str, str] = {}
 
     def add(self, node: Any) -> None:

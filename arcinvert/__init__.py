@@ -16,7 +16,7 @@ _HOMES = {
     "LeakageReport": "arcinvert.audit",
     "Recipe": "arcinvert.inversion.invert",
     "Recognizer": "arcinvert.recognizer",
-    "TrainConfig": "arcinvert.training.trainer",
+    "TrainConfig": "arcinvert.training.config",
     "View": "arcinvert.inversion.invert",
     "align_photo": "arcinvert.faces.alignment",
     "audit": "arcinvert",
@@ -28,6 +28,7 @@ _HOMES = {
     "plots": "arcinvert.evaluation",
     "presets": "arcinvert.inversion",
     "priors": "arcinvert.inversion",
+    "purify_training": "arcinvert.training.subcenters",
     "train": "arcinvert.training.trainer",
     "write_png": "arcinvert.synthesis.sheets",
 }
@@ -53,6 +54,7 @@ __all__ = [
     "plots",
     "presets",
     "priors",
+    "purify_training",
     "train",
     "write_png",
 ]
@@ -67,7 +69,9 @@ if TYPE_CHECKING:
     from arcinvert.inverter import Inverter
     from arcinvert.recognizer import Recognizer
     from arcinvert.synthesis.sheets import contact_sheet, write_png
-    from arcinvert.training.trainer import TrainConfig, train
+    from arcinvert.training.config import TrainConfig
+    from arcinvert.training.subcenters import purify_training
+    from arcinvert.training.trainer import train
 
 
 def __getattr__(name: str) -> Any:

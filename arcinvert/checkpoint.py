@@ -1,9 +1,9 @@
 """The only reader and writer of our weights: safetensors with a JSON header.
 
 The tensors of the network are named ``network.*``, those of a calibration ``calibration.*``,
-class centers, where they are kept, ``head.centers``. The header says what the network is and how
-an image is put before it. A network's weights may be kept in 8 bits or fewer: then ``network.NAME``
-is int8, and ``unit.NAME`` says for each output channel what 1 is worth.
+class centers, where they are kept, ``head.centers``. The header describes the network and its image
+contract. A network's weights may be kept in 8 bits or fewer: then ``network.NAME`` is int8, and
+``unit.NAME`` is its scale (:mod:`arcinvert.quantize`).
 """
 
 import contextlib
@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ FORMAT = 2
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a weight file holds.
+    """The content of a weight file.
 
     Attributes:
         header: the JSON header.
@@ -45,10 +45,10 @@ class Checkpoint:
     digest: str
 
     def network(self) -> dict[str, Tensor]:
-        """The tensors of the network, without the prefix; weights that are kept as int8 are multiplied out.
+        """The tensors of the network, without the prefix; int8 weights are dequantized.
 
         Raises:
-            CheckpointError: int8 weights whose units are missing or do not fit.
+            CheckpointError: int8 weights whose scale is missing or does not fit.
         """
         tensors, units = self.section("network"), self.section("unit")
         for name, value in tensors.items():
@@ -61,8 +61,13 @@ class Checkpoint:
 
     def section(self, name: str) -> dict[str, Tensor]:
         """The tensors named ``name.*``, without the prefix."""
-        prefix = name + "."
-        return {key[len(prefix) :]: value for key, value in self.tensors.items() if key.startswith(prefix)}
+        return section(self.tensors, name)
+
+
+def section(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    """The tensors named ``name.*``, without the prefix."""
+    prefix = name + "."
+    return {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
 
 
 @contextlib.contextmanager
@@ -138,16 +143,15 @@ def load_checkpoint(path: Path) -> Checkpoint:
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"the header of {str(path)!r} is not JSON: {error}") from None
     if not isinstance(header, dict) or header.get("format") not in (1, FORMAT):
-        raise CheckpointError(
-            f"{str(path)!r} has header format {_format_of(header)!r}, this version reads 1 to {FORMAT}"
-        )
+        found = header.get("format") if isinstance(header, dict) else header
+        raise CheckpointError(f"{str(path)!r} has header format {found!r}, this version reads 1 to {FORMAT}")
     if header["format"] == 1:
         header, tensors = _from_format_1(header, tensors)
     return Checkpoint(header, tensors, file_digest(path))
 
 
 def load_strictly(module: torch.nn.Module, tensors: dict[str, Tensor], source: str) -> None:
-    """Fill ``module`` from ``tensors`` (float16 is widened); every name and shape must agree.
+    """Load ``tensors`` into ``module`` (float16 is widened); every name and shape must agree.
 
     Raises:
         CheckpointError: lists the first five disagreements.
@@ -191,7 +195,7 @@ def file_digest(path: Path) -> str:
 
 
 def _from_format_1(header: dict[str, Any], tensors: dict[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Names of format 1, whose spelling was British, as format 2 has them."""
+    """Names of format 1, whose spelling was British, as those of format 2."""
 
     def renamed(value: Any) -> Any:
         if not isinstance(value, dict):
@@ -200,7 +204,3 @@ def _from_format_1(header: dict[str, Any], tensors: dict[str, Tensor]) -> tuple[
 
     centers = {"head.centers": tensors["head.centres"]} if "head.centres" in tensors else {}
     return renamed(header), {key: v for key, v in tensors.items() if key != "head.centres"} | centers
-
-
-def _format_of(header: object) -> object:
-    return header.get("format") if isinstance(header, dict) else header

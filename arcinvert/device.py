@@ -1,8 +1,30 @@
-"""The device to compute on."""
+"""The device to compute on, and dataclasses that move there."""
+
+import copy
+from dataclasses import fields, is_dataclass, replace
+from typing import Any, Self
 
 import torch
 
 from arcinvert.errors import UsageError
+
+
+class OnDevice:
+    """A dataclass of tensors, networks, dictionaries and other such dataclasses, which moves as a whole."""
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same on another device; its networks are copied."""
+        return _moved(self, device)  # type: ignore[no-any-return]
+
+
+def _moved(value: Any, device: torch.device | str) -> Any:
+    if isinstance(value, dict):
+        return {key: _moved(part, device) for key, part in value.items()}
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{part.name: _moved(getattr(value, part.name), device) for part in fields(value)})
+    if isinstance(value, torch.nn.Module):
+        return copy.deepcopy(value).to(device)
+    return value.to(device) if isinstance(value, torch.Tensor) else value
 
 
 def choose_device(name: torch.device | str = "auto") -> torch.device:
@@ -21,9 +43,9 @@ def choose_device(name: torch.device | str = "auto") -> torch.device:
         chosen = torch.device(name)
     except RuntimeError:
         raise UsageError(f"expected a device such as auto, cpu, cuda:0 or mps, got {name!r}") from None
-    there = {"cpu": True, "mps": torch.backends.mps.is_available()}
+    available = {"cpu": True, "mps": torch.backends.mps.is_available()}
     if chosen.type == "cuda":
-        there["cuda"] = (chosen.index or 0) < torch.cuda.device_count()
-    if not there.get(chosen.type, False):
+        available["cuda"] = (chosen.index or 0) < torch.cuda.device_count()
+    if not available.get(chosen.type, False):
         raise UsageError(f"this machine has no device {name!r}")
     return chosen

@@ -1,4 +1,4 @@
-"""Several processes on one run, as ``torchrun`` starts them."""
+"""The processes of one run, as ``torchrun`` starts them."""
 
 import contextlib
 import datetime
@@ -10,45 +10,45 @@ import torch.distributed as dist
 
 from arcinvert.errors import EnvironmentProblem
 
-LONGEST = datetime.timedelta(days=30)
-"""How long one waits for the others. A rank that dies is noticed at once; this is for one that is slow."""
+TIMEOUT = datetime.timedelta(days=30)
+"""How long a process waits for the others. One that dies is noticed at once; this is for one that is slow."""
 
 
 @dataclass(frozen=True)
-class Ranks:
-    """Which process this is.
+class Processes:
+    """This process among those of its run.
 
     Attributes:
         rank: its number, from 0.
-        world: how many there are.
-        local: its number on this machine.
+        world_size: how many processes there are.
+        local_rank: its number on this machine.
     """
 
     rank: int = 0
-    world: int = 1
-    local: int = 0
+    world_size: int = 1
+    local_rank: int = 0
 
     def share(self, count: int) -> range:
-        """This process's part of ``count`` things: all parts are contiguous, and differ in length by 1 at most."""
-        return range(count * self.rank // self.world, count * (self.rank + 1) // self.world)
+        """This process's part of ``count`` items: all parts are contiguous, and differ in length by 1 at most."""
+        return range(count * self.rank // self.world_size, count * (self.rank + 1) // self.world_size)
 
     def wait(self) -> None:
-        """Until every process has come here.
+        """Return when every process has called this.
 
         Raises:
             EnvironmentProblem: one of them has ended instead.
         """
-        if self.world > 1:
-            with reached():
+        if self.world_size > 1:
+            with lost_process_errors():
                 dist.barrier()
 
 
-ALONE = Ranks()
+SINGLE_PROCESS = Processes()
 
 
 @contextlib.contextmanager
-def reached() -> Iterator[None]:
-    """What fails between processes because one has ended is said in one line.
+def lost_process_errors() -> Iterator[None]:
+    """Turn the error that torch raises when another process has ended into one line.
 
     Raises:
         EnvironmentProblem: another process has ended.
@@ -57,29 +57,29 @@ def reached() -> Iterator[None]:
         yield
     except RuntimeError as error:
         if any(sign in str(error).lower() for sign in ("connection", "peer", "gloo", "nccl", "barrier")):
-            raise EnvironmentProblem("another process of this run has ended; see what it says") from None
+            raise EnvironmentProblem("another process of this run has ended; see its messages") from None
         raise
 
 
 @contextlib.contextmanager
-def joined(backend: str = "gloo") -> Iterator[Ranks]:
-    """The processes of ``torchrun``, or this one alone.
+def process_group(backend: str = "gloo") -> Iterator[Processes]:
+    """Join the processes of ``torchrun``; a process that was started alone is :data:`SINGLE_PROCESS`.
 
     Args:
-        backend: what they talk over: gloo on the CPU; ``cpu:gloo,cuda:nccl`` also between GPUs.
+        backend: gloo between CPUs; ``cpu:gloo,cuda:nccl`` also between GPUs.
 
     Raises:
         EnvironmentProblem: the others cannot be reached.
     """
     if not dist.is_torchelastic_launched() or os.environ["WORLD_SIZE"] == "1":
-        yield ALONE
+        yield SINGLE_PROCESS
         return
     try:
-        dist.init_process_group(backend, timeout=LONGEST)
+        dist.init_process_group(backend, timeout=TIMEOUT)
     except (RuntimeError, ValueError) as error:
         reason = (str(error).splitlines() or ["no reason given"])[0]
-        raise EnvironmentProblem(f"the processes of torchrun do not find each other: {reason}") from None
+        raise EnvironmentProblem(f"cannot connect to the other processes of torchrun: {reason}") from None
     try:
-        yield Ranks(dist.get_rank(), dist.get_world_size(), int(os.environ["LOCAL_RANK"]))
+        yield Processes(dist.get_rank(), dist.get_world_size(), int(os.environ["LOCAL_RANK"]))
     finally:
         dist.destroy_process_group()

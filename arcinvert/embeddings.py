@@ -1,19 +1,19 @@
-"""Reading embeddings from files that may lie, and making unit vectors of them.
+"""Reading embeddings from untrusted files, and normalizing them.
 
 ``.npy`` and ``.npz`` only; nothing is unpickled, and nothing is allocated before the header has been
-held against the size of the file.
+checked against the size of the file.
 """
 
 import io
 import math
 import sys
-import tokenize
 import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -26,33 +26,26 @@ from arcinvert.formats import open_checkpoint
 LIMIT = 4 << 30
 """Bytes: an array, or standard input, larger than this is refused."""
 MAX_AXES = 8
-# What numpy's reader raises on a damaged header, which it hands to Python's own parser.
-DAMAGED = (
-    ValueError,
-    TypeError,
-    SyntaxError,
-    EOFError,
-    OverflowError,
-    RecursionError,
-    MemoryError,
-    tokenize.TokenError,
-)
+LIKELY = {128: " (dlib, FaceNet or MobileFaceNet y1?)", 256: " (MobileFace?)", 512: " (ArcFace?)", 2048: " (ResNet?)"}
+"""Models by the dimension of their embeddings."""
+# What numpy raises on a damaged header, which it passes to Python's parser.
+DAMAGED = (ValueError, TypeError, SyntaxError, EOFError, OverflowError, RecursionError, MemoryError, TokenError)
 
 
 @dataclass(frozen=True, eq=False)
 class Embeddings:
-    """Targets ready to invert.
+    """Normalized embeddings.
 
     Attributes:
         rows: (N, D) float32, unit norm.
-        norms: (N,) float64, before they were made unit.
+        norms: (N,) float64, before normalization.
     """
 
     rows: NDArray[np.float32]
     norms: NDArray[np.float64]
 
     def note(self) -> str | None:
-        """What should be said once of their norms; None if they were unit norm."""
+        """A message about their norms; None if they were unit norm."""
         if np.allclose(self.norms, 1, atol=1e-2):
             return None
         low, high = self.norms.min(), self.norms.max()
@@ -64,13 +57,13 @@ def read_embeddings(source: str, *, size: int, key: str | None = None, model: st
 
     Args:
         source: a path, or ``-``.
-        size: D that is expected.
-        key: which array of an ``.npz``.
-        model: how to call what expects D.
+        size: the expected D.
+        key: name of an array in an ``.npz``.
+        model: name in messages of what expects D.
 
     Raises:
         InputError: not such a file, a header that does not fit it, another shape or dimension,
-            rows that are NaN, infinite or zero. Nothing is allocated or run before that is known.
+            rows that are NaN, infinite or zero. Nothing is allocated or run before the header is checked.
     """
     if source == "-":
         content = sys.stdin.buffer.read(LIMIT + 1)
@@ -88,8 +81,8 @@ def check_embeddings(array: NDArray[np.generic], size: int, model: str = "the re
 
     Args:
         array: (D,), (1, D), (N, D) or (N, 1, D); floating or integer, of any byte order.
-        size: D that is expected.
-        model: how to call what expects D.
+        size: the expected D.
+        model: name in messages of what expects D.
 
     Raises:
         InputError: another kind, shape or dimension; a row that is NaN, infinite or zero.
@@ -105,8 +98,8 @@ def check_embeddings(array: NDArray[np.generic], size: int, model: str = "the re
     if shaped.shape[1] != size:
         if shaped.shape[0] == size:
             raise InputError(f"expected embeddings (N, {size}), got {array.shape}: transposed? (save the array's .T)")
-        hint = _likely_model(shaped.shape[1])
-        raise InputError(f"the embeddings are {shaped.shape[1]}-d{hint}, {model} is {size}-d")
+        got = shaped.shape[1]
+        raise InputError(f"the embeddings are {got}-d{LIKELY.get(got, '')}, {model} is {size}-d")
     with np.errstate(over="ignore", invalid="ignore"):
         wide = shaped.astype(np.float64)
     finite = np.isfinite(wide).all(1)
@@ -124,10 +117,10 @@ def check_embeddings(array: NDArray[np.generic], size: int, model: str = "the re
 
 
 def class_centers(checkpoint: Path, identities: Sequence[int] | None = None) -> Embeddings:
-    """The centers of classes that a checkpoint's network was trained on, as targets.
+    """Class centers of a checkpoint, as targets.
 
     Args:
-        checkpoint: one that keeps its head (``keep_head`` in training).
+        checkpoint: one that keeps its head; see ``keep_head`` in training.
         identities: numbers of classes, from 0; None is all of them.
 
     Raises:
@@ -164,7 +157,7 @@ def _from_archive(file: BinaryIO, name: str, key: str | None) -> NDArray[np.gene
             members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
             if key is None and len(members) != 1:
                 listed = ", ".join(list(members)[:10])
-                raise InputError(f"{name} holds {len(members)} arrays ({listed}); choose one with --key")
+                raise InputError(f"{name} holds {len(members)} arrays ({listed}); choose one with --array")
             if key is not None and key not in members:
                 raise InputError(f"{name} holds no array {key!r}, but {', '.join(list(members)[:10])}")
             member = members[key] if key is not None else next(iter(members.values()))
@@ -173,7 +166,7 @@ def _from_archive(file: BinaryIO, name: str, key: str | None) -> NDArray[np.gene
             if member.file_size > LIMIT:
                 raise InputError(f"an array of {name} is larger than {LIMIT >> 30} GiB")
             with archive.open(member) as stream:
-                # An array that says less than it unpacks to, or more, is refused by its header.
+                # The header must agree with the unpacked size.
                 return _read_array(stream, lambda start: member.file_size - start, name)  # type: ignore[arg-type]
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
         raise InputError(f"{name} is not a whole .npz file: {error}") from None
@@ -198,7 +191,7 @@ def _read_array(stream: BinaryIO, remaining: Callable[[int], int], name: str) ->
         raise InputError(f"{name} holds pickled objects; pickles run code and are not read")
     expected = math.prod(shape) * dtype.itemsize
     if expected != remaining(start):
-        raise InputError(f"{name} says shape {shape} of {dtype}, {expected} bytes, but holds {remaining(start)}")
+        raise InputError(f"{name} declares shape {shape} of {dtype}, {expected} bytes, but holds {remaining(start)}")
     content = stream.read(expected)
     if len(content) != expected:
         raise InputError(f"{name} ends early: {len(content)} of {expected} bytes")
@@ -209,13 +202,3 @@ def _rows(mask: Any) -> str:
     numbers = np.flatnonzero(mask)
     more = f" and {len(numbers) - 5} more" if len(numbers) > 5 else ""
     return f"row{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers[:5]))}{more}"
-
-
-def _likely_model(size: int) -> str:
-    known = {
-        128: " (dlib, FaceNet or MobileFaceNet y1?)",
-        256: " (MobileFace?)",
-        512: " (ArcFace?)",
-        2048: " (ResNet?)",
-    }
-    return known.get(size, "")

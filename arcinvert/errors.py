@@ -1,46 +1,45 @@
-"""What arcinvert raises for a reason the user can act on.
+"""Errors that the user can act on.
 
-The tree, with the exit code the command line ends with::
+The tree, with the exit code of the command line::
 
-    ArcInvertError            1   never raised itself
+    ArcInvertError            1   base class, never raised itself
     ├── UsageError            2   an option that does not fit, or two that exclude each other
-    ├── InputError            3   a file or array is refused; nothing was written
-    │   ├── CheckpointError   3   not a checkpoint of ours, damaged, or of the wrong shape
-    │   └── DivergedError     3   an optimization left the finite numbers
-    └── EnvironmentProblem    5   disk, rights, a missing package or weight file
+    ├── InputError            3   a file or array was refused; nothing was written
+    │   ├── CheckpointError   3   a weight file is damaged, of another kind or of the wrong shape
+    │   └── DivergedError     3   an optimization reached NaN or infinity
+    └── EnvironmentProblem    5   disk, permissions, or a missing package or weight file
 
-A message is one line: what was expected, and what was found. Anything else that
-escapes is a bug in arcinvert.
+A message is one line, "expected X, got Y". Any other exception that escapes is a bug in arcinvert.
 """
 
 
 class ArcInvertError(Exception):
-    """Base of every error meant for the user."""
+    """Base class of all errors that the user can act on."""
 
     exit_code = 1
 
 
 class UsageError(ArcInvertError):
-    """An option or argument that does not fit."""
+    """An option or argument does not fit."""
 
     exit_code = 2
 
 
 class InputError(ArcInvertError):
-    """Input refused: expected one thing, got another."""
+    """A file or array was refused: expected one thing, got another."""
 
     exit_code = 3
 
 
 class CheckpointError(InputError):
-    """A weight file that cannot be read as what it should be."""
+    """A weight file cannot be read as what it should be."""
 
 
 class DivergedError(InputError):
-    """An optimization left the finite numbers: no image of any target, or no loss."""
+    """An optimization reached NaN or infinity: no image of any target is finite, or the loss is not."""
 
 
 class EnvironmentProblem(ArcInvertError):  # noqa: N818
-    """Disk, rights, a missing package or weight file."""
+    """The disk, permissions, or a missing package or weight file stand in the way."""
 
     exit_code = 5

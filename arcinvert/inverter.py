@@ -1,6 +1,6 @@
 """The inverter: a recognizer, the face prior and the calibration, which turn embeddings into faces."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,19 +13,19 @@ from arcinvert.calibration.cache import load_calibration
 from arcinvert.calibration.calibration import Calibration
 from arcinvert.device import choose_device
 from arcinvert.embeddings import check_embeddings
-from arcinvert.errors import UsageError
+from arcinvert.errors import InputError, UsageError
 from arcinvert.faceprior.prior import FacePrior, default_face_prior
 from arcinvert.inversion.reconstruct import Objective, Reconstruction, Settings, reconstruct_batches
 from arcinvert.progress import Progress, silent
 from arcinvert.recognizer import Recognizer
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
+    from numpy.typing import ArrayLike, NDArray
 
 
 @dataclass(frozen=True, eq=False)
 class Face:
-    """What became of one target: its reconstructions, the first one and its variations.
+    """The reconstructions of one target: the first image and its variations.
 
     Attributes:
         reconstructions: V of them, with pixels, cosine and history of each.
@@ -35,7 +35,7 @@ class Face:
 
     @property
     def images(self) -> list[Image.Image]:
-        """V images as PIL has them, 112x112 RGB."""
+        """V PIL images, 112x112 RGB."""
         return [found.image for found in self.reconstructions]
 
     @property
@@ -45,12 +45,17 @@ class Face:
 
     @property
     def cosine(self) -> float:
-        """Of the first image to the target, by the attacked network."""
+        """Cosine of the first image to the target, by the attacked network."""
         return self.reconstructions[0].cosine
 
     @property
+    def history(self) -> dict[str, list[float | None]]:
+        """Every term and the cosine along the steps of the first image."""
+        return self.reconstructions[0].history
+
+    @property
     def cosines(self) -> tuple[float, ...]:
-        """Of every image."""
+        """Cosine of every image to the target."""
         return tuple(found.cosine for found in self.reconstructions)
 
 
@@ -60,16 +65,16 @@ class Inverter:
 
     Attributes:
         recognizer: the network that is attacked.
-        prior: where a face may go; on the recognizer's device.
-        calibration: what the recognizer's embeddings say of faces.
+        prior: the face prior, on the recognizer's device.
+        calibration: fitted to the recognizer with this face prior.
 
     Raises:
         UsageError: the calibration belongs to another face prior.
     """
 
     recognizer: Recognizer
-    prior: FacePrior
-    calibration: Calibration
+    prior: FacePrior = field(repr=False)
+    calibration: Calibration = field(repr=False)
 
     def __post_init__(self) -> None:
         if self.calibration.prior_digest != self.prior.digest:
@@ -79,7 +84,7 @@ class Inverter:
     def load(
         cls, path: Path | str | None = None, *, device: torch.device | str = "auto", progress: Progress = silent
     ) -> "Inverter":
-        """Open a recognizer, and find its calibration or make it, which takes minutes and is kept for the next time.
+        """Open a recognizer and its calibration. A missing calibration is fitted in minutes and kept.
 
         Args:
             path: of a checkpoint of any known format, or the name of a known recognizer; None is the default one.
@@ -94,7 +99,7 @@ class Inverter:
 
     @classmethod
     def of(cls, recognizer: Recognizer, *, progress: Progress = silent) -> "Inverter":
-        """The inverter of a recognizer that is loaded already; see :meth:`load`."""
+        """The inverter of a loaded recognizer; see :meth:`load`."""
         prior = default_face_prior().to(recognizer.device)
         return cls(recognizer, prior, load_calibration(recognizer, prior, progress=progress))
 
@@ -119,14 +124,23 @@ class Inverter:
             A face for each embedding, in order.
 
         Raises:
-            InputError: embeddings of another dimension, not finite, or of length 0.
+            InputError: embeddings of another shape or dimension, not finite, or of length 0.
             UsageError: a setting out of its range.
             MemoryError: there is too little for a single image.
         """
         config = Settings(**settings)
-        given = embeddings.cpu().numpy() if isinstance(embeddings, Tensor) else np.asarray(embeddings)
-        targets = torch.from_numpy(check_embeddings(given, self.recognizer.embedding_size).rows)
+        targets = torch.from_numpy(check_embeddings(_array(embeddings), self.recognizer.embedding_size).rows)
         parts = reconstruct_batches(self, targets, config, objective=objective, progress=progress)
         found = [one for part in parts for one in part]
         step = config.variations
         return [Face(tuple(found[i : i + step])) for i in range(0, len(found), step)]
+
+
+def _array(embeddings: "Tensor | ArrayLike") -> "NDArray[Any]":
+    if isinstance(embeddings, Tensor):
+        there = embeddings.detach().cpu()
+        return (there.double() if there.is_floating_point() else there).numpy()  # numpy has no bfloat16
+    try:
+        return np.asarray(embeddings)
+    except ValueError:
+        raise InputError("expected embeddings (D,) or (N, D), got rows of different lengths") from None

@@ -1,4 +1,4 @@
-"""How an image is put before a network: range, mean, standard deviation, channel order and size."""
+"""The image contract of a network: range, mean, standard deviation, channel order and size."""
 
 import math
 from collections.abc import Mapping
@@ -9,13 +9,15 @@ from torch import Tensor
 
 from arcinvert.errors import CheckpointError, InputError
 
+COLORS = ("RGB", "BGR")
+
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How an image in [0, 1] RGB is put before a network: ``(x - mean) / std`` per channel.
+    """How an RGB image in [0, 1] is prepared for a network: ``(x - mean) / std`` per channel.
 
     Attributes:
-        mean, std: of the network's channel order, in units of [0, 1].
+        mean, std: in the network's channel order, in units of [0, 1].
         color: ``RGB`` or ``BGR``.
         size: height and width.
     """
@@ -38,14 +40,8 @@ class Preprocessing:
             color = header["color"]
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"the checkpoint's preprocessing is incomplete: {error!r}") from None
-        if (
-            not all(map(math.isfinite, (*mean, *std)))
-            or len(mean) != 3
-            or len(std) != 3
-            or len(size) != 2
-            or min(std) <= 0
-            or color not in ("RGB", "BGR")
-        ):
+        finite = all(map(math.isfinite, (*mean, *std)))
+        if len(mean) != 3 or len(std) != 3 or len(size) != 2 or not finite or min(std) <= 0 or color not in COLORS:
             raise CheckpointError(f"the checkpoint's preprocessing does not fit: {dict(header)}")
         return cls(mean, std, color, size)
 

@@ -1,11 +1,11 @@
-"""What does an audit say of a store whose people are known, by judges that had no part in the attack?
+"""Audit a store whose identities are known, with judges that had no part in the attack.
 
     python benchmarks/audit_table.py --data FACES --checkpoint y1.onnx --judge JUDGE.onnx -o DIR [--identities 60]
 
-The store, DIR/store.npz, holds the embeddings of the first two pictures of identities that the default checkpoint held
-out; its photos, DIR/photos, are these pictures. `arcinvert audit` then attacks one template of each with ``fast``; the
-judges' thresholds are fixed on the shipped synthetic faces. DIR/table.md has the rates of the judges that were not
-attacked, DIR/table.json the report, DIR/report what the command writes. A run that was killed goes on.
+The store, DIR/store.npz, holds the embeddings of the first two images of identities that the default checkpoint held
+out; DIR/photos holds these images. `arcinvert audit` attacks one template of each identity with ``fast``; the judges'
+thresholds are fixed on the shipped synthetic faces. DIR/table.md has the rates of the judges that were not attacked,
+DIR/table.json the report, DIR/report the output of the command. A run resumes after a kill.
 """
 
 import argparse
@@ -96,8 +96,8 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, required=True, help="the attacked network")
     parser.add_argument("--judge", type=Path, action="append", required=True)
     parser.add_argument("-o", "--out", type=Path, required=True)
-    parser.add_argument("--identities", type=int, default=60, help="of those held out, the first")
-    parser.add_argument("--steps", type=int, help="default: those of fast")
+    parser.add_argument("--identities", type=int, default=60, help="attack the first N held-out identities")
+    parser.add_argument("--steps", type=int, help="optimization steps; default: those of fast")
     options = parser.parse_args()
     torch.set_flush_denormal(True)
     out: Path = options.out
@@ -118,7 +118,7 @@ def main() -> None:
         )
         kept = report.to_json()
         kept["store"]["name"] = store.name
-        kept["config"]["photos"] = kept["photos"]["folder"] = photos.name  # no place of this machine
+        kept["config"]["photos"] = kept["photos"]["folder"] = photos.name  # no paths of this machine
         with atomic_write(out / "table.json") as temporary:
             temporary.write_text(json.dumps(kept, indent=2) + "\n")
         with atomic_write(out / "table.md") as temporary:

@@ -1,19 +1,19 @@
-"""Are made faces like given ones? Two folders in, a table out.
+"""Compare generated faces with given ones: two folders in, a table out.
 
     python benchmarks/compare_faces.py --given FACES --made DIR --judge A.onnx --judge B.onnx [--sheet sheet.jpg]
 
-Both are folders ``<identity>/<picture>`` of aligned crops, or what ``make_faces.py`` wrote. The table has a figure for
-all of the made faces, for all of the given ones that are read (the first ``--identities``), and between which limits
-95 % of random sets of given identities lie that are as large as the made one: what lies outside differs by more than
+Both are folders ``<identity>/<image>`` of aligned crops, or the output of ``make_faces.py``. The table has each figure
+for all generated faces and for all given ones that are read (the first ``--identities``), and the limits of 95 % of
+random sets of given identities of the same size as the generated one: a figure outside them differs by more than
 chance. Measured are
 
-- the cosine of each picture to the first one of the person, and between people, by each judge;
-- yaw and pitch by the detector's points, without unit, and the share of pictures in which it finds a face;
+- the cosine of each image to the first one of its identity, and between identities, by each judge;
+- yaw and pitch from the detector's points, without unit, and the share of images in which it finds a face;
 - brightness, contrast (0 to 255), red over blue, and sharpness (mean difference of neighboring pixels);
-- Frechet and kernel distance (KID) in each judge's space, from made to given and from given to other given identities.
-  Sets are small, so both Frechet distances are too large, by the same amount; KID has no such bias.
+- Frechet and kernel distance (KID) in each judge's space, from generated to given and from given to other given
+  identities. Sets are small, so both Frechet distances are too large, by the same amount; KID has no such bias.
 
-``--sheet`` draws ten identities of each, a column each, the given ones above.
+``--sheet`` draws ten identities of each, one per column, the given ones above.
 """
 
 import argparse
@@ -29,28 +29,29 @@ from PIL import Image
 
 from arcinvert.checkpoint import atomic_write
 from arcinvert.errors import ArcInvertError, InputError, UsageError
+from arcinvert.evaluation.embedding import embed_images
 from arcinvert.evaluation.generation.distances import cosine_features, frechet_distance, squared_mmd
-from arcinvert.evaluation.readers.sets import embed_images, identity_files, read_crop
+from arcinvert.evaluation.readers.crops import identity_files, read_crop
 from arcinvert.faces.alignment import Detector, landmark_pose
 from arcinvert.recognizer import Recognizer
 from arcinvert.synthesis.robustness import BORDER, crop_detector
 from arcinvert.synthesis.sheets import contact_sheet
 
 COLUMNS, ROWS = 10, 4
-"""Of the sheet: identities, and pictures of each."""
+"""Size of the sheet: identities, and images of each."""
 Doubles = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """What was measured on N pictures.
+    """Measurements of N images.
 
     Attributes:
         images: (N, 112, 112, 3) uint8.
-        labels: (N,) int64, 0.. in order: whom each shows.
+        labels: (N,) int64 identities from 0, ascending.
         pose: (N, 2) yaw and pitch, NaN where no face is found.
         tone: name -> (N,).
-        seen: judge -> (N, D), unit norm.
+        seen: judge -> embeddings (N, D), unit norm.
     """
 
     images: NDArray[np.uint8]
@@ -64,15 +65,15 @@ class Measured:
         return int(self.labels[-1]) + 1
 
     def rows(self, people: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
-        """Of the pictures of these identities."""
+        """Rows of the images of these identities."""
         return np.flatnonzero(np.isin(self.labels, people))
 
 
 def measure(folder: Path, judges: dict[str, Recognizer], detector: Detector, most: int) -> Measured:
-    """Read the first ``most`` identities of a folder, and measure each picture.
+    """Read the first ``most`` identities of a folder, and measure each image.
 
     Raises:
-        InputError: not such a folder, a picture that is no crop, or fewer than two identities.
+        InputError: not such a folder, an image that is no crop, or fewer than two identities.
     """
     files, labels = identity_files(folder / "faces" if (folder / "faces").is_dir() else folder)
     labels = labels[labels < most]
@@ -97,7 +98,7 @@ def _pose(image: NDArray[np.uint8], detector: Detector) -> tuple[float, float]:
 
 
 def figures(faces: Measured, rows: NDArray[np.int64]) -> dict[str, float]:
-    """Each figure of the pictures ``rows``, which show at least two people."""
+    """Each figure of the images ``rows``, which show at least two identities."""
     labels, pose = faces.labels[rows], faces.pose[rows]
     same = labels[:, None] == labels
     starts = np.searchsorted(labels, labels)  # the first picture of the same person
@@ -120,7 +121,7 @@ def figures(faces: Measured, rows: NDArray[np.int64]) -> dict[str, float]:
 
 
 def distances(given: Measured, rows: NDArray[np.int64], other: Measured, others: NDArray[np.int64]) -> dict[str, float]:
-    """Of two sets of pictures, in each judge's space."""
+    """Distances of two sets of images in each judge's space."""
     found = {}
     for name in given.seen:
         a, b = given.seen[name][rows], other.seen[name][others]
@@ -130,13 +131,13 @@ def distances(given: Measured, rows: NDArray[np.int64], other: Measured, others:
 
 
 def compare(given: Measured, made: Measured, *, draws: int = 200, seed: int = 0) -> dict[str, dict[str, float]]:
-    """Figure -> ``given``, ``made``, ``low``, ``high``: the limits of 95 % of random sets of given identities.
+    """Figure -> ``given``, ``made``, ``low``, ``high``; the last two limit 95 % of random given sets.
 
-    Sets have as many identities as are made. Of a distance ``made`` is its mean over such sets, ``given`` the mean from
-    one such set to another without a common identity.
+    Sets have as many identities as the generated one. For a distance, ``made`` is its mean over such sets and ``given``
+    the mean from one such set to another without a common identity.
 
     Raises:
-        InputError: fewer than twice as many given identities as made ones.
+        InputError: fewer than twice as many given identities as generated ones.
     """
     size, rng = made.people, np.random.default_rng(seed)
     if given.people < 2 * size:
@@ -181,7 +182,7 @@ def _places(row: dict[str, float]) -> Callable[[float], str]:
 
 
 def sheet(given: Measured, made: Measured, path: Path) -> None:
-    """Ten identities of each, a column each, the given ones above; JPEG, at three quarters of the size."""
+    """Draw ten identities of each, one per column, the given ones above; JPEG, at three quarters of the size."""
     parts = []
     for faces in (given, made):
         chosen = [faces.rows([person])[:ROWS] for person in range(min(COLUMNS, faces.people))]
@@ -215,13 +216,13 @@ def run(options: argparse.Namespace) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--given", type=Path, required=True, help="the faces to be like")
-    parser.add_argument("--made", type=Path, required=True, help="the faces in question")
+    parser.add_argument("--given", type=Path, required=True, help="the given faces")
+    parser.add_argument("--made", type=Path, required=True, help="the generated faces")
     parser.add_argument("--judge", type=Path, action="append", required=True, help="a recognizer; may be repeated")
-    parser.add_argument("--identities", type=int, default=100, help="read at most so many of each")
-    parser.add_argument("--seed", type=int, default=0, help="of the random sets")
-    parser.add_argument("--sheet", type=Path, help="a picture of both, .jpg")
-    parser.add_argument("--json", type=Path, help="the figures, unrounded")
+    parser.add_argument("--identities", type=int, default=100, help="read at most N identities of each")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random sets")
+    parser.add_argument("--sheet", type=Path, help="draw both into this .jpg")
+    parser.add_argument("--json", type=Path, help="write the unrounded figures to this file")
     options = parser.parse_args()
     try:
         print(run(options), end="")

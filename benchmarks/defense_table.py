@@ -1,16 +1,16 @@
-"""What does each defense of a store keep, and what does it leave to an attacker who knows it?
+"""What each defense of a store keeps, and what it leaves to an attacker who knows it.
 
     python benchmarks/defense_table.py --data FACES --checkpoint NET --judge JUDGE.onnx --out DIR [--targets 60]
 
-FACES holds ``<identity>/<picture>``, aligned. The last 60 identities enrol their first picture; their embeddings by
-the attacked network are protected by every defense, guessed from the protected templates, and inverted through
-the defense (``fast``), with the key and, where there is one, without. A judge compares the reconstruction with the
-enrolled picture (type I) and with the person's others (type II), at thresholds for FMR 1e-2 and 1e-3 that the first
-pictures of all other identities fix beforehand. Accuracy and D_sys are those of up to eight pictures of each of the 60.
-What the attacker learns from are the face prior's own faces.
+FACES holds ``<identity>/<image>``, aligned. The first image of each of the last 60 identities is enrolled. Every
+defense protects its embedding by the attacked network; the attacker estimates the embedding from the protected template
+and inverts it through the defense (``fast``), with the key and, if there is one, without. A judge compares the
+reconstruction with the enrolled image (type I) and with the identity's other images (type II), at thresholds for FMR
+1e-2 and 1e-3 that the first images of all other identities fix beforehand. Accuracy and D_sys come from up to eight
+images of each of the 60. The attacker learns from the faces of the face prior.
 
-DIR gets a folder of pictures for every attack, ``table.json``, ``table.md`` and ``trade_off.png``, after every eight
-targets those of the targets so far. A run that was killed goes on where it was.
+DIR gets a folder of images for every attack, and after every eight targets ``table.json``, ``table.md`` and
+``trade_off.png`` of the targets so far. A run resumes after a kill.
 """
 
 import argparse
@@ -24,11 +24,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from arcinvert.audit.defenses import Defense, DrawnMatch
+from arcinvert.audit.defenses import Defense, ProjectedMatch
 from arcinvert.audit.defenses.curve import trade_off
 from arcinvert.audit.defenses.sweep import DefenseResult, Outcome, fit_defenses, sweep
 from arcinvert.audit.rates import TYPE_I, TYPE_II, Kind, Rate
-from arcinvert.evaluation.metrics import threshold_at_fmr
+from arcinvert.evaluation import metrics
 from arcinvert.faceprior.prior import FacePrior
 from arcinvert.inversion.reconstruct import Settings
 from arcinvert.inversion.terms import Term
@@ -37,7 +37,7 @@ from arcinvert.recognizer import Recognizer
 from arcinvert.synthesis.job import synthesize
 from arcinvert.synthesis.sheets import read_png
 
-FMRS = (1e-2, 1e-3)
+FMRS = metrics.FMRS[1:3]
 HELD_OUT, PICTURES, CHUNK = 60, 8, 8
 TABLE = ["none", "noise:0.1", "truncate:64", "int8", "pq:8", "sign"]
 TABLE += ["rotate:17", "biohash:17", "polyprotect:17", "mlphash:17"]
@@ -45,7 +45,7 @@ TABLE += ["rotate:17", "biohash:17", "polyprotect:17", "mlphash:17"]
 
 @dataclass(frozen=True, eq=False)
 class Judge:
-    """A network, its thresholds, and what it says of the pictures of the targets."""
+    """A network, its thresholds, and its embeddings of the images of the targets."""
 
     name: str
     network: Recognizer
@@ -67,7 +67,7 @@ class Judge:
 
 @dataclass(frozen=True, eq=False)
 class Attacker:
-    """Who inverts the templates of ``enrolled`` (N, D), and what he knows."""
+    """What the attacker knows who inverts the templates of ``enrolled`` (N, D)."""
 
     inverter: Inverter
     own: Tensor
@@ -77,7 +77,7 @@ class Attacker:
     share: float
 
     def reconstructions(self, defense: Defense, known: bool, count: int) -> Tensor:
-        """(count, 3, 112, 112) uint8: of the first targets, in parts of their own folders."""
+        """(count, 3, 112, 112) uint8 reconstructions of the first targets, in folders of :data:`CHUNK` targets."""
         name = defense.spec.replace(":", "_") + ("" if known else "_unknown")
         parts = []
         for start in range(0, count, CHUNK):
@@ -97,7 +97,7 @@ class Attacker:
 
         def objective(rows: Sequence[int]) -> Term:
             chosen = list(rows)
-            return DrawnMatch(believed.term(templates[chosen]), projected[chosen], self.share)
+            return ProjectedMatch(believed.term(templates[chosen]), projected[chosen], self.share)
 
         folder.parent.mkdir(exist_ok=True)
         found = synthesize(
@@ -122,7 +122,7 @@ def pictures(folder: Path, count: int) -> Tensor:
 
 
 def kept(file: Path, make: Callable[[], Tensor]) -> Tensor:
-    """What ``make`` gives, from ``file`` if an earlier run left it there."""
+    """The result of ``make``, from ``file`` if an earlier run wrote it."""
     if not file.exists():
         found = make()
         with open(file.with_suffix(".part"), "wb") as stream:
@@ -139,7 +139,9 @@ def judge_of(path: Path, targets: Sequence[Path], references: Sequence[Path], ou
         lambda: torch.cat([network.embed(pictures(folder, 1)) for folder in references]),
     )
     impostor = strangers(rows)
-    thresholds = {fmr: threshold for fmr in FMRS if (threshold := threshold_at_fmr(fmr, impostor=impostor)) is not None}
+    thresholds = {
+        fmr: threshold for fmr in FMRS if (threshold := metrics.threshold_at_fmr(fmr, impostor=impostor)) is not None
+    }
     own = [network.embed(pictures(folder, PICTURES)) for folder in targets]
     print(f"{path.stem}: thresholds {thresholds} from {len(impostor)} impostor pairs", flush=True)
     return Judge(path.stem, network, thresholds, torch.stack([rows[0] for rows in own]), [rows[1:] for rows in own])
@@ -170,7 +172,7 @@ def row_of(row: DefenseResult, judge: str) -> str:
 
 
 def write(rows: Sequence[DefenseResult], judges: Sequence[Judge], count: int, out: Path) -> None:
-    """Table and picture of the first ``count`` targets."""
+    """Write table and plot of the first ``count`` targets."""
     table = {"targets": count, "rows": [asdict(row) for row in rows]}
     (out / "table.json").write_text(json.dumps(table, indent=2) + "\n")
     lines = []
@@ -192,10 +194,10 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, required=True, help="the attacked network")
     parser.add_argument("--judge", type=Path, action="append", required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--defense", action="append", help=f"default: {' '.join(TABLE)}; may be repeated")
-    parser.add_argument("--targets", type=int, default=HELD_OUT, help="how many of the last 60 identities are attacked")
-    parser.add_argument("--own", type=int, default=10_000, help="how many faces of the prior the attacker learns from")
-    parser.add_argument("--share", type=float, default=0.6, help="of what the face basis can draw, in the match")
+    parser.add_argument("--defense", action="append", help=f"a defense, may be repeated; default: {' '.join(TABLE)}")
+    parser.add_argument("--targets", type=int, default=HELD_OUT, help="attack the first N of the last 60 identities")
+    parser.add_argument("--own", type=int, default=10_000, help="the attacker learns from N faces of the prior")
+    parser.add_argument("--share", type=float, default=0.6, help="mix weight of the projected embedding in the target")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
 

@@ -1,13 +1,13 @@
-"""Every protocol, side by side for several recognizers, on people that the default checkpoint has not seen.
+"""Every protocol side by side for several recognizers, on identities that the default checkpoint has not seen.
 
     python benchmarks/eval_table.py --data FACES --checkpoint y1.onnx --checkpoint mobileface-v3.onnx [--json OUT.json]
 
-Verification over all pairs, identification (the first picture of an identity is enrolled, the last third
-of the identities is not), templates (halves of an identity's pictures), retrieval (first halves look for
-the other pictures) and angles. The identities are those that the default checkpoint held out, or the last
-``--identities N`` folders. With ``--distractors`` the pictures of all other folders stand against them, as in MegaFace;
-a recognizer that was trained here has seen those, and gets no such figures. ``--checkpoint default`` is the one
-that ships with arcinvert. The JSON has every figure with its counts and Wilson interval.
+Verification over all pairs, identification (the first image of an identity is enrolled; the last third of the
+identities is not), templates (halves of an identity's images), retrieval (first halves search for the other images) and
+angles. The identities are those that the default checkpoint held out, or the last ``--identities N`` folders.
+``--distractors`` adds the images of all other folders as distractors, as in MegaFace; a recognizer that was trained
+here has seen those and gets no such figures. ``--checkpoint default`` is the one that ships with arcinvert. The JSON
+has every figure with its counts and Wilson interval.
 """
 
 import argparse
@@ -22,25 +22,25 @@ import torch
 
 from arcinvert.errors import ArcInvertError, InputError
 from arcinvert.evaluation.allpairs.search import Labels, Rows
+from arcinvert.evaluation.embedding import FLIPS, embed_images
+from arcinvert.evaluation.metrics import FMRS
 from arcinvert.evaluation.protocols.angles import angle_statistics
-from arcinvert.evaluation.protocols.folder_protocols import identify_folder, retrieve_folder, template_folder
+from arcinvert.evaluation.protocols.labeled_sets import identify_folder, retrieve_folder, template_folder
 from arcinvert.evaluation.protocols.megaface import megaface
 from arcinvert.evaluation.protocols.verification import verify_embeddings
-from arcinvert.evaluation.readers.sets import FLIPS, embed_images
 from arcinvert.recognizer import Recognizer
 from arcinvert.training.data.faces import identity_folders, load_faces
 
-FMRS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
 SEEN = "trained on the distractors"
 Found = Mapping[str, Any]
 
 
 def measure(rows: Rows, labels: Labels, distractors: Rows | None) -> dict[str, Any]:
-    """All protocols: everything they say."""
+    """The complete results of all protocols."""
     template_pairs, template_search = template_folder(rows, labels)
     identified, among = identify_folder(rows, labels)
     everything = {
-        "verification": verify_embeddings(rows, labels, FMRS),
+        "verification": verify_embeddings(rows, labels, FMRS[:5]),
         "identification": identified,
         "megaface": among,
         "distractors": None if distractors is None else megaface(rows, distractors, labels=labels),
@@ -57,14 +57,14 @@ def shown(values: Sequence[float | None], digits: int = 3) -> str:
 
 
 def at(points: Sequence[Found], key: str, wanted: Sequence[float]) -> list[float | None]:
-    """Of points or rates those at ``wanted``."""
+    """The values of points or rates at ``wanted``."""
     rate = {"fmr": "tar", "far": "dir", "at": "rate"}[key]
     found = {point[key]: point[rate] for point in points}
     return [found.get(value) for value in wanted]
 
 
 def near_and_far(found: Found, name: str) -> tuple[str, str]:
-    """Rank 1 among growing numbers of distractors, and TPR against all of them."""
+    """Rank-1 rates among growing numbers of distractors, and TPR against all of them."""
     if found[name] is None:
         return ("-", "-") if name == "megaface" else (f"- ({SEEN})", "-")
     rank1 = shown([rate["rate"] for rate in found[name]["rank1"]])
@@ -72,7 +72,7 @@ def near_and_far(found: Found, name: str) -> tuple[str, str]:
 
 
 def rows_of(recognizers: Mapping[str, Found]) -> list[tuple[str, Callable[[Found], str]]]:
-    """Name of each row, and what a recognizer has there; counts are the same for all."""
+    """Name and cell function of each row; counts are the same for all recognizers."""
     one = next(iter(recognizers.values()))
     known, strangers = one["identification"], one["identification"]["unmated"]
     pairs = pairs_of(one["verification"])
@@ -132,7 +132,7 @@ def exponent(rate: float) -> str:
 
 
 def table(report: Found) -> str:
-    """Markdown: a row for each protocol, then why figures are missing."""
+    """Markdown: a row for each protocol, then the reasons for missing figures."""
     recognizers: Mapping[str, Found] = report["recognizers"]
     lines = ["| | " + " | ".join(recognizers) + " |", "|---|" + "---|" * len(recognizers)]
     for name, cell in rows_of(recognizers):
@@ -149,9 +149,9 @@ def table(report: Found) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="DIR/<identity>/<picture>, aligned")
-    parser.add_argument("--checkpoint", action="append", help="may be repeated; default: default")
-    parser.add_argument("--identities", type=int, help="the last so many folders instead of those held out")
-    parser.add_argument("--distractors", action="store_true", help="also against the pictures of all other folders")
+    parser.add_argument("--checkpoint", action="append", help="a recognizer, may be repeated; default: default")
+    parser.add_argument("--identities", type=int, help="use the last N folders instead of the held-out identities")
+    parser.add_argument("--distractors", action="store_true", help="add the images of all other folders as distractors")
     parser.add_argument("--flip", choices=FLIPS, default="none")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()

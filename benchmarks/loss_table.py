@@ -1,13 +1,12 @@
-"""The losses of the papers side by side: one small network, one schedule, several seeds, people never seen in training.
+"""The losses of the papers side by side: one small network, one schedule, several seeds, unseen identities.
 
     python benchmarks/loss_table.py --data FACES -o DIR [--seeds 2] [--epochs 12] [--part 1/2]
 
-Every run leaves DIR/<loss>-<seed>.json; what is there is not run again, and a run that was killed goes on. Two
-processes share the work with ``--part 1/2`` and ``--part 2/2``. DIR/table.json and DIR/table.md hold the
-runs that are done so far.
+Every run writes DIR/<loss>-<seed>.json and is not repeated if that exists; a run resumes after a kill. Two processes
+share the work with ``--part 1/2`` and ``--part 2/2``. DIR/table.json and DIR/table.md hold the runs done so far.
 
-The network is an IResNet-18 of a quarter of the channels and a quarter of the resolution: it is made for
-comparisons that a laptop can afford, not for use.
+The network is an IResNet-18 with a quarter of the channels and a quarter of the resolution. It serves comparisons on a
+laptop and is not meant for use.
 """
 
 import argparse
@@ -28,11 +27,14 @@ from arcinvert.backbones import BACKBONES
 from arcinvert.backbones.iresnet import BLOCKS, IResNet
 from arcinvert.checkpoint import atomic_write
 from arcinvert.errors import ArcInvertError, UsageError
+from arcinvert.evaluation.embedding import embed_images
+from arcinvert.evaluation.metrics import FMRS
 from arcinvert.evaluation.protocols.verification import verify_embeddings
-from arcinvert.evaluation.readers.sets import embed_images
 from arcinvert.recognizer import Recognizer
-from arcinvert.training.data.faces import Augmentation, identity_folders, load_faces, split_identities
-from arcinvert.training.trainer import TrainConfig, train
+from arcinvert.training.config import TrainConfig
+from arcinvert.training.data.augmentation import Augmentation
+from arcinvert.training.data.faces import identity_folders, load_faces, split_identities
+from arcinvert.training.trainer import train
 
 LOSSES: Mapping[str, Mapping[str, Any]] = {
     "softmax": {"margin": "softmax-bias"},
@@ -45,15 +47,14 @@ LOSSES: Mapping[str, Mapping[str, Any]] = {
 }
 NETWORK = "iresnet18-small"
 HELD_OUT = 60
-FMRS = (1e-2, 1e-3)
 FIGURES = ("AUC", "EER", "TAR@FMR=1e-2", "TAR@FMR=1e-3")
 AUGMENTATION = Augmentation(shift=0.03, scale=0.04, rotate=0.04, light=0.2, color=0.1, gray=0.1, cutout=0.0)
 
 
 class Small(IResNet):
-    """An IResNet-18 whose stages begin at 28x28: of (B, 3, 112, 112) it sees half the size, by a stem of stride 2.
+    """An IResNet-18 whose stages begin at 28x28: the input (B, 3, 112, 112) is halved, and the stem has stride 2.
 
-    Its PReLU slopes are fixed. Of width 0.25 it trains about ten times as fast as the whole one of that width.
+    Its PReLU slopes are fixed. At width 0.25 it trains about ten times as fast as the full one of that width.
     """
 
     def __init__(self, **settings: Any) -> None:
@@ -72,7 +73,7 @@ BACKBONES[NETWORK] = Small
 
 
 def small_config(**settings: Any) -> TrainConfig:
-    """What all runs have in common; ``settings`` say what differs."""
+    """The configuration of all runs, with ``settings`` changed."""
     common: dict[str, Any] = {
         "backbone": NETWORK,
         "width": 0.25,
@@ -88,7 +89,7 @@ def small_config(**settings: Any) -> TrainConfig:
 
 
 def run_once(data: Path, out: Path, config: TrainConfig, *, keep: Collection[str] | None = None) -> dict[str, Any]:
-    """Train (on a clean list only, if there is one), judge on the held-out identities, write both to ``out``.json."""
+    """Train (on the images ``keep`` only, if given), verify on the held-out identities, write both to ``out``.json."""
     kept = out.with_name(f"{out.name}.json")
     config = dataclasses.replace(config, validate_every=config.epochs)
     if kept.is_file():
@@ -121,18 +122,18 @@ def judge(checkpoint: Path, data: Path) -> dict[str, float | None]:
     """Verification over all pairs of the held-out identities."""
     faces = load_faces(data, split_identities(identity_folders(data), HELD_OUT)[1])
     rows = embed_images(Recognizer.load(checkpoint), faces.images.numpy())
-    found = verify_embeddings(rows, faces.labels.numpy(), FMRS)
+    found = verify_embeddings(rows, faces.labels.numpy(), FMRS[1:3])
     return dict(zip(FIGURES, [found.auc, found.eer, *(point.tar for point in found.points)], strict=True))
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Whole or not at all."""
+    """Write a JSON file atomically."""
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n")
 
 
 def spread(values: list[float | None], digits: int = 3) -> str:
-    """Mean and, of several values, the least and the largest."""
+    """Mean and, for several values, the smallest and the largest."""
     there = [value for value in values if value is not None]
     if not there:
         return "-"
@@ -141,7 +142,7 @@ def spread(values: list[float | None], digits: int = 3) -> str:
 
 
 def table(runs: Mapping[str, list[Mapping[str, Any]]]) -> str:
-    """Markdown; a cell is the mean over the seeds, then the least and the largest."""
+    """Markdown; a cell is the mean over the seeds, then the smallest and the largest."""
     lines = ["| loss | seeds | " + " | ".join(FIGURES) + " |", "|---|---|" + "---|" * len(FIGURES)]
     for loss, done in runs.items():
         cells = [spread([run["figures"][name] for run in done]) for name in FIGURES]
@@ -162,11 +163,13 @@ def part_of(text: str) -> tuple[int, int]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="DIR/<identity>/<picture>, aligned; the last 60 judge")
+    parser.add_argument(
+        "--data", type=Path, required=True, help="DIR/<identity>/<image>, aligned; the last 60 identities are held out"
+    )
     parser.add_argument("-o", "--out", type=Path, required=True, help="folder of the runs and the table")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--epochs", type=int, default=12)
-    parser.add_argument("--part", default="1/1", help="of the runs that are to be done")
+    parser.add_argument("--part", default="1/1", help="do part I/N of the runs")
     options = parser.parse_args()
     torch.set_flush_denormal(True)
     names = [(loss, seed) for seed in range(options.seeds) for loss in LOSSES]

@@ -1,22 +1,22 @@
-"""Does the loss, or anything else of a training, decide how well a network can be inverted?
+"""Whether the loss, or another setting of a training, decides how well a network can be inverted.
 
     python benchmarks/margin_table.py --data FACES --judge y1.onnx --judge v3.onnx -o DIR
         [--table variants] [--part 1/2]
 
-Small networks (those of loss_table.py) are trained alike but for one thing, shown the training pictures once, and
-inverted alike: preset ``fast``, from the embedding of the first picture of each of the last ``--targets`` identities,
+Small networks (those of loss_table.py) are trained with one setting changed, calibrated on the training images, and
+inverted alike: preset ``fast``, from the embedding of the first image of each of the last ``--targets`` identities,
 which neither network, calibration nor face prior has seen. ``--table margins`` (Deng et al. 2021, Table 11, in small)
-changes the loss; ``variants`` changes one other thing at a time of ``arcface``.
+changes the loss; ``variants`` changes one other setting at a time of ``arcface``.
 
-A judge is an ONNX embedder that takes RGB in 0..255. It compares a reconstruction with the enrolled picture (type I) at
-thresholds that the 60 identities before the targets fix; *against* is the difference of its cosines to the first row's,
-paired by target, with a 95 % bootstrap interval over the targets. *Frechet* is the distance, in the judge's
-feature space, from the reconstructions to the targets' other pictures but the second: of so few pictures it is biased,
-and to be read against the controls alone.
+A judge is an ONNX embedder that takes RGB in 0..255. It compares a reconstruction with the enrolled image (type I) at
+thresholds that the 60 identities before the targets fix; *against* is the difference of its cosines to those of the
+first row, paired by target, with a 95 % bootstrap interval over the targets. *Frechet* is the distance, in the judge's
+feature space, from the reconstructions to the targets' other images without the second. With so few images it is
+biased, and only comparable with the controls.
 
-RUNS (``--runs``, by default DIR) gets <name>-<seed>.safetensors and .json as loss_table.py leaves them, so that one
-folder serves both, and inverted/<name>-<seed>.json and .png. What is there is not done again. DIR/table.json and
-DIR/table.md hold what is done so far; ``--sheet`` shows the same five people for every row.
+RUNS (``--runs``, default DIR) gets <name>-<seed>.safetensors and .json as loss_table.py writes them, so that one folder
+serves both, and inverted/<name>-<seed>.json and .png. Existing files are not computed again. DIR/table.json and
+DIR/table.md hold what is done so far; ``--sheet`` shows the same five identities for every row.
 """
 
 import argparse
@@ -30,27 +30,29 @@ from typing import Any
 
 import numpy as np
 import torch
-from bench_inversion import FMRS
+from inversion import FMRS
 from loss_table import AUGMENTATION, HELD_OUT, LOSSES, part_of, run_once, small_config, spread, write_json
-from margin_bench import Bench
+from margin_inversion import Bench
 from torch.nn.functional import pad
 
 from arcinvert.checkpoint import atomic_write, file_digest
 from arcinvert.errors import ArcInvertError, UsageError
 from arcinvert.synthesis.sheets import read_png, write_png
-from arcinvert.training.data.faces import Augmentation, split_identities
-from arcinvert.training.data.sources import open_pictures
+from arcinvert.training.config import DistillationConfig
+from arcinvert.training.data.augmentation import Augmentation
+from arcinvert.training.data.containers import list_images
+from arcinvert.training.data.faces import split_identities
 
 GAP = 4
 
 
 @dataclass(frozen=True)
 class Training:
-    """One row.
+    """The training of one row.
 
     Attributes:
-        settings: of :func:`small_config`; a ``teacher`` is named by its row.
-        share: of the training identities, with as many more epochs.
+        settings: changes of :func:`small_config`; a ``teacher`` is named by its row.
+        share: share of the training identities; the number of epochs grows accordingly.
     """
 
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -66,12 +68,12 @@ TABLES: Mapping[str, Mapping[str, Training]] = {
     "variants": {
         "arcface": Training(),
         "embedding-512": Training({"embedding_size": 512}),
-        "hard-augmentation": Training({"late": HARD, "late_from": 2.0}),
+        "hard-augmentation": Training({"second_stage": HARD, "second_stage_from": 2.0}),
         "poor-pictures": Training({"augmentation": POOR}),
         "half-identities": Training(share=0.5),
         "dropout-0.4": Training({"dropout": 0.4}),
         "width-0.5": Training({"width": 0.5}),
-        "taught": Training({"teacher": "width-0.5", "distill_l2": 10.0, "distill_kl": 0.0}),
+        "taught": Training({"distillation": DistillationConfig("width-0.5", l2=10.0, kl=0.0)}),
         "adversarial": Training({"adversarial": 2 / 255}),
     },
 }
@@ -79,7 +81,7 @@ SEEDS = {"margins": 2, "variants": 1}
 
 
 def once(path: Path, asked: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The inversion that is kept in ``path``, if there is one; it must be of the same pictures, judges and weights."""
+    """The inversion stored in ``path``, if any; it must have the same images, judges and weights."""
     if not path.is_file():
         return None
     kept = dict(json.loads(path.read_text()))
@@ -89,13 +91,14 @@ def once(path: Path, asked: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def trained(data: Path, runs: Path, name: str, row: Training, *, seed: int, epochs: int) -> dict[str, Any]:
-    """Train a row if it is not there, and its figures."""
+    """Train a row unless it exists, and return its figures."""
     settings = dict(row.settings)
-    if "teacher" in settings:
-        settings["teacher"] = str(runs / f"{settings['teacher']}-{seed}.safetensors")
+    if "distillation" in settings:
+        teacher = str(runs / f"{settings['distillation'].teacher}-{seed}.safetensors")
+        settings["distillation"] = replace(settings["distillation"], teacher=teacher)
     keep = None
     if row.share < 1:
-        pictures = open_pictures(data)
+        pictures = list_images(data)
         names, _ = split_identities(pictures.identities, HELD_OUT)
         keep = {entry.file for entry in pictures.of(names[: round(row.share * len(names))]).entries}
     config = small_config(**settings, epochs=round(epochs / row.share), seed=seed)
@@ -103,7 +106,7 @@ def trained(data: Path, runs: Path, name: str, row: Training, *, seed: int, epoc
 
 
 def against(first: list[Mapping[str, Any]], runs: list[Mapping[str, Any]], judge: str) -> tuple[float, float, float]:
-    """By how much a judge's cosine is above the first row's, paired by target: mean, and 95 % over the targets."""
+    """Difference of a judge's cosines to those of the first row, paired by target: mean and 95 % interval."""
     of_target = [np.mean([run["judges"][judge]["cosines"] for run in row], axis=0) for row in (runs, first)]
     gap = of_target[0] - of_target[1]
     drawn = np.random.default_rng(0).choice(gap, (2000, len(gap))).mean(1)
@@ -112,7 +115,7 @@ def against(first: list[Mapping[str, Any]], runs: list[Mapping[str, Any]], judge
 
 
 def table(rows: Mapping[str, list[Mapping[str, Any]]], controls: Mapping[str, Any]) -> str:
-    """Markdown, a line for each row and judge; a cell is the mean over the seeds, then the least and the largest."""
+    """Markdown, a line for each row and judge; a cell is the mean over the seeds, then the smallest and the largest."""
     first = next(iter(rows.values()))
     heads = ["training", "seeds", "AUC", "TAR@FMR=1e-3", "own cosine", "judge", "cosine", f"against {next(iter(rows))}"]
     heads += ["type I at 1e-2", "at 1e-3", "Frechet"]
@@ -141,17 +144,18 @@ def table(rows: Mapping[str, list[Mapping[str, Any]]], controls: Mapping[str, An
 
 
 def done_rows(runs: Path, names: list[tuple[str, int]]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """What is there of a table, training and inversion together."""
+    """The finished rows of a table, training and inversion together."""
     for name, seed in names:
         files = runs / f"{name}-{seed}.json", runs / "inverted" / f"{name}-{seed}.json"
         if all(file.is_file() for file in files):
             run = {key: value for file in files for key, value in json.loads(file.read_text()).items()}
-            run["config"]["teacher"] = Path(run["config"]["teacher"]).name  # wherever it lies
+            distillation = run["config"]["distillation"]
+            distillation["teacher"] = Path(distillation["teacher"]).name  # without its folder
             yield name, run
 
 
 def write_table(out: Path, runs: Path, names: list[tuple[str, int]]) -> None:
-    """DIR/table.json and DIR/table.md of what is done so far."""
+    """Write DIR/table.json and DIR/table.md of what is done so far."""
     rows: dict[str, list[Mapping[str, Any]]] = {}
     for name, run in done_rows(runs, names):
         rows.setdefault(name, []).append(run)
@@ -162,7 +166,7 @@ def write_table(out: Path, runs: Path, names: list[tuple[str, int]]) -> None:
 
 
 def write_sheet(path: Path, runs: Path, names: list[tuple[str, int]]) -> None:
-    """Enrolled pictures above what each training's first seed gives of them."""
+    """Draw the enrolled images above the reconstructions of the first seed of each training."""
     shown = ["controls", *(f"{name}-{seed}" for name, seed in names if seed == 0)]
     files = [file for name in shown if (file := runs / "inverted" / f"{name}.png").is_file()]
     write_png(path, torch.cat([pad(read_png(file), (0, 0, 0, 0, 0, GAP), value=255) for file in files])[:-GAP])
@@ -170,7 +174,9 @@ def write_sheet(path: Path, runs: Path, names: list[tuple[str, int]]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="DIR/<identity>/<picture>, aligned; the last 60 judge")
+    parser.add_argument(
+        "--data", type=Path, required=True, help="DIR/<identity>/<image>, aligned; the last 60 identities are held out"
+    )
     parser.add_argument("--judge", type=Path, action="append", required=True, help="ONNX; may be repeated")
     parser.add_argument("-o", "--out", type=Path, required=True, help="folder of the table")
     parser.add_argument("--runs", type=Path, help="folder of trainings and inversions; default: that of -o")
@@ -178,7 +184,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, help=f"default: {SEEDS['margins']}, of the variants {SEEDS['variants']}")
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--targets", type=int, default=40)
-    parser.add_argument("--part", default="1/1", help="of the networks that are to be done")
+    parser.add_argument("--part", default="1/1", help="do part I/N of the networks")
     parser.add_argument("--sheet", type=Path, help="five people for each row, the enrolled pictures above")
     options = parser.parse_args()
     torch.set_flush_denormal(True)

@@ -1,11 +1,11 @@
-"""How often is a store suspected that does belong to a recognizer, and how often is one found that does not?
+"""How often the mismatch check suspects a store that belongs to a recognizer, and how often it finds one that does not.
 
     python benchmarks/mismatch_table.py --data FACES --checkpoint y1.onnx --checkpoint v3.onnx [--json OUT.json]
 
-The recognizer's own embeddings are those of the shipped synthetic faces, as in an audit. A store is a draw of some of
-the identities that the default checkpoint held out, one picture of each: as it is, as signs, rotated by a random key,
-with its columns shuffled, or random directions. A cell says in how many of the draws a mismatch is suspected, for
-stores of each of the ``--sizes``. ``--checkpoint default`` is the one that ships with arcinvert.
+The recognizer's own embeddings are those of the shipped synthetic faces, as in an audit. A store is a random set of the
+identities that the default checkpoint held out, one image each: as it is, as signs, rotated by a random key, with
+shuffled columns, or random directions. A cell is the number of draws in which a mismatch is suspected, for stores of
+each of the ``--sizes``. ``--checkpoint default`` is the one that ships with arcinvert.
 """
 
 import argparse
@@ -15,30 +15,29 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from arcinvert.audit.checks import mismatch
 from arcinvert.audit.judges import prior_faces
 from arcinvert.errors import ArcInvertError
-from arcinvert.evaluation.readers.sets import embed_images
+from arcinvert.evaluation.allpairs.search import Rows
+from arcinvert.evaluation.embedding import embed_images
 from arcinvert.faceprior.prior import default_face_prior
 from arcinvert.recognizer import Recognizer
-from arcinvert.training.data.faces import Faces, load_faces
-from arcinvert.training.data.sources import folder_pictures
+from arcinvert.training.data.containers import folder_images
+from arcinvert.training.data.faces import FaceDataset, load_faces
 
-Rows = NDArray[np.float32]
 BELONGS = ("as it is", "signs")
 
 
-def first_pictures(data: Path, names: list[str], count: int) -> Faces:
-    """The first pictures of these identities."""
-    entries = folder_pictures(data, names).entries
+def first_pictures(data: Path, names: list[str], count: int) -> FaceDataset:
+    """The first images of these identities."""
+    entries = folder_images(data, names).entries
     files = {name: [entry.file for entry in entries if entry.identity == name][:count] for name in names}
     return load_faces(data, names, [file for chosen in files.values() for file in chosen])
 
 
 def stores(rows: Rows, seed: int) -> dict[str, Rows]:
-    """What the rows (N, D) of a store may have become."""
+    """Variants of the rows (N, D) of a store."""
     generator = np.random.default_rng(seed)
     size = rows.shape[1]
     rotation = np.linalg.qr(generator.normal(size=(size, size)))[0].astype(np.float32)
@@ -52,7 +51,7 @@ def stores(rows: Rows, seed: int) -> dict[str, Rows]:
 
 
 def suspected(own: Rows, people: list[Rows], size: int, draws: int) -> dict[str, int]:
-    """In how many draws of one picture of each of ``size`` people each kind of store is suspected."""
+    """Number of draws in which each variant of a store of ``size`` identities, one image each, is suspected."""
     counts: dict[str, int] = {}
     for seed in range(draws):
         generator = np.random.default_rng(seed)
@@ -78,11 +77,11 @@ def table(report: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="DIR/<identity>/<picture>, aligned")
-    parser.add_argument("--checkpoint", action="append", required=True, help="may be repeated")
-    parser.add_argument("--sizes", type=int, nargs="+", default=[60, 10, 2, 1], help="templates of a store")
-    parser.add_argument("--pictures", type=int, default=4, help="of each identity, from which one is drawn")
+    parser.add_argument("--checkpoint", action="append", required=True, help="a recognizer, may be repeated")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[60, 10, 2, 1], help="numbers of templates of a store")
+    parser.add_argument("--pictures", type=int, default=4, help="images of each identity, of which one is drawn")
     parser.add_argument("--draws", type=int, default=8)
-    parser.add_argument("--own", type=int, help="use only so many of the shipped faces")
+    parser.add_argument("--own", type=int, help="use only N of the shipped faces")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     torch.set_flush_denormal(True)

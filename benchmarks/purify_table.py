@@ -1,14 +1,15 @@
-"""What purification by sub-centers is worth, where every wrong label is known because it was put in on purpose.
+"""The value of purification by sub-centers, on data whose wrong labels are known because they were inserted.
 
     python benchmarks/purify_table.py --data FACES -o DIR [--share 0.4] [--epochs 10] [--only sub-centers]
 
-A share of the training labels is permuted. A network with three sub-centers per class is trained on that and says which
-pictures to drop; then networks with one center are trained on the noisy labels, on what was kept and on the true
-labels, for the same number of steps, and judged on the 60 identities held out, whose labels are true. Every step leaves
-a file in DIR and is not done again; ``--only`` does one training, so that several processes can share the work.
+A share of the training labels is permuted. A network with three sub-centers per class is trained on them and selects
+the images to drop. Then networks with one center are trained on the noisy labels, on the selected ones and on the true
+labels, for the same number of steps, and verified on the 60 held-out identities, whose labels are true. Every step
+writes a file in DIR and is not repeated; ``--only`` does one training, so that several processes can share the work.
 
-The angle is ``--angle``, or by the angles themselves (arcinvert.training.purify.flank), which looks at no true label:
-the paper's 75 degrees suit networks that are trained for long. The table also says what other angles would do.
+The angle is ``--angle``, or derived from the angles themselves without any true label
+(arcinvert.training.purify.flank_threshold): the paper's 75 degrees suit networks that are trained for long. The table
+also shows the effect of other angles.
 """
 
 import argparse
@@ -25,11 +26,11 @@ from loss_table import FIGURES, HELD_OUT, run_once, small_config, write_json
 from arcinvert.checkpoint import atomic_write
 from arcinvert.errors import ArcInvertError, UsageError
 from arcinvert.training.data.clean_list import permute_labels, read_clean_list, write_clean_list
+from arcinvert.training.data.containers import convert_images, list_images
 from arcinvert.training.data.faces import split_identities
-from arcinvert.training.data.pictures import Picture, Pictures
-from arcinvert.training.data.sources import convert_pictures, open_pictures
+from arcinvert.training.data.image_files import ImageFile, ImageFiles
 from arcinvert.training.purify import purify, read_true_labels, report
-from arcinvert.training.subcenters import look_at, open_training, training_pictures
+from arcinvert.training.subcenters import load_subcenters, subcenter_cosines, training_images
 
 TRAININGS = ("sub-centers", "noisy", "clean", "true")
 SETTINGS: Mapping[str, Any] = {"margin": (1.0, 0.2, 0.0), "scale": 24.0, "batch_size": 64, "lr": 0.1}
@@ -38,10 +39,10 @@ RATES = ("wrong_found", "right_dropped")
 
 
 def mislabel(data: Path, out: Path, share: float) -> None:
-    """Write ``out/faces``, where a share of the training pictures lies with a wrong identity, and ``out/truth.txt``."""
+    """Write ``out/faces``, in which a share of the training images has a wrong identity, and ``out/truth.txt``."""
     if (out / "truth.txt").is_file():
         return
-    pictures = open_pictures(data)
+    pictures = list_images(data)
     names, held_out = split_identities(pictures.identities, HELD_OUT)
     training = pictures.of(names)
     number = {name: label for label, name in enumerate(names)}
@@ -53,24 +54,24 @@ def mislabel(data: Path, out: Path, share: float) -> None:
         origin[f"{name}/{entry.file.replace('/', '_')}"] = (name, entry)
     for entry in pictures.of(held_out).entries:
         origin[entry.file] = (entry.identity, entry)
-    moved = sorted(Picture(name, file, 0) for file, (name, _) in origin.items())
+    moved = sorted(ImageFile(name, file, 0) for file, (name, _) in origin.items())
     shutil.rmtree(out / "faces", ignore_errors=True)  # of a run that was killed here
-    convert_pictures(
-        Pictures(data, tuple(moved), lambda picture: pictures.read(origin[picture.file][1])), out / "faces"
+    convert_images(
+        ImageFiles(data, tuple(moved), lambda picture: pictures.read(origin[picture.file][1])), out / "faces"
     )
     with atomic_write(out / "truth.txt") as temporary:
         temporary.write_text("".join(f"{p.file}\t{origin[p.file][1].identity}\n" for p in moved))
 
 
 def keep_clean(out: Path, angle: float | None) -> dict[str, Any]:
-    """Purify by the training with sub-centers; write ``out/clean.txt``."""
+    """Purify with the training with sub-centers; write ``out/clean.txt``."""
     if (out / "purified.json").is_file():
         done = dict(json.loads((out / "purified.json").read_text()))
         if angle is not None and angle != done["threshold_degrees"]:
             raise UsageError(f"{str(out)!r} was purified at another angle; take another folder")
         return done
-    stored = open_training(out / "sub-centers.safetensors.state")
-    seen = look_at(stored, training_pictures(stored, open_pictures(out / "faces")))
+    stored = load_subcenters(out / "sub-centers.safetensors.state")
+    seen = subcenter_cosines(stored, training_images(stored, list_images(out / "faces")))
     truth = read_true_labels(out / "truth.txt", seen.files)
     wrong = [file.split("/")[0] != name for file, name in zip(seen.files, truth, strict=True)]
     found = purify(seen.cosines, seen.labels, len(seen.identities), threshold=angle)
@@ -91,19 +92,19 @@ def one(name: str, options: argparse.Namespace) -> dict[str, Any]:
     epochs, keep = options.retrain_epochs, None
     if name == "clean":
         said, keep = keep_clean(out, options.angle), read_clean_list(out / "clean.txt")
-        epochs = round(epochs * said["pictures"] / said["kept"])
+        epochs = round(epochs * said["images"] / said["kept"])
     data = options.data if name == "true" else faces
     return run_once(data, out / name, small_config(**SETTINGS, epochs=epochs), keep=keep)
 
 
 def table(said: Mapping[str, Any], runs: Mapping[str, Mapping[str, Any]]) -> str:
-    """Markdown: what purification found, then what each training is worth."""
+    """Markdown: the result of the purification, then the figures of each training."""
     lines = ["| category | pictures | share | dropped |", "|---|---|---|---|"]
     for name, row in said["categories"].items():
-        lines.append(f"| {name} | {row['pictures']} | {row['share']:.3f} | {row['dropped']} |")
+        lines.append(f"| {name} | {row['images']} | {row['share']:.3f} | {row['dropped']} |")
     lines += [
         "",
-        f"Dropped beyond {said['threshold_degrees']:.1f} degrees: {said['dropped']} of {said['pictures']}; "
+        f"Dropped beyond {said['threshold_degrees']:.1f} degrees: {said['dropped']} of {said['images']}; "
         f"of the wrong labels {said['wrong_found']:.3f} are found, of the right ones {said['right_dropped']:.3f} go.",
         "",
         "| beyond degrees | " + " | ".join(said["at_degrees"]) + " |",
@@ -124,13 +125,17 @@ def table(said: Mapping[str, Any], runs: Mapping[str, Mapping[str, Any]]) -> str
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="DIR/<identity>/<picture>, aligned; the last 60 judge")
+    parser.add_argument(
+        "--data", type=Path, required=True, help="DIR/<identity>/<image>, aligned; the last 60 identities are held out"
+    )
     parser.add_argument("-o", "--out", type=Path, required=True, help="folder of the runs and the table")
-    parser.add_argument("--share", type=float, default=0.4, help="of the labels that are permuted")
-    parser.add_argument("--epochs", type=int, default=10, help="of the training with sub-centers")
-    parser.add_argument("--retrain-epochs", type=int, default=8, help="of the others, over as many pictures as all")
-    parser.add_argument("--angle", type=float, help="degrees; default: by the angles found")
-    parser.add_argument("--only", choices=TRAININGS, help="this training and no table; clean needs sub-centers")
+    parser.add_argument("--share", type=float, default=0.4, help="share of the labels to permute")
+    parser.add_argument("--epochs", type=int, default=10, help="epochs of the training with sub-centers")
+    parser.add_argument(
+        "--retrain-epochs", type=int, default=8, help="epochs of the other trainings, counted over all images"
+    )
+    parser.add_argument("--angle", type=float, help="degrees; default: derived from the angles")
+    parser.add_argument("--only", choices=TRAININGS, help="do this training and no table; clean needs sub-centers")
     options = parser.parse_args()
     torch.set_flush_denormal(True)
     try:

@@ -1,17 +1,17 @@
-"""Measure what the documents claim: figures and tables into benchmarks/results, tables into the documents too.
+"""Measure what the documents claim: figures and tables go into benchmarks/results, tables into the documents too.
 
     python benchmarks/reproduce.py --data FACES --models MODELS [--work DIR] [--only NAME]...
     python benchmarks/reproduce.py --quick [--data FACES --models MODELS] [--work DIR]
     python benchmarks/reproduce.py --tables
 
-FACES is DIR/<identity>/<picture> (the 980 identities behind the default checkpoint), MODELS holds
-``insightface-mobilefacenet-y1.onnx`` and ``mobileface-v3.onnx``. A table that is there already is not measured again
-(remove NAME.md in benchmarks/results to have it done). A job that was killed resumes where its script can; after a job
-that fails the others still run, and the exit code is 1. ``runs.json`` says which command gave a table, and on what.
+FACES is DIR/<identity>/<image> (the 980 identities behind the default checkpoint), MODELS holds
+``insightface-mobilefacenet-y1.onnx`` and ``mobileface-v3.onnx``. An existing table is not measured again (remove
+NAME.md in benchmarks/results to repeat it). A job resumes after a kill if its script can. If a job fails, the others
+still run, and the exit code is 1. ``runs.json`` holds the command of each table and the machine.
 
-``--quick`` shrinks every job and writes into DIR/quick instead: it shows that the
-commands run, not what they give. Without FACES and MODELS it makes do with stand-ins (``benchmarks/stand_ins.py``).
-``--tables`` only puts the tables into the documents, between ``<!-- results/NAME.md -->`` and ``<!-- end -->``.
+``--quick`` shrinks every job and writes into DIR/quick instead. It shows that the commands run; its figures mean
+nothing. Without FACES and MODELS it uses stand-ins (``benchmarks/stand_ins.py``). ``--tables`` only puts the tables
+into the documents, between ``<!-- results/NAME.md -->`` and ``<!-- end -->``.
 """
 
 import argparse
@@ -33,18 +33,18 @@ from summary_table import tables
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("audit", "defenses", "evaluation", "measured", "stores", "training")
 DOCUMENTS = ("README.md", "checkpoints/MODEL_CARD.md", *(f"docs/{name}.md" for name in PAGES))
-BLOCK = re.compile(r"(<!-- results/([\w-]+)\.md -->\n).*?(<!-- end -->)", re.DOTALL)
+TABLE_BLOCK = re.compile(r"(<!-- results/([\w-]+)\.md -->\n).*?(<!-- end -->)", re.DOTALL)
 NETWORKS = {"y1": "insightface-mobilefacenet-y1.onnx", "v3": "mobileface-v3.onnx"}
 QUICK_IDENTITIES, QUICK_PICTURES = 160, 4
 THERE, FAILED = "there", "failed"
 
 
 class Failed(Exception):  # noqa: N818
-    """A command that did not end well."""
+    """A command failed."""
 
 
 def run(name: str, words: list[str]) -> str:
-    """What a command prints; its remarks go where ours go.
+    """The standard output of a command; its messages go to stderr.
 
     Raises:
         Failed: another exit code than 0.
@@ -58,7 +58,7 @@ def run(name: str, words: list[str]) -> str:
 
 
 def written(path: Path, text: str) -> None:
-    """Whole or not at all."""
+    """Write a file atomically."""
     temporary = path.with_suffix(".part")
     temporary.write_text(text.strip() + "\n")
     temporary.replace(path)
@@ -74,7 +74,7 @@ def measured(name: str, job: Job, places: Mapping[str, str], results: Path, *, q
     work.mkdir(parents=True, exist_ok=True)
     if "{attacked}" in job.command and not Path(places["attacked"]).exists():
         run(f"{name}, calibration", words_of(CALIBRATION, places, quick=quick))
-    for left in ("table.json", "table.md"):  # by a run before; what it was made of stays
+    for left in ("table.json", "table.md"):  # of an earlier run; its intermediate files stay
         (work / left).unlink(missing_ok=True)
     text = run(name, words_of(job, places, quick=quick))
     try:
@@ -89,7 +89,7 @@ def measured(name: str, job: Job, places: Mapping[str, str], results: Path, *, q
 
 
 def note(path: Path, name: str, words: list[str], took: Mapping[str, int]) -> None:
-    """Which command gave a table, wherever its files lie, and on what machine."""
+    """Store the command of a table, without its paths, and the machine."""
     there = json.loads(path.read_text()) if path.exists() else {}
     machine = {"cores": os.cpu_count(), "threads": os.environ.get("OMP_NUM_THREADS"), "load": os.getloadavg()[2]}
     there[name] = {"command": " ".join(["python", *words[1:]]), **took, **machine}
@@ -97,13 +97,13 @@ def note(path: Path, name: str, words: list[str], took: Mapping[str, int]) -> No
 
 
 def fill(text: str, results: Path) -> str:
-    """A document with the tables that are there."""
+    """A document with the existing tables filled in."""
 
     def block(match: re.Match[str]) -> str:
         table = results / f"{match[2]}.md"
         return f"{match[1]}{table.read_text()}{match[3]}" if table.exists() else match[0]
 
-    return BLOCK.sub(block, text)
+    return TABLE_BLOCK.sub(block, text)
 
 
 def few(data: Path, folder: Path) -> Path:
@@ -164,7 +164,7 @@ def main() -> None:
         print("".join(f"| {name} | {row} |\n" for name, row in found.items()), end="")
         print(f"\nin all {time.monotonic() - started:.0f} s, {processor():.0f} s of the processor; see {results}")
     texts = {ROOT / document: (ROOT / document).read_text() for document in DOCUMENTS}
-    shown = {match[2] for text in texts.values() for match in BLOCK.finditer(text)}
+    shown = {match[2] for text in texts.values() for match in TABLE_BLOCK.finditer(text)}
     for name, table in tables(results).items():
         if name in shown:
             written(results / f"{name}.md", table)
@@ -177,12 +177,12 @@ def main() -> None:
 
 
 def stopped(number: int, frame: object) -> None:
-    """As Ctrl-C: the command that runs ends with this one."""
+    """Behave as at Ctrl-C, so that the running command ends too."""
     raise KeyboardInterrupt
 
 
 def measure(options: argparse.Namespace, work: Path, results: Path) -> dict[str, str]:
-    """Each job with its seconds, or that it was there or has failed."""
+    """Run the jobs; returns the state and the seconds of each."""
     data, models = prepared(options, work)
     places = {"data": data, "attacked": work / "y1.safetensors", "losses": work / "runs" / "losses"}
     places |= {key: models / file for key, file in NETWORKS.items()}
@@ -207,7 +207,7 @@ def measure(options: argparse.Namespace, work: Path, results: Path) -> dict[str,
 
 
 def processor() -> float:
-    """Seconds of the processor that the commands so far have taken."""
+    """Processor seconds of all commands so far."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 

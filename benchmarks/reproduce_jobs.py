@@ -12,8 +12,8 @@ class Job:
     Attributes:
         command: words, with {data}, {y1}, {v3}, {attacked} (y1, calibrated), {work} (its folder), {json} (of that,
             table.json) and {losses} (the folder of that job).
-        quick: words that are added, or take the place of the same option, when it need only be seen to run.
-        printed: whether the table is what it prints; else it leaves {work}/table.md.
+        quick: words that are added, or replace the same option, with --quick.
+        printed: whether it prints the table; otherwise it writes {work}/table.md.
     """
 
     command: str
@@ -27,38 +27,37 @@ CALIBRATION = Job(
 JUDGES = "--judge {y1} --judge {v3}"
 JOBS = {
     "inversion": Job(
-        f"benchmarks/bench_inversion.py --data {{data}} {JUDGES} --targets 40 --preset fast --preset best"
-        " --json {json}",
+        f"benchmarks/inversion.py --data {{data}} {JUDGES} --targets 40 --preset fast --preset best --json {{json}}",
         "--targets 2 --steps 2",
     ),
     "inversion-y1": Job(
-        "benchmarks/bench_inversion.py --data {data} --judge {v3} --checkpoint {attacked} --targets 40"
+        "benchmarks/inversion.py --data {data} --judge {v3} --checkpoint {attacked} --targets 40"
         " --preset fast --preset best --poses --json {json}",
         "--targets 2 --steps 2",
     ),
     "ablation": Job(
-        f"benchmarks/bench_inversion.py --data {{data}} {JUDGES} --targets 20 --offset 60 --ablate --json {{json}}",
+        f"benchmarks/inversion.py --data {{data}} {JUDGES} --targets 20 --offset 60 --ablate --json {{json}}",
         "--targets 1 --steps 1",
     ),
     "race": Job(
-        "benchmarks/bench_inversion.py --data {data} --judge {v3} --checkpoint {attacked} --targets 4 --offset 60"
+        "benchmarks/inversion.py --data {data} --judge {v3} --checkpoint {attacked} --targets 4 --offset 60"
         " --race 3000 --json {json}",
         "--targets 1 --steps 2 --race 4",
     ),
-    "step": Job("benchmarks/bench_step.py --rounds 20 --against 16 --json {json}", "--rounds 1 --against 2"),
-    "first": Job("benchmarks/bench_command.py --json {json}", "--rounds 1"),
+    "step": Job("benchmarks/step.py --rounds 20 --against 16 --json {json}", "--rounds 1 --against 2"),
+    "first": Job("benchmarks/command.py --json {json}", "--rounds 1"),
     "evaluation": Job(
         "benchmarks/eval_table.py --data {data} --distractors --checkpoint {y1} --checkpoint {v3} --checkpoint default"
         " --json {json}",
         "--identities 12",
     ),
-    "pairs": Job("benchmarks/bench_pairs.py --json {json}", "--rows 5000 --per-identity 5 --naive-seconds 1"),
+    "pairs": Job("benchmarks/pairs.py --json {json}", "--rows 5000 --per-identity 5 --naive-seconds 1"),
     "audit": Job(
         "benchmarks/audit_table.py --data {data} --checkpoint {attacked} --judge {v3} -o {work}",
         "--identities 3 --steps 2",
         printed=False,
     ),
-    "stores": Job("benchmarks/bench_store.py --json {json}", "--rows 20000 --folder {work}"),
+    "stores": Job("benchmarks/store.py --json {json}", "--rows 20000 --folder {work}"),
     "mismatch": Job(
         "benchmarks/mismatch_table.py --data {data} --checkpoint {y1} --checkpoint {v3} --checkpoint default"
         " --json {json}",
@@ -83,7 +82,7 @@ JOBS = {
         "--targets 1 --own 200 --defense int8",
         printed=False,
     ),
-    "training": Job("benchmarks/bench_train.py --json {json}", "--width 0.125 --batch 8 --rounds 1 --classes 10000"),
+    "training": Job("benchmarks/train.py --json {json}", "--width 0.125 --batch 8 --rounds 1 --classes 10000"),
 }
 
 

@@ -1,11 +1,11 @@
-"""Faces and networks in place of real ones, so that `reproduce.py --quick` runs in a fresh clone without downloads.
+"""Stand-ins for real faces and networks, so that `reproduce.py --quick` runs in a fresh clone without downloads.
 
     python benchmarks/stand_ins.py -o DIR [--pictures 4]
 
-DIR/faces/<identity>/<picture>.png: pictures that the shipped face prior draws of the people behind it, under the
-names of the identities that the default checkpoint held out and sixty more. DIR/models: the default checkpoint as ONNX
-under the name of InsightFace's y1, and once more with its weights shaken under the name of mobileface-v3. They have
-the layout of the real ones and nothing else: the default checkpoint has seen these people, and figures mean nothing.
+DIR/faces/<identity>/<image>.png: images that the shipped face prior draws of its identities, under the names of the
+identities that the default checkpoint held out and sixty more. DIR/models: the default checkpoint as ONNX under the
+name of InsightFace's y1, and again with perturbed weights under the name of mobileface-v3. They have the layout of the
+real ones only: the default checkpoint has seen these identities, and figures mean nothing.
 """
 
 import argparse
@@ -28,7 +28,7 @@ RAW = [128 / 255] * 3
 
 
 def faces(prior: FacePrior, names: list[str], pictures: int, out: Path) -> None:
-    """The first pictures of as many people as there are names."""
+    """Write the first images of as many identities as there are names."""
     for name, person in zip(names, prior.labels.unique().tolist(), strict=False):
         rows = (prior.labels == person).nonzero()[:pictures, 0]
         with torch.no_grad():
@@ -39,7 +39,7 @@ def faces(prior: FacePrior, names: list[str], pictures: int, out: Path) -> None:
 
 
 def shaken(stored: Checkpoint, by: float) -> Checkpoint:
-    """Every weight of more than one dimension times about one."""
+    """Multiply every weight of more than one dimension by random factors around 1."""
     generator = torch.Generator().manual_seed(0)
     tensors = {
         f"network.{key}": value * (1 + by * torch.randn(value.shape, generator=generator)) if value.ndim > 1 else value
@@ -51,7 +51,7 @@ def shaken(stored: Checkpoint, by: float) -> Checkpoint:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--out", type=Path, required=True)
-    parser.add_argument("--pictures", type=int, default=4, help="of each identity")
+    parser.add_argument("--pictures", type=int, default=4, help="images of each identity")
     options = parser.parse_args()
     torch.set_flush_denormal(True)
     try:

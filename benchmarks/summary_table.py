@@ -1,8 +1,8 @@
-"""The tables that README and MODEL_CARD.md show of several measurements: made of benchmarks/results/*.json alone.
+"""The tables of README and MODEL_CARD.md that combine several measurements, made of benchmarks/results/*.json alone.
 
     python benchmarks/summary_table.py --results benchmarks/results
 
-Prints each table that can be made of what is there. `reproduce.py` puts them into that folder and into the documents.
+Prints each table whose measurements exist. `reproduce.py` puts them into that folder and into the documents.
 """
 
 import argparse
@@ -21,7 +21,7 @@ CONTROLS = {
 
 
 def short(judge: str) -> str:
-    """A network as the documents call it."""
+    """Name of a network in the documents."""
     return judge.removeprefix("insightface-mobilefacenet-")
 
 
@@ -34,7 +34,7 @@ def rates(run: Found, judge: str) -> str:
 
 
 def headline(whole: Found, foreign: Found) -> str:
-    """Both attacked networks before judges, with the controls of the first."""
+    """Both attacked networks according to the judges, with the controls of the first."""
     lines = [
         "| attacked, preset | own cosine | judge | cosine | accepted at FMR 1e-2 (95 %) | at 1e-3 "
         "| another picture, at 1e-2 |",
@@ -67,7 +67,7 @@ def headline(whole: Found, foreign: Found) -> str:
 
 
 def costs(evaluation: Found, first: Found, step: Found) -> str:
-    """What a user waits for, and how good the default checkpoint is."""
+    """The accuracy of the default checkpoint, and the time a user waits."""
     points = {point["fmr"]: point["tar"] for point in evaluation["recognizers"]["default"]["verification"]["points"]}
     auc, tar = evaluation["recognizers"]["default"]["verification"]["auc"], points[1e-3]
     least, most = step["ratio_range"]
@@ -78,17 +78,17 @@ def costs(evaluation: Found, first: Found, step: Found) -> str:
             "|---|---|---|",
             f"| {verified} | AUC {auc:.4f}, TAR {number(tar)} at FMR 1e-3 | `benchmarks/eval_table.py` |",
             f"| one target, four variations, start-up and report included | {first['median']['seconds']:.1f} s, "
-            f"{first['median']['bytes'] / 1e9:.2f} GB | the first command above, `benchmarks/bench_command.py` |",
+            f"{first['median']['bytes'] / 1e9:.2f} GB | the first command above, `benchmarks/command.py` |",
             f"| one step against the network's bare forward and backward pass, batch of {step['batch']} | "
             f"{step['ratio']:.2f} times ({least:.2f} to {most:.2f}), {step['ratio_attacked']:.2f} for the steps that "
             f"go through the attacked network; in a batch of {step['against']} an image takes "
-            f"{1 / step['gain']:.2f} of what it takes alone | `benchmarks/bench_step.py` |",
+            f"{1 / step['gain']:.2f} of what it takes alone | `benchmarks/step.py` |",
         ]
     )
 
 
 def card(evaluation: Found, whole: Found) -> str:
-    """Accuracy of the default checkpoint, and what becomes of its embeddings."""
+    """Accuracy of the default checkpoint, and how well its embeddings are inverted."""
     verified = evaluation["recognizers"]["default"]["verification"]
     lines = ["| | |", "|---|---|", f"| AUC, EER | {verified['auc']:.4f}, {verified['eer']:.4f} |"]
     for point in verified["points"]:
@@ -119,11 +119,11 @@ TABLES: Mapping[str, tuple[Callable[..., str], tuple[str, ...]]] = {
     "costs": (costs, ("evaluation", "first", "step")),
     "card": (card, ("evaluation", "inversion")),
 }
-"""Name -> what makes it, and the measurements that it is made of."""
+"""Name -> function, and the measurements that it takes."""
 
 
 def tables(results: Path) -> dict[str, str]:
-    """Name -> Markdown, of what is there."""
+    """Name -> Markdown, for each table whose measurements exist."""
     found = {}
     for name, (make, needed) in TABLES.items():
         paths = [results / f"{needs}.json" for needs in needed]

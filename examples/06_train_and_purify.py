@@ -14,11 +14,7 @@ from typing import Any
 import numpy as np
 from people import people
 
-from arcinvert import TrainConfig, train
-from arcinvert.evaluation import plots
-from arcinvert.training.data.sources import open_pictures
-from arcinvert.training.purify import purify
-from arcinvert.training.subcenters import look_at, open_training, training_pictures
+from arcinvert import TrainConfig, plots, purify_training, train
 
 HELD_OUT = 20
 
@@ -34,7 +30,7 @@ def main() -> None:
     options = parser.parse_args()
     count, epochs = (8, 1) if options.quick else (options.people, options.epochs)
 
-    # A wrong label: the picture lies with somebody else. Its name still says whom it shows; no training reads that.
+    # A wrong label: the picture lies with another person. Its name still tells who it shows; no training reads that.
     work, rng = options.out.with_suffix(".work"), np.random.default_rng(0)
     true = people(options.data, work / "true", count + HELD_OUT)
     names = sorted(path.name for path in true.iterdir() if path.is_dir())[: count + HELD_OUT]
@@ -57,9 +53,7 @@ def main() -> None:
 
     trained("mislabeled", epochs)
     trained("sub-centers", epochs, subcenters=3)
-    stored = open_training(work / "sub-centers.safetensors.state")
-    seen = look_at(stored, training_pictures(stored, open_pictures(work / "faces")))
-    found = purify(seen.cosines, seen.labels, len(seen.identities), threshold=None)
+    seen, found = purify_training(work / "sub-centers.safetensors.state", work / "faces")
     clean = [file for file, stays in zip(seen.files, found.kept, strict=True) if stays]
     trained("purified", round(epochs * len(seen.files) / len(clean)), clean)  # as many steps
 

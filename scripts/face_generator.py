@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 
 from arcinvert.errors import EnvironmentProblem, InputError
-from arcinvert.faces.alignment import Detector, align, picture_of
+from arcinvert.faces.alignment import Detector, align, to_pil
 
 ATTRIBUTES = ("yaw", "pitch", "smile", "side_light", "brightness")
 TRUNCATION = 0.85
-LATE_LAYERS = 12
-"""How many of the last layers of the generator take the other style."""
+EARLY_LAYERS, LATE_LAYERS = 5, 12
+"""How many of the first layers of the generator (up to 8x8) take ``style`` alone, and how many of the last ones (from
+64x64) ``late``; those between take ``middle``."""
 FAR = 3.0
 """Standard deviations beyond which a measured attribute is not believed."""
 
@@ -50,32 +51,45 @@ class Generator:
         rng = np.random.default_rng(0)
         self.mean = np.mean([self.mapping(rng.standard_normal((1, 512), np.float32))[0][0] for _ in range(4096)], 0)
 
-    def style(self, rng: np.random.Generator) -> np.ndarray:
+    def style(self, rng: np.random.Generator, truncation: float = TRUNCATION) -> np.ndarray:
         """(512,) of a random person."""
         style = self.mapping(rng.standard_normal((1, 512), np.float32))[0][0]
-        return np.asarray(self.mean + TRUNCATION * (style - self.mean))
+        return np.asarray(self.mean + truncation * (style - self.mean))
 
-    def picture(self, style: np.ndarray, late: np.ndarray | None = None) -> np.ndarray:
-        """(512, 512, 3) uint8 RGB; ``late`` is the style of the last layers, which decide color and light."""
-        late = style if late is None else late
-        image = self.synthesis({"style": style[None], "late": late[None]})[0][0]
+    def picture(
+        self, style: np.ndarray, late: np.ndarray | None = None, middle: np.ndarray | None = None
+    ) -> np.ndarray:
+        """(512, 512, 3) uint8 RGB.
+
+        Args:
+            style: of all layers that are given no other one; the first ones decide pose and shape.
+            late: of the last layers, which decide color and light.
+            middle: of the layers between, which decide the features.
+        """
+        inputs = {
+            "style": style,
+            "middle": style if middle is None else middle,
+            "late": style if late is None else late,
+        }
+        image = self.synthesis({name: value[None] for name, value in inputs.items()})[0][0]
         pixels = (np.clip((image.transpose(1, 2, 0) + 1) / 2, 0, 1) * 255 + 0.5).astype(np.uint8)
-        return np.array(picture_of(pixels).reduce(2))
+        return np.array(to_pil(pixels).reduce(2))
 
 
 def _split_style(network: Any) -> None:
-    """Give the last layers an input of their own, named ``late``."""
+    """Give the middle and the last layers inputs of their own, named ``middle`` and ``late``."""
     import openvino
 
     opset = openvino.opset13
     style = network.input("style")
     users = [user for user in style.get_target_inputs() if user.get_node().get_type_name() != "ShapeOf"]
     users.sort(key=lambda user: int(user.get_node().get_friendly_name().split("_")[1].split("/")[0]))  # Gemm_NUMBER/...
-    late = opset.parameter([1, 512], np.float32, name="late")
-    late.output(0).set_names({"late"})
-    for user in users[-LATE_LAYERS:]:
-        user.replace_source_output(late.output(0))
-    network.add_parameters([late])
+    for name, layers in (("middle", users[EARLY_LAYERS:-LATE_LAYERS]), ("late", users[-LATE_LAYERS:])):
+        added = opset.parameter([1, 512], np.float32, name=name)
+        added.output(0).set_names({name})
+        for user in layers:
+            user.replace_source_output(added.output(0))
+        network.add_parameters([added])
 
 
 @dataclass(frozen=True, eq=False)

@@ -68,7 +68,7 @@ def compare(network: DlibResNet, source: Path, face: Tensor) -> None:
         return
     chip = interpolate(face[None].clamp(0, 1), size=(CHIP, CHIP), mode="bilinear")
     shown = (chip * 255).round().byte()
-    ours = network.of_chips(replace(PREPROCESSING, size=(CHIP, CHIP))(shown.float() / 255))
+    ours = network.embed_chips(replace(PREPROCESSING, size=(CHIP, CHIP))(shown.float() / 255))
     model = dlib.face_recognition_model_v1(str(source))
     theirs = np.array(model.compute_face_descriptor(np.ascontiguousarray(shown[0].permute(1, 2, 0).numpy())))
     apart = float(np.abs(ours[0].numpy() - theirs).max())

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from arcinvert.checkpoint import save_checkpoint
-from arcinvert.training.data.faces import Faces, identity_folders, load_faces, split_identities, to_float
+from arcinvert.training.data.faces import FaceDataset, identity_folders, load_faces, split_identities, to_float
 
 
 def eigenfaces(small: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -45,7 +45,7 @@ def eigenfaces(small: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
     return mean.view(3, 56, 56), torch.cat([full_even, full_odd])[order], values[order].sqrt()
 
 
-def starting_faces(faces: Faces, coefficients: Tensor, attributes: Path) -> dict[str, Tensor]:
+def starting_faces(faces: FaceDataset, coefficients: Tensor, attributes: Path) -> dict[str, Tensor]:
     """Mean coefficients of the faces at each end of yaw, pitch and smile."""
     table = json.loads(attributes.read_text())
     columns = table["columns"]

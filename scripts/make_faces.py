@@ -42,7 +42,7 @@ from arcinvert.checkpoint import atomic_write
 from arcinvert.errors import ArcInvertError, EnvironmentProblem, UsageError
 from arcinvert.faces.alignment import Detector, RetinaFace
 from arcinvert.recognizer import Recognizer
-from arcinvert.training.data.sources import convert_pictures, open_pictures
+from arcinvert.training.data.containers import convert_images, list_images
 
 CHUNK = 50
 """Samples in a file."""
@@ -195,11 +195,11 @@ def make(options: argparse.Namespace) -> None:
     print(f"{write_metadata(out, options.seed)} pictures in {out / 'metadata.parquet'}")
     if options.shards:
         shutil.rmtree(out / "shards", ignore_errors=True)
-        convert_pictures(open_pictures(out / "faces"), out / "shards", per_shard=options.shards)
+        convert_images(list_images(out / "faces"), out / "shards", per_shard=options.shards)
     if options.recordio:
         for path in (out / "faces.rec", out / "faces.idx"):
             path.unlink(missing_ok=True)
-        convert_pictures(open_pictures(out / "faces"), out / "faces.rec")
+        convert_images(list_images(out / "faces"), out / "faces.rec")
 
 
 def main() -> None:

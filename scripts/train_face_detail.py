@@ -26,7 +26,7 @@ from arcinvert.faceprior.prior import FacePrior, load_face_prior
 from arcinvert.faces.alignment import landmark_pose
 from arcinvert.recognizer import Recognizer
 from arcinvert.synthesis.robustness import BORDER, crop_detector
-from arcinvert.training.data.faces import Faces, identity_folders, load_faces, split_identities, to_float
+from arcinvert.training.data.faces import FaceDataset, identity_folders, load_faces, split_identities, to_float
 
 TAPS = ("layer1.1.bn1", "layer2.0.bn2", "layer2.1.bn1", "layer3.1.bn1", "layer4.0.bn2")
 WEIGHTS = {"pixels": 2.0, "layers": 0.3, "embedding": 0.3}
@@ -45,7 +45,7 @@ def shaken(coefficients: Tensor, generator: torch.Generator) -> Tensor:
     return rho * coefficients + (rho * (1 - rho)).sqrt() * torch.randn(count, size, generator=generator)
 
 
-def batch_at(step: int, faces: Faces, prior: FacePrior, mean: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def batch_at(step: int, faces: FaceDataset, prior: FacePrior, mean: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Soft faces at half and at full height, and the pictures behind them."""
     generator = torch.Generator().manual_seed(step)
     rows = torch.randint(len(faces), (BATCH,), generator=generator)
@@ -59,7 +59,7 @@ def batch_at(step: int, faces: Faces, prior: FacePrior, mean: Tensor) -> tuple[T
 
 
 def train(
-    network: DetailNetwork, faces: Faces, prior: FacePrior, recognizer: Recognizer, steps: int, state: Path
+    network: DetailNetwork, faces: FaceDataset, prior: FacePrior, recognizer: Recognizer, steps: int, state: Path
 ) -> dict[str, float]:
     """Adam with half a cosine; the running average of the weights is what stays."""
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -112,7 +112,7 @@ def train(
     return losses
 
 
-def measured(faces: Faces, every: int) -> tuple[Tensor, Tensor]:
+def measured(faces: FaceDataset, every: int) -> tuple[Tensor, Tensor]:
     """Rows of pictures, and yaw, pitch and smile (M, 3) that the detector's points show in them."""
     detector, rows, values = crop_detector(), [], []
     for row in range(0, len(faces), every):

@@ -1,16 +1,20 @@
-"""What several test files share. No fixture reaches for the network."""
+"""Fixtures of several test files. None uses the network."""
 
 import dataclasses
+import logging
 import os
+import shutil
 import signal
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
 from arcinvert.backbones import build_backbone
 from arcinvert.calibration.calibration import Calibration
@@ -18,6 +22,7 @@ from arcinvert.calibration.fit import calibrate
 from arcinvert.checkpoint import save_checkpoint
 from arcinvert.cli import common, run
 from arcinvert.faceprior.prior import FacePrior, default_face_prior
+from arcinvert.inverter import Inverter
 from arcinvert.recognizer import Recognizer
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -25,20 +30,45 @@ FACES_IDENTITIES = 12
 TINY_IDENTITIES = 6
 TINY_PICTURES = 6
 
-# The networks here are tiny: a second thread gains nothing, and waits for the first on a busy machine.
+# The networks here are tiny: a second thread gains nothing, and only waits on a busy machine.
 torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Debian's Chromium, driven by Playwright, whose event loop must not run beside other tests."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright, which drives the browser")
+    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if program is None:
+        pytest.skip("needs chromium on the path: apt-get install chromium")
+    with sync_api.sync_playwright() as playwright:
+        flags = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+        running = playwright.chromium.launch(executable_path=program, args=flags)
+        yield running
+        running.close()
 
 
 @pytest.fixture(autouse=True)
 def denormals() -> Iterator[None]:
-    """A command sets the process to take the smallest numbers for 0; the next test must not inherit that."""
+    """Resets the flushing of denormal numbers, which a command switches on for its process."""
     yield
     torch.set_flush_denormal(False)
 
 
+@pytest.fixture(autouse=True)
+def messages() -> Iterator[None]:
+    """A command sets handler and level of the package's logger; the next test must not inherit them."""
+    package = logging.getLogger("arcinvert")
+    package.handlers.clear()
+    package.setLevel(logging.NOTSET)
+    yield
+    package.handlers.clear()
+    package.setLevel(logging.NOTSET)
+
+
 @pytest.fixture
 def as_found() -> Iterator[None]:
-    """Puts back what a run of the command line leaves in this process."""
+    """Resets what a run of the command line changes in this process: the signal handler and the common options."""
     handler = signal.getsignal(signal.SIGTERM)
     yield
     signal.signal(signal.SIGTERM, handler)
@@ -47,13 +77,13 @@ def as_found() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Keeps what is calibrated here out of the user's cache."""
+    """Keeps calibrations of the tests out of the user's cache."""
     os.environ["ARCINVERT_CACHE"] = str(tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture(scope="session")
 def test_data() -> Path:
-    """The folder of faces and foreign networks that lies outside the repository."""
+    """The folder with faces and foreign networks, outside the repository."""
     named = os.environ.get("ARCINVERT_TEST_DATA")
     folder = Path(named) if named else REPOSITORY.parent / "shared"
     if not folder.is_dir():
@@ -63,7 +93,7 @@ def test_data() -> Path:
 
 @pytest.fixture(scope="session")
 def faces_dir(test_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of the first twelve identities: ``NNNNN/KK.jpg``, aligned."""
+    """A folder with aligned crops of the first twelve identities, ``NNNNN/KK.jpg``."""
     archive = test_data / "faces" / "images.tar"
     if not archive.is_file():
         pytest.skip(f"no faces at {archive}")
@@ -81,7 +111,7 @@ def faces_dir(test_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 def draw_identity(identity: int, picture: int) -> np.ndarray:
-    """A made-up "person" (112, 112, 3) uint8: background color, disc color and place; noise differs by picture."""
+    """A made-up "person" (112, 112, 3) uint8: a colored disc somewhere on a colored background, with noise."""
     person = np.random.default_rng([identity, 0])
     background, disc = person.uniform(40, 215, (2, 3))
     center = person.uniform(35, 77, 2)
@@ -94,7 +124,7 @@ def draw_identity(identity: int, picture: int) -> np.ndarray:
 
 @pytest.fixture(scope="session")
 def tiny_faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six made-up identities of six pictures each, ``idN/K.png``. Do not write into it."""
+    """A folder with six made-up identities of six images each, ``idN/K.png``; read-only."""
     folder = tmp_path_factory.mktemp("tiny_faces")
     for identity in range(TINY_IDENTITIES):
         (folder / f"id{identity}").mkdir()
@@ -114,7 +144,7 @@ TINY_HEADER = {
 
 @pytest.fixture(scope="session")
 def small_prior() -> FacePrior:
-    """Of the shipped face prior, the first 32 components and 64 faces."""
+    """The first 32 components and 64 faces of the shipped face prior."""
     prior = default_face_prior()
     assert prior.detail is not None
     return dataclasses.replace(
@@ -130,7 +160,7 @@ def small_prior() -> FacePrior:
 
 @pytest.fixture(scope="session")
 def tiny_checkpoint(small_prior: FacePrior, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A network that has seen faces (its BatchNorm knows them), but learned nothing. Do not write to it."""
+    """A small network with the BatchNorm statistics of faces and random weights; read-only."""
     torch.manual_seed(7)
     network = build_backbone(TINY_HEADER["backbone"], **TINY_HEADER["backbone_settings"])
     for module in network.modules():
@@ -151,13 +181,25 @@ def tiny_recognizer(tiny_checkpoint: Path) -> Recognizer:
 
 @pytest.fixture(scope="session")
 def tiny_calibration(tiny_recognizer: Recognizer, small_prior: FacePrior) -> Calibration:
-    """What the tiny recognizer says of the small prior's faces."""
+    """The calibration of the tiny recognizer on the small prior."""
     return calibrate(tiny_recognizer, small_prior)
 
 
 @pytest.fixture(scope="session")
+def tiny_inverter(tiny_recognizer: Recognizer, small_prior: FacePrior, tiny_calibration: Calibration) -> Inverter:
+    """The tiny recognizer with the small prior."""
+    return Inverter(tiny_recognizer, small_prior, tiny_calibration)
+
+
+@pytest.fixture(scope="session")
+def targets(tiny_recognizer: Recognizer, small_prior: FacePrior) -> Tensor:
+    """The embeddings of three faces of the small prior, by the tiny recognizer."""
+    return tiny_recognizer.embed(small_prior.decode(small_prior.coefficients(slice(30, 33))).clamp(0, 1))
+
+
+@pytest.fixture(scope="session")
 def calibrated_checkpoint(tiny_checkpoint: Path, tiny_faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny checkpoint, calibrated through the command line. Do not write to it."""
+    """The tiny checkpoint, calibrated by the command line; read-only."""
     out = tmp_path_factory.mktemp("calibrated") / "tiny.safetensors"
     words = ["calibrate", "-o", str(out), "--checkpoint", str(tiny_checkpoint), "--faces", str(tiny_faces)]
     assert run(["-q", *words]) == 0

@@ -1,12 +1,14 @@
-"""Embeddings from files that may lie."""
+"""Embeddings from untrusted files."""
 
 import io
 import os
 import pickle
 import struct
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -46,28 +48,24 @@ class Bomb:
 # --- values
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_a_row_that_is_not_finite_is_named(bad: float) -> None:
-    rows = unit_rows()
-    rows[3, 2] = bad
-    with pytest.raises(InputError, match=r"NaN or infinity in row 3$"):
-        check_embeddings(rows, SIZE)
-
-
-def test_zero_rows_are_named() -> None:
-    rows = unit_rows()
-    rows[[1, 4]] = 0
-    with pytest.raises(InputError, match=r"zeros in rows 1, 4$"):
-        check_embeddings(rows, SIZE)
-
-
-def test_many_bad_rows_are_named_in_part() -> None:
-    with pytest.raises(InputError, match=r"rows 0, 1, 2, 3, 4 and 15 more$"):
-        check_embeddings(np.zeros((20, SIZE)), SIZE)
+@pytest.mark.parametrize(
+    ("bad", "rows", "message"),
+    [
+        (np.nan, [3], "NaN or infinity in row 3"),
+        (-np.inf, [0], "NaN or infinity in row 0"),
+        (0, [1, 4], "zeros in rows 1, 4"),
+        (0, range(20), "rows 0, 1, 2, 3, 4 and 15 more"),
+    ],
+)
+def test_bad_rows_are_named(bad: float, rows: Sequence[int], message: str) -> None:
+    array = unit_rows(20)
+    array[list(rows)] = bad
+    with pytest.raises(InputError, match=f"{message}$"):
+        check_embeddings(array, SIZE)
 
 
 @pytest.mark.parametrize(("size", "model"), [(128, "FaceNet"), (512, "ArcFace"), (100, "")])
-def test_another_dimension_says_both_and_a_likely_model(size: int, model: str) -> None:
+def test_the_error_for_another_dimension_names_both_and_a_likely_model(size: int, model: str) -> None:
     with pytest.raises(InputError) as caught:
         check_embeddings(np.ones((3, size)), 64, "the store's recognizer")
     assert f"are {size}-d" in str(caught.value)
@@ -75,7 +73,7 @@ def test_another_dimension_says_both_and_a_likely_model(size: int, model: str) -
     assert model in str(caught.value)
 
 
-def test_rows_are_normalized_and_the_norms_are_said_once() -> None:
+def test_rows_are_normalized_and_a_note_names_the_norms() -> None:
     rows = unit_rows()
     lengths = np.array([1.0, 2.0, 10.0, 29.5, 0.25])
     found = check_embeddings(rows * lengths[:, None], SIZE)
@@ -89,7 +87,7 @@ def test_unit_rows_need_no_note() -> None:
     assert check_embeddings(unit_rows().astype(np.float16), SIZE).note() is None
 
 
-@pytest.mark.parametrize("factor", [1e200, 1e-200, 1e300])
+@pytest.mark.parametrize("factor", [1e-200, 1e300])
 def test_numbers_whose_squares_do_not_exist(factor: float) -> None:
     found = check_embeddings(unit_rows() * factor, SIZE)
     np.testing.assert_allclose(found.rows, unit_rows(), atol=1e-6)
@@ -102,14 +100,14 @@ def test_the_longest_row_there_is_does_not_overflow() -> None:
     assert isinstance(found.note(), str)
 
 
-@pytest.mark.parametrize("dtype", ["<f2", ">f2", "<f4", ">f4", "<f8", ">f8"])
-def test_floating_types_of_either_byte_order(tmp_path: Path, dtype: str) -> None:
-    found = read_embeddings(write(tmp_path / "e.npy", unit_rows().astype(dtype)), size=SIZE)
+@pytest.mark.parametrize(("dtype", "order"), [("<f2", "C"), (">f4", "F"), ("<f8", "C")])
+def test_floating_types_of_either_byte_and_memory_order(tmp_path: Path, dtype: str, order: Any) -> None:
+    found = read_embeddings(write(tmp_path / "e.npy", unit_rows().astype(dtype, order=order)), size=SIZE)
     np.testing.assert_allclose(found.rows, unit_rows(), atol=2e-3 if "f2" in dtype else 1e-6)
     np.testing.assert_allclose(np.linalg.norm(found.rows, axis=1), 1, atol=1e-6)
 
 
-@pytest.mark.parametrize("dtype", ["i1", ">i2", "<i8", "u1"])
+@pytest.mark.parametrize("dtype", ["i1", ">i2", "u1"])
 def test_integers(dtype: str) -> None:
     rows = np.arange(1, 2 * SIZE + 1).reshape(2, SIZE)
     if dtype == "i1":
@@ -127,13 +125,6 @@ def test_longdouble_beyond_float64_is_refused_as_infinite() -> None:
 def test_what_is_not_a_real_number_is_refused(array: np.ndarray) -> None:
     with pytest.raises(InputError, match="expected numbers"):
         check_embeddings(array, SIZE)
-
-
-def test_fortran_order(tmp_path: Path) -> None:
-    stored = np.asfortranarray(unit_rows())
-    assert not stored.flags.c_contiguous
-    found = read_embeddings(write(tmp_path / "f.npy", stored), size=SIZE)
-    np.testing.assert_allclose(found.rows, unit_rows(), atol=1e-6)
 
 
 # --- shapes
@@ -154,54 +145,33 @@ def test_transposed_is_refused_with_a_hint() -> None:
         check_embeddings(unit_rows().T, SIZE)
 
 
-@pytest.mark.parametrize("shape", [(0,), (0, SIZE), (3, 0)])
-def test_empty_is_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(InputError, match="empty array"):
-        check_embeddings(np.empty(shape), SIZE)
-
-
-@pytest.mark.parametrize("shape", [(), (2, 2, SIZE), (2, SIZE, 1), (1, 1, 1, SIZE)])
-def test_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(InputError, match="expected embeddings"):
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [((0,), "empty array"), ((3, 0), "empty array"), ((), "expected emb"), ((2, SIZE, 1), "expected emb")],
+)
+def test_other_shapes_are_refused(shape: tuple[int, ...], message: str) -> None:
+    with pytest.raises(InputError, match=message):
         check_embeddings(np.ones(shape), SIZE)
 
 
 # --- pickles
 
 
-def test_an_object_array_is_refused_and_not_run(tmp_path: Path) -> None:
-    trap = tmp_path / "trap"
+@pytest.mark.parametrize("suffix", ["npy", "npz", "pkl"])
+def test_a_pickle_is_refused_and_not_run(tmp_path: Path, suffix: str) -> None:
+    trap, path = tmp_path / "trap", tmp_path / f"store.{suffix}"
     array = np.empty(1, object)
     array[0] = Bomb(trap)
-    path = tmp_path / "o.npy"
-    np.save(path, array, allow_pickle=True)
+    if suffix == "pkl":
+        path.write_bytes(pickle.dumps(Bomb(trap)))
+    else:
+        (np.save if suffix == "npy" else np.savez)(path, array)
     with pytest.raises(InputError, match="pickle"):
         read_embeddings(str(path), size=SIZE)
     assert not trap.exists()
-    np.load(path, allow_pickle=True)  # the trap works
-    assert trap.exists()
-
-
-@pytest.mark.parametrize("protocol", [0, 2, 5])
-def test_a_pickle_is_refused_and_not_run(tmp_path: Path, protocol: int) -> None:
-    trap = tmp_path / "trap"
-    path = tmp_path / "store.pkl"
-    path.write_bytes(pickle.dumps(Bomb(trap), protocol))
-    with pytest.raises(InputError, match=r"numpy\.save"):
-        read_embeddings(str(path), size=SIZE)
-    assert not trap.exists()
-    pickle.loads(path.read_bytes())
-    assert trap.exists()
-
-
-def test_an_object_array_in_an_archive_is_refused_and_not_run(tmp_path: Path) -> None:
-    trap = tmp_path / "trap"
-    array = np.empty(1, object)
-    array[0] = Bomb(trap)
-    np.savez(tmp_path / "o.npz", array)
-    with pytest.raises(InputError, match="pickle"):
-        read_embeddings(str(tmp_path / "o.npz"), size=SIZE)
-    assert not trap.exists()
+    if suffix != "npz":
+        np.load(path, allow_pickle=True)  # the trap works
+        assert trap.exists()
 
 
 def test_a_structured_dtype_with_an_object_inside_is_refused(tmp_path: Path) -> None:
@@ -213,9 +183,9 @@ def test_a_structured_dtype_with_an_object_inside_is_refused(tmp_path: Path) -> 
         read_embeddings(str(path), size=SIZE)
 
 
-# --- headers that lie
+# --- false headers
 
-LIES = {
+FALSE = {
     "a terabyte": "{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000, 8)}",
     "more than 64 bits": "{'descr': '<f8', 'fortran_order': False, 'shape': (99999999999999999999, 8)}",
     "two to the 64": "{'descr': '<f4', 'fortran_order': False, 'shape': (4611686018427387904, 4)}",
@@ -233,23 +203,23 @@ LIES = {
 }
 
 
-@pytest.mark.parametrize("lie", LIES.values(), ids=LIES)
-def test_a_header_that_lies_is_refused_before_anything_is_allocated(tmp_path: Path, lie: str) -> None:
-    path = tmp_path / "lie.npy"
-    path.write_bytes(header(lie) + bytes(32))
+@pytest.mark.parametrize("description", FALSE.values(), ids=FALSE)
+def test_a_false_header_is_refused_before_anything_is_allocated(tmp_path: Path, description: str) -> None:
+    path = tmp_path / "false.npy"
+    path.write_bytes(header(description) + bytes(32))
     with pytest.raises(InputError) as caught:
         read_embeddings(str(path), size=SIZE)
     assert "\n" not in str(caught.value)
 
 
-def test_a_truncated_file_says_how_much_is_there(tmp_path: Path) -> None:
+def test_the_error_for_a_truncated_file_names_its_size(tmp_path: Path) -> None:
     path = Path(write(tmp_path / "e.npy", unit_rows().astype(np.float32)))
     path.write_bytes(path.read_bytes()[:-4])
     with pytest.raises(InputError, match="160 bytes, but holds 156"):
         read_embeddings(str(path), size=SIZE)
 
 
-@pytest.mark.parametrize("length", [0, 3, 6, 9, 40, 127])
+@pytest.mark.parametrize("length", [0, 6, 40, 127])
 def test_a_file_that_ends_in_its_header(tmp_path: Path, length: int) -> None:
     path = Path(write(tmp_path / "e.npy", unit_rows()))
     path.write_bytes(path.read_bytes()[:length])
@@ -296,7 +266,7 @@ def several(tmp_path: Path) -> str:
 
 
 def test_several_arrays_are_listed(several: str) -> None:
-    with pytest.raises(InputError, match=r"3 arrays \(embeddings, labels, other\); choose one with --key"):
+    with pytest.raises(InputError, match=r"3 arrays \(embeddings, labels, other\); choose one with --array"):
         read_embeddings(several, size=SIZE)
 
 
@@ -322,10 +292,9 @@ def archive(path: Path, content: bytes, name: str = "e.npy") -> str:
     return str(path)
 
 
-@pytest.mark.parametrize("lie", LIES.values(), ids=LIES)
-def test_a_member_that_lies_is_refused(tmp_path: Path, lie: str) -> None:
+def test_a_member_with_a_false_header_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError):
-        read_embeddings(archive(tmp_path / "lie.npz", header(lie) + bytes(32)), size=SIZE)
+        read_embeddings(archive(tmp_path / "a.npz", header(FALSE["a terabyte"]) + bytes(32)), size=SIZE)
 
 
 def test_a_member_larger_than_the_limit_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -396,18 +365,16 @@ def feed(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
     monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(content)))
 
 
-def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", ["npy", "npz"])
+def test_standard_input(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     buffer = io.BytesIO()
-    np.save(buffer, unit_rows())
+    if kind == "npy":
+        np.save(buffer, unit_rows())
+    else:
+        np.savez(buffer, a=unit_rows(), b=np.arange(3))
     feed(monkeypatch, buffer.getvalue())
-    np.testing.assert_allclose(read_embeddings("-", size=SIZE).rows, unit_rows(), atol=1e-6)
-
-
-def test_an_archive_on_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
-    buffer = io.BytesIO()
-    np.savez(buffer, a=unit_rows(), b=np.arange(3))
-    feed(monkeypatch, buffer.getvalue())
-    assert len(read_embeddings("-", size=SIZE, key="a").rows) == 5
+    rows = read_embeddings("-", size=SIZE, key="a" if kind == "npz" else None).rows
+    np.testing.assert_allclose(rows, unit_rows(), atol=1e-6)
 
 
 @pytest.mark.parametrize("content", [b"", b"hello"])

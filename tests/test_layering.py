@@ -1,9 +1,8 @@
-"""Imports run one way, and the package needs nothing that lies beside the repository."""
+"""Layers: imports run one way, without circles, and the package needs nothing outside the repository."""
 
 import ast
 import re
-import subprocess
-import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -13,14 +12,14 @@ import arcinvert
 PACKAGE = Path(arcinvert.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-# A module may import from its own layer and from those below it (higher numbers).
+# A module may import from its own layer and from those below it.
 LAYERS = [
     {"__main__"},
     {"cli"},
     {"app"},
     {"audit"},
     {"training", "synthesis"},
-    {"inversion"},
+    {"inverter", "inversion"},
     {"evaluation"},
     {"calibration"},
     {"faces", "faceprior"},
@@ -28,72 +27,108 @@ LAYERS = [
     {"formats"},
     {"checkpoint"},
     {"backbones"},
-    {"distributed", "preprocessing", "quantize"},
+    {"distributed", "preprocessing", "quantize", "device"},
     {"errors", "progress", "safe_pickle", "__init__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 
+# Within their layers: what a room may import from the rest of the package, nothing else.
+ONLY = {
+    "backbones": {"backbones", "errors"},
+    "audit.stores": {"audit.stores", "embeddings", "errors", "safe_pickle", "evaluation"},
+    "audit.checks": {"audit.checks", "audit.stores", "audit.types", "embeddings", "errors", "evaluation", "progress"},
+    "audit.page": {"audit.page", "audit.report", "audit.rates", "audit.judges", "audit.verdict", "audit.defenses.sweep"}
+    | {"errors"},
+}
+# What a room never imports, although it may by its layer.
+NEVER = {"training": {"inversion", "inverter", "synthesis", "faceprior"}, "audit.defenses": {"synthesis"}}
 
-def module_of(path: Path) -> str:
-    """The first name below ``arcinvert``."""
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+def module_name(path: Path) -> str:
+    """The name below ``arcinvert``, such as ``audit.run``; that of a folder for its ``__init__``."""
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
 
 
-def imported(path: Path) -> set[str]:
-    """The first names below ``arcinvert`` that a file imports, wherever in the file."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+MODULES = {module_name(path): path for path in FILES}
+
+
+def is_import_for_types(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+
+
+def imported(path: Path, *, types: bool = True) -> set[str]:
+    """The modules below ``arcinvert`` that a file imports, wherever in the file; those for types alone on request."""
+    found, nodes = set(), [ast.parse(path.read_text())]
+    while nodes:
+        node = nodes.pop()
+        nodes += [child for child in ast.iter_child_nodes(node) if types or not is_import_for_types(child)]
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path} imports relatively"
-            full = [f"{node.module}.{alias.name}" for alias in node.names]
+            full = [(node.module or "", alias.name) for alias in node.names]
         elif isinstance(node, ast.Import):
-            full = [alias.name for alias in node.names]
+            full = [(alias.name, "") for alias in node.names]
         else:
             continue
-        for name in full:
-            parts = name.split(".")
-            if parts[0] == "arcinvert":
-                is_module = len(parts) > 1 and ((PACKAGE / parts[1]).is_dir() or (PACKAGE / f"{parts[1]}.py").is_file())
-                found.add(parts[1] if is_module else "__init__")
+        for module, name in full:
+            if module.split(".")[0] == "arcinvert":
+                below = module.removeprefix("arcinvert").removeprefix(".")
+                longer = f"{below}.{name}".removeprefix(".")
+                found.add(longer if longer in MODULES else below or "__init__")
     return found
 
 
+def is_in(name: str, room: str) -> bool:
+    return f"{name}.".startswith(f"{room}.")
+
+
 def test_every_module_has_a_layer() -> None:
-    assert {module_of(path) for path in FILES} == set(LEVEL)
+    assert {name.split(".")[0] for name in MODULES} == set(LEVEL)
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_imports_run_downwards(path: Path) -> None:
-    mine = module_of(path)
-    if path == PACKAGE / "__init__.py":
-        return  # it names the public surface, and loads it late
-    upwards = {name for name in imported(path) if LEVEL[name] < LEVEL[mine]}
-    assert not upwards
+def test_imports_run_downwards() -> None:
+    upwards = [
+        f"{name} imports {other}"
+        for name, path in MODULES.items()
+        if name != "__init__"  # it lists the public names, and loads them late
+        for other in imported(path)
+        if LEVEL[other.split(".")[0]] < LEVEL[name.split(".")[0]]
+    ]
+    assert upwards == []
 
 
-def test_inversion_and_training_do_not_know_each_other() -> None:
-    for path in FILES:
-        if module_of(path) == "inversion":
-            assert "training" not in imported(path), path
-        if module_of(path) == "training":
-            assert not {"inversion", "synthesis", "faceprior"} & imported(path), path
+@pytest.mark.parametrize("room", ONLY)
+def test_a_room_imports_only_what_it_may(room: str) -> None:
+    own = [name for name in MODULES if is_in(name, room)]
+    assert own
+    wrong = [
+        f"{name} imports {other}"
+        for name in own
+        for other in imported(MODULES[name])
+        if not any(is_in(other, allowed) for allowed in ONLY[room])
+    ]
+    assert wrong == []
 
 
-def test_nothing_but_the_entry_point_imports_the_command_line() -> None:
-    users = {module_of(path) for path in FILES if "cli" in imported(path)}
-    assert users <= {"cli", "__main__"}
+@pytest.mark.parametrize("room", NEVER)
+def test_a_room_never_imports_another(room: str) -> None:
+    wrong = [
+        f"{name} imports {other}"
+        for name in MODULES
+        if is_in(name, room)
+        for other in imported(MODULES[name])
+        if any(is_in(other, forbidden) for forbidden in NEVER[room])
+    ]
+    assert wrong == []
 
 
-def test_networks_know_nothing_of_the_rest() -> None:
-    for path in FILES:
-        if module_of(path) == "backbones":
-            assert imported(path) <= {"backbones", "errors"}, path
+def test_modules_do_not_import_in_a_circle() -> None:
+    graph = {name: imported(path, types=False) for name, path in MODULES.items() if name != "__init__"}
+    list(TopologicalSorter(graph).static_order())  # raises CycleError, which names the circle
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_no_file_names_a_place_outside_the_repository(path: Path) -> None:
-    text = path.read_text()
-    assert not re.search(r"\.\./|/work\b|\bshared/|/home/|/tmp/", text)
+def test_no_file_names_a_place_outside_the_repository() -> None:
+    place = re.compile(r"\.\./|/work\b|\bshared/|/home/|/tmp/")
+    assert [name for name, path in MODULES.items() if place.search(path.read_text())] == []
 
 
 def test_hooks_and_pickles_have_one_place() -> None:
@@ -102,40 +137,3 @@ def test_hooks_and_pickles_have_one_place() -> None:
         if path.name != "recognizer.py":
             assert "register_forward" not in text, path
         assert not re.search(r"allow_pickle\s*=\s*True|weights_only\s*=\s*False|^import pickle", text, re.M), path
-
-
-# --- the public surface
-
-
-def test_all_is_what_can_be_imported() -> None:
-    assert sorted(arcinvert.__all__) == list(dict.fromkeys(sorted(arcinvert.__all__)))
-    assert set(arcinvert._HOMES) | {"ArcInvertError", "__version__"} == set(arcinvert.__all__)
-    for name in arcinvert.__all__:
-        assert getattr(arcinvert, name) is not None
-    assert callable(arcinvert.invert)
-    assert arcinvert.metrics.__name__ == "arcinvert.evaluation.metrics"
-    assert issubclass(arcinvert.ArcInvertError, Exception)
-
-
-def test_another_name_is_an_attribute_error() -> None:
-    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
-        arcinvert.nothing  # noqa: B018
-
-
-def test_type_checkers_see_the_same_names() -> None:
-    tree = ast.parse((PACKAGE / "__init__.py").read_text())
-    checked = next(node for node in tree.body if isinstance(node, ast.If))
-    seen = {alias.name for node in checked.body if isinstance(node, ast.ImportFrom) for alias in node.names}
-    assert seen == set(arcinvert._HOMES)
-
-
-@pytest.mark.parametrize("module", ["arcinvert", "arcinvert.cli", "arcinvert.errors"])
-def test_importing_it_does_not_import_torch(module: str) -> None:
-    heavy = "torch numpy PIL safetensors kornia onnxruntime"
-    code = f"import sys, {module}; print(*(m for m in '{heavy}'.split() if m in sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
-    assert done.stdout.strip() == ""
-
-
-def test_the_version_is_that_of_the_distribution() -> None:
-    assert re.fullmatch(r"\d+\.\d+\.\d+", arcinvert.__version__)

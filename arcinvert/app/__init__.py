@@ -1,5 +1,5 @@
-"""A page on one's own machine that shows how a face comes out of an embedding; see :func:`arcinvert.app.page.serve`.
+"""A page on this machine that shows how a face is reconstructed from an embedding; see :mod:`arcinvert.app.page`.
 
-The page calls what the commands call. ``gradio`` (the extra ``app``) is needed only by :mod:`~arcinvert.app.page`
-and the tabs; the rest can be used and tested without it.
+The page calls the functions of the commands. Only the page, its tabs and their callbacks need ``gradio`` (the extra
+``app``).
 """

@@ -1,4 +1,4 @@
-"""The second tab: the target beside a picture, and what every recognizer says of the two."""
+"""The second tab: the target beside an image, and the comparison of the two by every recognizer."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -6,90 +6,74 @@ from typing import Any
 import gradio as gr
 from torch import Tensor
 
-from arcinvert.app.comparing import MEAN_FACE, RECONSTRUCTION, SHOWN, Opinion, controls, opinions
-from arcinvert.app.drawing import figure, remark, row, scale, verdict
-from arcinvert.app.making import Made
-from arcinvert.app.studio import Studio
+from arcinvert.app.callbacks import QUIET, errors_as_messages, follow, message, progress_bar, visitor
+from arcinvert.app.comparison import CHOICES, MEAN_FACE, RECONSTRUCTION, Comparison, compare, controls
+from arcinvert.app.drawing import PARTS, Scale, figure
+from arcinvert.app.reconstruction import FinishedReconstruction
+from arcinvert.app.state import AppState
 from arcinvert.app.task import Task
-from arcinvert.app.telling import advance, followed, told, visitor
-from arcinvert.audit.page.markup import Markup, join, tag
 
-EMPTY = "First let a face come back in the first tab. Then come here and ask who is deceived by it."
-ALONE = (
-    "Only the attacked recognizer is known on this machine, and it is easily deceived: the picture was made for it. "
-    "Add another one in the tab Recognizers, or start the page with --judge FILE."
+Update = dict[Any, Any]
+EMPTY = "First reconstruct a face in the first tab. Then see here which recognizers accept it."
+ONLY_ATTACKED = (
+    "Only the attacked recognizer is known on this machine. Its answer proves little, because the image was optimized "
+    "for it. Add another one in the tab Recognizers, or start the page with --judge FILE."
 )
 NOTES = {
     RECONSTRUCTION: "made from the numbers alone",
-    MEAN_FACE: "a control: nobody should take it for the person",
+    MEAN_FACE: "a control: no recognizer should accept it as the person",
 }
 
 
-def card(opinion: Opinion) -> Markup:
-    """What one recognizer says."""
-    part = (
-        "it was inverted, so its word proves little" if opinion.attacked else "a judge that had no part in the picture"
-    )
-    if opinion.cosine is None:
-        said = tag("p", "It cannot say: it needs the photo, and only another recognizer's numbers are known.")
-        return tag("section", tag("h3", f"{opinion.name}: {part}"), said, class_="ai-card")
-    verdicts = [verdict(opinion.cosine, threshold) for threshold in opinion.thresholds]
-    return tag(
-        "section",
-        tag("h3", f"{opinion.name}: {part}"),
-        scale(opinion.cosine, opinion.thresholds),
-        tag("ul", *verdicts) if verdicts else tag("p", "No threshold is known."),
-        class_="ai-card",
-    )
+def card(comparison: Comparison) -> str:
+    """The answer of one recognizer."""
+    cosine = comparison.cosine
+    return str(PARTS.comparison(comparison, None if cosine is None else Scale(cosine, comparison.thresholds)))
 
 
-def pair(made: Made, picture: Tensor, what: str) -> Markup:
-    """The target and what is held against it."""
-    crop = made.target.crop
-    return row(
-        [
-            figure(crop, "The target", "no picture: only numbers are known", note="the enrolled picture"),
-            figure(picture, what.capitalize(), what, note=NOTES.get(what, "a control: a face of somebody else")),
-        ]
-    )
+def pair(result: FinishedReconstruction, image: Tensor, what: str) -> str:
+    """The target and the image beside it."""
+    target = figure(result.target.crop, "The target", "no image: only numbers are known", note="the enrolled image")
+    note = NOTES.get(what, "a control: the face of another person")
+    return str(PARTS.row([target, figure(image, what.capitalize(), what, note=note)]))
 
 
-def build(studio: Studio, made: gr.State, tab: gr.Tab) -> dict[str, Any]:
-    """Lay out the tab and wire it; the components that other parts need, by name."""
+def build(state: AppState, result: gr.State, tab: gr.Tab) -> dict[str, Any]:
+    """Lay out the tab and wire it; returns the components that other parts need, by name."""
     gr.Markdown(
-        "Hold the picture against the target. A system accepts from its *threshold* on: the marks on the scale, set so "
-        "that of 100, or of 1,000, strangers one is let in. The controls show that not just any face is accepted."
+        "Compare the image with the target. A system accepts a pair from its *threshold* on: the marks on the scale, "
+        "where 1 of 100, or of 1,000, strangers is accepted. The controls show that not every face is accepted."
     )
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
-            what = gr.Radio(list(SHOWN), value=RECONSTRUCTION, label="Beside the target", elem_id="beside")
-            others = studio.names[1:]
-            judges = gr.CheckboxGroup(others, value=others, label="Judges to ask", visible=bool(others))
-            ask = gr.Button("Ask the recognizers", variant="primary", elem_id="ask")
-            pictures = gr.HTML(row([figure(None, "The target", EMPTY)]), elem_id="pair")
+            what = gr.Radio(list(CHOICES), value=RECONSTRUCTION, label="Beside the target", elem_id="beside")
+            others = state.names[1:]
+            judges = gr.CheckboxGroup(others, value=others, label="Judges", visible=bool(others))
+            go = gr.Button("Compare", variant="primary", elem_id="ask")
+            images = gr.HTML(str(PARTS.row([figure(None, "The target", EMPTY)])), elem_id="pair")
         with gr.Column(scale=3, min_width=320):
-            said = gr.HTML(remark(EMPTY), elem_id="opinions")
+            answers = gr.HTML(message(EMPTY), elem_id="comparisons")
 
-    def compare(found: Made | None, wanted: str, names: list[str], request: gr.Request) -> Iterator[dict[Any, Any]]:
+    def run(
+        found: FinishedReconstruction | None, wanted: str, names: list[str], request: gr.Request
+    ) -> Iterator[dict[Any, Any]]:
         if found is None:
-            yield {said: remark(EMPTY)}
+            yield {answers: message(EMPTY)}
             return
-        with told():
-            shown = found.images[0] if wanted == RECONSTRUCTION else controls(studio.prior)[wanted]
-            yield {pictures: pair(found, shown, wanted)}
-            cards: list[Markup] = []
+        with errors_as_messages():
+            image = found.images[0] if wanted == RECONSTRUCTION else controls(state.prior)[wanted]
+            yield {images: pair(found, image, wanted)}
+            cards: list[str] = []
 
             def collect(task: Task[None]) -> None:
-                for opinion in opinions(studio, found, shown, names, progress=task.progress):
-                    cards.append(card(opinion))
+                cards.extend(map(card, compare(state, found, image, names, progress=task.progress)))
 
-            task = studio.begin(visitor(request), collect)
-            for _ in followed(task):
-                yield {said: join([*cards, None if task.result.done() else advance(task)])}
+            task = state.start(visitor(request), collect)
+            for _ in follow(task):
+                yield {answers: "".join([*cards, "" if task.result.done() else progress_bar(task)])}
             task.result.result()
-            yield {said: join(cards if len(cards) > 1 else [*cards, remark(ALONE, "warning")])}
+            yield {answers: "".join(cards if len(cards) > 1 else [*cards, message(ONLY_ATTACKED, "warning")])}
 
-    wiring: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": 8}
-    for event in (ask.click, what.input, tab.select):
-        event(compare, [made, what, judges], [said, pictures], **wiring)
+    for event in (go.click, what.input, tab.select):
+        event(run, [result, what, judges], [answers, images], **QUIET)
     return {"judges": judges}

@@ -1,71 +1,85 @@
-"""The page: four tabs, bound to this machine, with nothing from outside."""
+"""The page: four tabs, served to this machine alone, without requests to any other."""
 
 import logging
 import os
+from importlib.resources import files
 from typing import Any
 
-from arcinvert.app.making import begin, checked
-from arcinvert.app.studio import Studio
-from arcinvert.app.style import COLORS, STYLE
-from arcinvert.app.targets import LARGEST
+from arcinvert.app.reconstruction import LiveReconstruction, check_settings
+from arcinvert.app.state import AppState
+from arcinvert.app.targets import MAX_FILE_BYTES
 from arcinvert.errors import EnvironmentProblem
 
 HOST = "127.0.0.1"
-SILENT = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+OFFLINE = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+COLORS = {
+    "body_text_color_subdued": "#4b5563",
+    "body_text_color_subdued_dark": "#c3c8d0",
+    "block_label_text_color": "#4b5563",
+    "block_label_text_color_dark": "#c3c8d0",
+    "block_title_text_color": "#374151",
+    "block_title_text_color_dark": "#e5e7eb",
+    "button_primary_background_fill": "#005a9c",
+    "button_primary_background_fill_hover": "#00487d",
+    "button_primary_background_fill_dark": "#1d6fb8",
+    "button_primary_background_fill_hover_dark": "#2b80cc",
+    "slider_color": "#0072b2",
+    "slider_color_dark": "#56b4e9",
+}
+"""Of gradio's theme. The contrast of text to its background is at least 4.5:1."""
 HEAD = """
-<div class="ai-head"><h1>What do 512 numbers say of a face?</h1>
-<p>Face recognition keeps no photo of you, only a list of numbers. This page turns such a list back into a face, here,
+<div class="ai-head"><h1>What do 512 numbers reveal about a face?</h1>
+<p>Face recognition stores a list of numbers instead of a photo. This page turns such a list back into a face, here,
 on your own machine. All faces of the examples are synthetic: people who do not exist.</p></div>
 """
 
 
-def build(studio: Studio) -> Any:
+def build(state: AppState) -> Any:
     """The page as gradio's ``Blocks``.
 
     Raises:
         EnvironmentProblem: gradio is not installed.
     """
-    os.environ.update(SILENT, GRADIO_TEMP_DIR=str(studio.folder / "uploads"))
+    os.environ.update(OFFLINE, GRADIO_TEMP_DIR=str(state.folder / "uploads"))
     try:
         import gradio as gr
 
-        from arcinvert.app import audit_tab, compare_tab, invert_tab
-        from arcinvert.app import recognizers_tab as recognizers_tab
-        from arcinvert.app.telling import visitor
+        from arcinvert.app import audit_tab, compare_tab, invert_tab, recognizers_tab
+        from arcinvert.app.callbacks import QUIET, visitor
     except ImportError as error:
         raise EnvironmentProblem(f"the page needs gradio ({error}): pip install 'arcinvert[app]'") from None
 
-    def left(request: gr.Request) -> None:
-        studio.leave(visitor(request))
+    def cancel(request: gr.Request) -> None:
+        state.cancel(visitor(request))
 
     with gr.Blocks(title="arcinvert", analytics_enabled=False) as page:
         gr.HTML(HEAD)
         with gr.Tab("Face", id="invert"):
-            inverting = invert_tab.build(studio)
+            inverting = invert_tab.build(state)
         with gr.Tab("Compare", id="compare") as tab:
-            comparing = compare_tab.build(studio, inverting["made"], tab)
+            comparing = compare_tab.build(state, inverting["result"], tab)
         with gr.Tab("Audit", id="audit") as tab:
-            auditing = audit_tab.build(studio, tab)
+            auditing = audit_tab.build(state, tab)
         with gr.Tab("Recognizers", id="recognizers") as tab:
             names, judges = [inverting["name"], auditing["name"]], [comparing["judges"], auditing["judges"]]
-            recognizers_tab.build(studio, tab, {"names": names, "judges": judges})
+            recognizers_tab.build(state, tab, {"names": names, "judges": judges})
         function, inputs, outputs = inverting["load"]
-        page.load(function, inputs, outputs, show_progress="hidden", api_visibility="private")
-        page.unload(left)
+        page.load(function, inputs, outputs, **QUIET)
+        page.unload(cancel)
     return page.queue(default_concurrency_limit=8, max_size=32)
 
 
-def launch(studio: Studio, *, port: int | None = None) -> Any:
-    """Start the page in threads of its own; returns gradio's ``Blocks``, whose ``local_url`` is the address.
+def launch(state: AppState, *, port: int | None = None) -> Any:
+    """Start the page in threads of its own, and return gradio's ``Blocks``, whose ``local_url`` is the address.
 
     Args:
-        studio: what the page knows.
+        state: of the page.
         port: None takes a free one from 7860 on.
 
     Raises:
         EnvironmentProblem: gradio is not installed, or the port is taken.
     """
-    page = build(studio)
+    page = build(state)
     import gradio as gr
 
     for noisy in ("httpx", "gradio"):
@@ -83,9 +97,9 @@ def launch(studio: Studio, *, port: int | None = None) -> Any:
             quiet=True,
             prevent_thread_lock=True,
             show_error=False,
-            max_file_size=LARGEST,
+            max_file_size=MAX_FILE_BYTES,
             theme=theme,
-            css=STYLE,
+            css=files("arcinvert.app").joinpath("app.css").read_text(encoding="utf-8"),
             footer_links=[],
             ssr_mode=False,
             enable_monitoring=False,
@@ -96,12 +110,10 @@ def launch(studio: Studio, *, port: int | None = None) -> Any:
     return page
 
 
-def warm(studio: Studio) -> None:
-    """Do what the first visit needs beforehand: load, find the example's face, take one step of its inversion."""
-    name = studio.names[0]
-    target = studio.example(name)
-    if studio.calibrated(name):
-        making = begin(studio, "", name, target, checked("fast", 1, 1, 0, None, None))
-        if making.task is not None:
-            making.task.result.result()
-        studio.leave("")
+def warm_up(state: AppState) -> None:
+    """Load what the first visit needs: the recognizer, the example's face, and one step of its inversion."""
+    name = state.names[0]
+    target = state.example(name)
+    if state.is_calibrated(name):
+        LiveReconstruction(state, "", name, target, check_settings("fast", 1, 1, 0, None, None)).task.result.result()
+        state.cancel("")

@@ -1,4 +1,4 @@
-"""What a visitor drops: a photo, a file of embeddings, or a row of a store, as a target to invert."""
+"""Targets to invert: a photo, a row of a file of embeddings, or a row of a store."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,63 +16,63 @@ from arcinvert.recognizer import Recognizer
 
 EXAMPLE = Path(__file__).with_name("example.jpg")
 """A synthetic photo: a person who does not exist."""
-LARGEST = 64 << 20
-"""Bytes of a file that the page takes."""
+MAX_FILE_BYTES = 64 << 20
+"""Largest file that the page takes."""
 
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """What is to be inverted.
+    """An embedding to invert.
 
     Attributes:
         embedding: (D,) unit norm.
         crop: (112, 112, 3) uint8, the aligned face behind it; None where only numbers were given.
-        remark: what should be said of it, in words.
+        message: how it was read, in words.
     """
 
     embedding: Tensor
     crop: Tensor | None
-    remark: str
+    message: str
 
 
 def read_target(path: Path, recognizer: Recognizer, row: int = 0) -> Target:
-    """A target of a file: of a photo its largest face, of anything else its embedding number ``row``.
+    """Read a target: the largest face of a photo, or row number ``row`` of any other file.
 
     Raises:
         InputError: too large, no face, another dimension, no such row, or not a file that can be read.
         EnvironmentProblem: the face detector or the client of a store is not installed.
     """
     if not path.is_file():
-        raise InputError("expected a file, found none; drop it again")
-    if path.stat().st_size > LARGEST:
+        raise InputError("expected a file, found none; add it again")
+    if path.stat().st_size > MAX_FILE_BYTES:
         size = path.stat().st_size / (1 << 20)
         raise InputError(
-            f"expected a file of at most {LARGEST >> 20} MB, got {size:.0f} MB; `arcinvert audit` has no limit"
+            f"expected a file of at most {MAX_FILE_BYTES >> 20} MB, got {size:.0f} MB; `arcinvert audit` has no limit"
         )
     if path.suffix.lower() in SUFFIXES:
-        return _of_photo(path, recognizer)
-    return _of_rows(path, recognizer, row)
+        return _from_photo(path, recognizer)
+    return _from_rows(path, recognizer, row)
 
 
-def _of_photo(path: Path, recognizer: Recognizer) -> Target:
-    picture = read_photo(path)
-    if picture.shape == (SIZE, SIZE, 3):
-        crop, remark = picture, f"A {SIZE}x{SIZE} picture is taken as an aligned face already."
+def _from_photo(path: Path, recognizer: Recognizer) -> Target:
+    photo = read_photo(path)
+    if photo.shape == (SIZE, SIZE, 3):
+        crop, message = photo, f"An image of {SIZE}x{SIZE} is used as an aligned face."
     else:
-        faces = open_detector().detect(picture)
+        faces = open_detector().detect(photo)
         if not faces:
-            raise InputError("no face was found in this picture; try one that shows a face from the front")
-        crop = align(picture, faces[0].landmarks)
-        remark = "One face was found." if len(faces) == 1 else f"{len(faces)} faces were found; the largest is taken."
+            raise InputError("no face was found in this photo; try one that shows a face from the front")
+        crop = align(photo, faces[0].landmarks)
+        message = "One face was found." if len(faces) == 1 else f"{len(faces)} faces were found; the largest is used."
     image = torch.from_numpy(np.array(crop))
-    return Target(recognizer.embed(image.permute(2, 0, 1)[None])[0].cpu(), image, remark)
+    return Target(recognizer.embed(image.permute(2, 0, 1)[None])[0].cpu(), image, message)
 
 
-def _of_rows(path: Path, recognizer: Recognizer, row: int) -> Target:
+def _from_rows(path: Path, recognizer: Recognizer, row: int) -> Target:
     size = recognizer.embedding_size
     if path.suffix.lower() in (".npy", ".npz"):
-        found = read_embeddings(str(path), size=size)
-        rows, note = found.rows, found.note()
+        read = read_embeddings(str(path), size=size)
+        rows, note = read.rows, read.note()
         if not 0 <= row < len(rows):
             raise InputError(f"expected a row from 0 to {len(rows) - 1}, got {row}")
         chosen, count = rows[row], len(rows)
@@ -85,5 +85,5 @@ def _of_rows(path: Path, recognizer: Recognizer, row: int) -> Target:
             raise InputError(f"row {row} of this store holds no embedding")
         checked = check_embeddings(block.templates, size)
         chosen, note, count = checked.rows[0], None, store.count
-    remark = f"Row {row} of {count}: {size} numbers, and nothing else." + (f" ({note})" if note else "")
-    return Target(torch.from_numpy(np.array(chosen)), None, remark)
+    message = f"Row {row} of {count}: {size} numbers, no image." + (f" ({note})" if note else "")
+    return Target(torch.from_numpy(np.array(chosen)), None, message)

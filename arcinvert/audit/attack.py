@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from arcinvert.audit.defenses import Defense, DrawnMatch
-from arcinvert.distributed import ALONE, Ranks
+from arcinvert.audit.defenses import Defense, ProjectedMatch
+from arcinvert.distributed import SINGLE_PROCESS, Processes
 from arcinvert.errors import DivergedError
 from arcinvert.inversion.reconstruct import Objective, Settings
 from arcinvert.inversion.terms import Term
@@ -39,7 +39,7 @@ class Attacker:
 
     inverter: Inverter
     settings: Settings
-    ranks: Ranks = ALONE
+    ranks: Processes = SINGLE_PROCESS
     progress: Progress = silent
 
 
@@ -117,7 +117,7 @@ def attack_defended(attacker: Attacker, believed: Defense, templates: Tensor, ow
     projected = inverter.calibration.projected.predict(estimate.to(inverter.recognizer.device))
 
     def objective(rows: Sequence[int]) -> Term:
-        return DrawnMatch(believed.term(templates[list(rows)]), projected[list(rows)])
+        return ProjectedMatch(believed.term(templates[list(rows)]), projected[list(rows)])
 
     manifest = _run(attacker, estimate, out, objective, believed.spec)
     wanted = normalize(believed.values(templates))

@@ -10,12 +10,11 @@ from torch import Tensor
 from arcinvert.audit.attack import Attacker, attack_defended
 from arcinvert.audit.defenses import Defense
 from arcinvert.audit.defenses.sweep import DefenseResult, Outcome, sweep
-from arcinvert.audit.judges import Judge, ThresholdFaces
+from arcinvert.audit.judges import Judge, ThresholdFaces, render
 from arcinvert.audit.rates import References, attack_rates, embed_attempts
 from arcinvert.audit.sample import Sample
 from arcinvert.errors import InputError
 from arcinvert.faceprior.prior import FacePrior
-from arcinvert.inversion.invert import to_bytes
 from arcinvert.progress import Progress, silent
 
 ENOUGH_PEOPLE = 40
@@ -88,10 +87,8 @@ def own_faces(attacked: Judge, faces: ThresholdFaces, prior: FacePrior, progress
     people = torch.unique(labels)
     rows = torch.cat([(labels == label).nonzero()[:FACES_A_PERSON, 0] for label in people])
     parts: list[Tensor] = []
-    for part in torch.split(rows, 32):
-        codes = prior.codes[part.to(prior.codes.device)].to(prior.code_scale) * prior.code_scale
-        with torch.no_grad():
-            parts.append(attacked.embed(to_bytes(prior.render(codes)).cpu()))
+    for images in render(prior, rows):
+        parts.append(attacked.embed(images))
         progress(sum(map(len, parts)), len(rows), "the attacker's own faces")
     source = f"the face prior's own synthetic faces, {FACES_A_PERSON} of each of {len(people)} people"
     return KnownFaces(torch.cat(parts), labels[rows], source)

@@ -136,7 +136,7 @@ def build_report(
             case.faces.digest,
             attacker.inverter.prior.digest,
             str(attacker.inverter.recognizer.device),
-            attacker.ranks.world,
+            attacker.ranks.world_size,
             round(time.perf_counter() - started, 1),
         ),
         limitations=limitations(

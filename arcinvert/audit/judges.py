@@ -1,6 +1,6 @@
 """Judges: recognizers that decide whether two images show one person, at thresholds fixed beforehand."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from arcinvert.audit.types import Count, Share
 from arcinvert.errors import InputError
 from arcinvert.evaluation.metrics import allowed_false_matches, threshold_at_fmr
-from arcinvert.evaluation.readers.sets import files_digest, identity_files, read_crop
+from arcinvert.evaluation.readers.crops import files_digest, identity_files, read_crop
 from arcinvert.faceprior.prior import FacePrior
 from arcinvert.inversion.invert import to_bytes
 from arcinvert.progress import Progress, silent
@@ -83,18 +83,20 @@ class Judge:
         return self.recognizer.embed(stacked.permute(0, 3, 1, 2)).cpu()
 
 
+def render(prior: FacePrior, rows: Tensor) -> Iterator[Tensor]:
+    """The faces of the prior at ``rows`` (N,), in batches of (n, 112, 112, 3) uint8 on the CPU."""
+    for part in torch.split(rows.to(prior.codes.device), 32):
+        with torch.no_grad():
+            yield to_bytes(prior.render(prior.codes[part].to(prior.code_scale) * prior.code_scale)).cpu()
+
+
 def prior_faces(prior: FacePrior) -> ThresholdFaces:
     """One rendered face of each identity behind the face prior."""
     _, first = np.unique(prior.labels.cpu().numpy(), return_index=True)
     first = np.sort(first)
-    parts = []
-    with torch.no_grad():
-        for start in range(0, len(first), 32):
-            rows = torch.from_numpy(first[start : start + 32])
-            codes = prior.codes[rows.to(prior.codes.device)].to(prior.code_scale) * prior.code_scale
-            parts.append(to_bytes(prior.render(codes)).cpu())
     source = f"the face prior's own synthetic faces, one rendered image of each of {len(first)} identities"
-    return ThresholdFaces(torch.cat(parts), prior.labels.cpu().numpy()[first], source, prior.digest)
+    images = torch.cat(list(render(prior, torch.from_numpy(first))))
+    return ThresholdFaces(images, prior.labels.cpu().numpy()[first], source, prior.digest)
 
 
 def folder_faces(folder: Path) -> ThresholdFaces:

@@ -7,7 +7,7 @@ from typing import Final, Literal
 import torch
 from torch import Tensor
 
-from arcinvert.audit.judges import Judge
+from arcinvert.audit.judges import Judge, render
 from arcinvert.audit.types import Cosine, Count, Share
 from arcinvert.evaluation.intervals import wilson_interval
 from arcinvert.faceprior.prior import FacePrior
@@ -150,11 +150,8 @@ def control_faces(prior: FacePrior, count: int, seed: int) -> dict[Kind, Tensor]
     """The mean face, and ``count`` faces of the prior at random."""
     with torch.no_grad():
         mean = to_bytes(prior.render(torch.zeros(1, prior.size, device=prior.mean.device))).cpu()
-        drawn = torch.randint(len(prior), (count,), generator=torch.Generator().manual_seed(seed))
-        parts = []
-        for rows in torch.split(drawn.to(prior.codes.device), 32):
-            parts.append(to_bytes(prior.render(prior.codes[rows].to(prior.code_scale) * prior.code_scale)).cpu())
-    return {MEAN: mean, RANDOM: torch.cat(parts)}
+    rows = torch.randint(len(prior), (count,), generator=torch.Generator().manual_seed(seed))
+    return {MEAN: mean, RANDOM: torch.cat(list(render(prior, rows)))}
 
 
 def someone_else(identities: Sequence[str | None] | None, count: int) -> list[int]:

@@ -11,6 +11,7 @@ from typing import Any, Final, Literal
 
 from pydantic import TypeAdapter
 
+from arcinvert.audit.checks.finding import Finding
 from arcinvert.audit.checks.hygiene import Norms
 from arcinvert.audit.checks.mismatch import Mismatch
 from arcinvert.audit.config import AuditConfig
@@ -18,7 +19,6 @@ from arcinvert.audit.defenses.sweep import DefenseResult
 from arcinvert.audit.judges import Threshold
 from arcinvert.audit.photos import PhotoMatches
 from arcinvert.audit.rates import Rate
-from arcinvert.audit.stores.store import Finding
 from arcinvert.audit.types import Cosine, Count, Digest, Share
 from arcinvert.errors import UsageError
 
@@ -36,15 +36,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class StoreSummary:
-    """The audited store.
-
-    Attributes:
-        kind, name, count, size: see :class:`~arcinvert.audit.stores.Store`.
-        digest: SHA-256 of the usable templates, the same in whatever kind of store.
-        identities: how many different people it names.
-        norms: of the usable templates; None without any.
-        skipped_rows: rows that hold no usable template.
-    """
+    """The audited store; ``skipped_rows`` hold no usable template, ``digest`` is that of the usable templates."""
 
     kind: str
     name: str
@@ -58,14 +50,7 @@ class StoreSummary:
 
 @dataclass(frozen=True)
 class SampleSummary:
-    """The attacked templates.
-
-    Attributes:
-        count: how many.
-        identities: how many different people; None where the store names nobody.
-        second_templates: how many of these people have another template.
-        digest: SHA-256 of positions and templates.
-    """
+    """The attacked templates; ``identities`` is None where the store names nobody."""
 
     count: Count
     identities: Count | None
@@ -75,14 +60,7 @@ class SampleSummary:
 
 @dataclass(frozen=True)
 class AttackSummary:
-    """The attack on the bare templates.
-
-    Attributes:
-        recognizer, digest: name and SHA-256 of the attacked network.
-        cosine: mean cosine of the best attempt to its template, by that network; None if every attempt failed.
-        failed, attempts: how many of the attempts gave no image, and how many there were.
-        steps: of one attempt.
-    """
+    """The attack on the bare templates; ``cosine`` is the mean of the best attempts, None if all failed."""
 
     recognizer: str
     digest: Digest
@@ -94,15 +72,7 @@ class AttackSummary:
 
 @dataclass(frozen=True)
 class JudgeResult:
-    """One judge with its thresholds and rates.
-
-    Attributes:
-        name, digest: of the recognizer.
-        attacked: whether it is the attacked network itself.
-        thresholds: one for each false match rate.
-        rates: the attack first, then the controls; empty without references.
-        note: why there are no rates.
-    """
+    """One judge with its thresholds and rates; a ``note`` says why there are no rates."""
 
     name: str
     digest: Digest
@@ -114,12 +84,9 @@ class JudgeResult:
 
 @dataclass(frozen=True)
 class Reidentification:
-    """How many reconstructions find their own identity first among all rows of the store, by the attacked network.
+    """How many reconstructions find their own identity first among all rows of the store, the ``gallery``.
 
-    Attributes:
-        accepted, tried: at rank 1, of all targets; a failed attempt counts as tried.
-        rate, low, high: their ratio and its 95 % Wilson interval.
-        gallery: rows of the store.
+    The attacked network searches; a failed attempt counts as tried. With a 95 % Wilson interval.
     """
 
     accepted: Count
@@ -141,13 +108,7 @@ class RestartResult:
 
 @dataclass(frozen=True)
 class Restarts:
-    """What several attempts at a template are worth.
-
-    Attributes:
-        count: attempts a template.
-        chosen_by: how the best one is chosen.
-        results: the cosine, and each judge's type I rates.
-    """
+    """The effect of ``count`` attempts at each template."""
 
     count: Count
     chosen_by: str
@@ -156,16 +117,7 @@ class Restarts:
 
 @dataclass(frozen=True)
 class Run:
-    """The circumstances of an audit.
-
-    Attributes:
-        fingerprint: SHA-256 of store, networks, settings and folders; two audits that share it are the same.
-        thresholds_on, thresholds_digest: the faces that fixed the thresholds.
-        face_prior: its digest.
-        device: of the attack.
-        processes: that shared the attack.
-        seconds: it took.
-    """
+    """The circumstances of an audit; two audits with equal ``fingerprint`` are the same."""
 
     fingerprint: Digest
     thresholds_on: str

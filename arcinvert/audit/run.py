@@ -20,7 +20,7 @@ from arcinvert.audit.photos import match_photos
 from arcinvert.audit.report import LeakageReport
 from arcinvert.audit.sample import Sample, read_sample
 from arcinvert.audit.stores import Store
-from arcinvert.distributed import ALONE, Ranks
+from arcinvert.distributed import SINGLE_PROCESS, Processes
 from arcinvert.embeddings import check_embeddings
 from arcinvert.errors import EnvironmentProblem, UsageError
 from arcinvert.inverter import Inverter
@@ -42,7 +42,7 @@ def audit(
     config: AuditConfig | None = None,
     out: Path | None = None,
     force: bool = False,
-    ranks: Ranks = ALONE,
+    ranks: Processes = SINGLE_PROCESS,
     progress: Progress = silent,
 ) -> LeakageReport:
     """Attack a sample of a store, and judge the reconstructions.
@@ -66,7 +66,7 @@ def audit(
     started = time.perf_counter()
     config = AuditConfig() if config is None else config
     judges = {} if judges is None else judges
-    if out is None and ranks.world > 1:
+    if out is None and ranks.world_size > 1:
         raise UsageError("expected a folder for the report: several processes share it")
     recognizer, prior = inverter.recognizer, inverter.prior
     check_embeddings(np.ones((1, store.size)), recognizer.embedding_size)

@@ -1,11 +1,11 @@
-"""The auxiliary recognizer: a second network, whose view of the face an inversion heeds besides.
+"""The auxiliary recognizer: a second network that constrains an inversion.
 
-A network that was trained on few people sees little of a face, and its inversion is free in all that it does not
-see. What a network trained on photographs of many people would see in the same face can be foretold from the
-attacked network's embedding: its own embedding of it, and maps half-way there (``auxiliary`` and
-``auxiliary_features`` of :class:`~arcinvert.calibration.calibration.Calibration`). The network here is dlib's, a
-ResNet of 29 layers by Davis King, trained on about three million photographs and given into the public domain. It is
-part of the attack, so it is never a judge. ``scripts/make_auxiliary.py`` makes the file.
+A network that was trained on few people captures little of a face, and its inversion is free in all that it does not
+capture. The attacked network's embedding predicts the embedding and the inner maps that a network trained on many
+people has of the same face (``auxiliary`` and ``auxiliary_maps`` of
+:class:`~arcinvert.calibration.calibration.Calibration`). The network here is dlib's, a ResNet of 29 layers by Davis
+King, trained on about three million photographs and given into the public domain. It is part of the attack, so it is
+never a judge. ``scripts/make_auxiliary.py`` makes the file.
 
 King 2017, "High Quality Face Recognition with Deep Metric Learning", blog.dlib.net; He et al. 2016.
 """
@@ -25,18 +25,18 @@ from arcinvert.preprocessing import Preprocessing
 from arcinvert.recognizer import Recognizer
 
 SIZE = 128
-"""Numbers of its embedding."""
+"""Dimension of its embedding."""
 
 PREPROCESSING = Preprocessing(mean=(122.782 / 255, 117.001 / 255, 104.298 / 255), std=(256 / 255, 256 / 255, 256 / 255))
 
 CHIP = 150
-"""Height and width of the aligned picture that dlib's network was trained on."""
+"""Height and width of a chip, the aligned crop that dlib's network was trained on."""
 
 SCALE = 35.24 / 52.55
-"""Pixels of a 112x112 aligned face for one of a chip: by the distance of the eyes in either."""
+"""Size of a chip's pixel in pixels of a 112x112 crop: the ratio of the distances between the eyes."""
 
 CORNER = (55.9 - 74.0 * SCALE, 51.6 - 47.1 * SCALE)
-"""Where a chip begins, x and y, in a 112x112 aligned face; it ends 9 pixels below it, where the edge is repeated."""
+"""Where a chip begins in a 112x112 crop, x and y. It ends 9 pixels below the crop, whose edge is repeated there."""
 
 CONVOLUTIONS = (
     ((32, 7, 2),)
@@ -50,13 +50,13 @@ CONVOLUTIONS = (
 """Channels, kernel and stride; after the first, each pair is a residual block."""
 
 BLOCKS = ("blocks.4", "blocks.6", "blocks.8")
-"""Residual blocks whose maps can be foretold: the second and the last of 64 channels, and the second of 128."""
+"""Residual blocks whose maps are predicted: the second and the last of 64 channels, and the second of 128."""
 
 
 class DlibResNet(nn.Module):
     """dlib's ``dlib_face_recognition_resnet_model_v1``, its affine layers folded into the convolutions.
 
-    112x112 aligned faces, RGB by :data:`PREPROCESSING`, in; (B, 128), less what faces have in common, out.
+    Input: 112x112 crops, RGB by :data:`PREPROCESSING`. Output: (B, 128), from which the mean of faces is subtracted.
     """
 
     def __init__(self) -> None:
@@ -66,7 +66,7 @@ class DlibResNet(nn.Module):
             nn.Conv2d(before, channels, kernel, stride, padding=kernel // 2 if stride == 1 else 0)
             for before, (channels, kernel, stride) in zip(widths, CONVOLUTIONS, strict=False)
         )
-        # No weights, only names: by these a trace keeps what a block gives.
+        # These have no weights, only names, under which a trace keeps the output of a block.
         self.blocks = nn.ModuleList(FoldedNorm() for _ in CONVOLUTIONS[1::2])
         self.fc = nn.Linear(widths[-1], SIZE)
         along = (torch.arange(CHIP) + 0.5) * SCALE
@@ -79,9 +79,9 @@ class DlibResNet(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         grid = self.grid.expand(len(images), -1, -1, -1)
         chips = grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
-        return self.of_chips(chips)
+        return self.embed_chips(chips)
 
-    def of_chips(self, chips: Tensor) -> Tensor:
+    def embed_chips(self, chips: Tensor) -> Tensor:
         """(B, 3, 150, 150), normalized -> (B, 128)."""
         x = max_pool2d(relu(self.layers[0](chips)), 3, 2)
         for first, second, block in zip(self.layers[1::2], self.layers[2::2], self.blocks, strict=True):
@@ -95,18 +95,18 @@ class DlibResNet(nn.Module):
 
 
 def _same_size(skipped: Tensor, moved: Tensor) -> tuple[Tensor, Tensor]:
-    """Both with zeros below, to the right, and in further channels, where the other has more."""
+    """Both, padded with zeros below, to the right and in further channels to the larger of their sizes."""
     shape = [max(a, b) for a, b in zip(skipped.shape[1:], moved.shape[1:], strict=True)]
 
-    def filled(x: Tensor) -> Tensor:
+    def padded(x: Tensor) -> Tensor:
         channels, height, width = (most - own for most, own in zip(shape, x.shape[1:], strict=True))
         return pad(x, (0, width, 0, height, 0, channels)) if channels or height or width else x
 
-    return filled(skipped), filled(moved)
+    return padded(skipped), padded(moved)
 
 
 def load_auxiliary(path: Path) -> Recognizer:
-    """Read an auxiliary recognizer; (B, 3, 112, 112) in [0, 1] -> (B, 128), as any recognizer.
+    """Read an auxiliary recognizer; it maps (B, 3, 112, 112) in [0, 1] to (B, 128).
 
     Raises:
         CheckpointError: not an auxiliary recognizer, or damaged.

@@ -5,25 +5,23 @@ It is the knowledge that an inversion starts from. :mod:`arcinvert.calibration.f
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from arcinvert.calibration.auxiliary import BLOCKS, SIZE, default_auxiliary
 from arcinvert.calibration.maps import PredictedMaps
 from arcinvert.calibration.regression import Regression
 from arcinvert.calibration.statistics import LayerStatistics
+from arcinvert.checkpoint import section
+from arcinvert.device import OnDevice
 from arcinvert.errors import CheckpointError
 from arcinvert.recognizer import Recognizer
 
-INSIDE = "auxiliary."
-"""Before the stored names of the maps that are predicted inside the auxiliary recognizer."""
-
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Calibration:
+class Calibration(OnDevice):
     """What is fitted to one recognizer, on one device.
 
     Attributes:
@@ -48,23 +46,18 @@ class Calibration:
     prior_digest: str
     faces: int
 
-    def to(self, device: torch.device | str) -> "Calibration":
-        """The same on another device."""
-        names = ("coefficients", "projected", "auxiliary", "maps", "auxiliary_maps", "statistics")
-        return replace(self, **{name: getattr(self, name).to(device) for name in names})
-
     @property
     def header(self) -> dict[str, Any]:
-        """What a file says of it besides the tensors."""
+        """What a file keeps in its header, beside the tensors."""
         return {"faces": self.faces, "prior": self.prior_digest, "auxiliary": default_auxiliary().digest}
 
     def to_tensors(self) -> dict[str, Tensor]:
-        """As stored, named ``SECTION.PART``: regression, drawn, auxiliary, expected, channel, location and span."""
+        """As stored, named ``SECTION.PART``; the names are those of the first files, so that all of them are read."""
         return {
             **self.coefficients.to_tensors("regression"),
             **self.projected.to_tensors("drawn"),
             **self.auxiliary.to_tensors("auxiliary"),
-            **{INSIDE + key: value for key, value in self.auxiliary_maps.to_tensors().items()},
+            **{f"auxiliary.{key}": value for key, value in self.auxiliary_maps.to_tensors().items()},
             **self.maps.to_tensors(),
             **self.statistics.to_tensors(),
         }
@@ -78,14 +71,13 @@ class Calibration:
         Raises:
             CheckpointError: it is incomplete, damaged, or of another network.
         """
-        inside = {key.removeprefix(INSIDE): value for key, value in tensors.items() if key.startswith(INSIDE)}
         try:
             found = cls(
                 coefficients=Regression.from_tensors(tensors, "regression"),
                 projected=Regression.from_tensors(tensors, "drawn", unit_norm=True),
                 auxiliary=Regression.from_tensors(tensors, "auxiliary", unit_norm=True),
                 maps=PredictedMaps.from_tensors(tensors),
-                auxiliary_maps=PredictedMaps.from_tensors(inside),
+                auxiliary_maps=PredictedMaps.from_tensors(section(tensors, "auxiliary")),
                 statistics=LayerStatistics.from_tensors(tensors),
                 prior_digest=header["prior"],
                 faces=int(header["faces"]),

@@ -13,6 +13,8 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d
 
 from arcinvert.calibration.regression import Accumulators, reduced_rank
+from arcinvert.checkpoint import section
+from arcinvert.device import OnDevice
 from arcinvert.errors import CheckpointError
 from arcinvert.quantize import dequantize, quantize
 
@@ -42,7 +44,7 @@ def pooled(activation: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
-class PredictedMaps:
+class PredictedMaps(OnDevice):
     """A regression from embeddings to maps, in few directions of the embedding.
 
     Attributes:
@@ -65,14 +67,6 @@ class PredictedMaps:
             for layer in self.maps
         }
 
-    def to(self, device: torch.device | str) -> "PredictedMaps":
-        """The same on another device."""
-        maps, mean, deviation = (
-            {layer: value.to(device) for layer, value in part.items()}
-            for part in (self.maps, self.mean, self.deviation)
-        )
-        return PredictedMaps(self.factor.to(device), maps, mean, deviation)
-
     def to_tensors(self) -> dict[str, Tensor]:
         """As stored: ``expected.factor``, ``expected.mean.LAYER``, ``expected.deviation.LAYER`` and the maps in int8.
 
@@ -93,13 +87,10 @@ class PredictedMaps:
             KeyError: no factor.
             CheckpointError: the parts do not fit each other.
         """
-
-        def section(kind: str) -> dict[str, Tensor]:
-            prefix = f"expected.{kind}."
-            return {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
-
-        factor, steps, unit = tensors["expected.factor"].float(), section("maps"), section("unit")
-        mean, deviation = section("mean"), section("deviation")
+        factor = tensors["expected.factor"].float()
+        steps, unit, mean, deviation = (
+            section(tensors, f"expected.{k}") for k in ("maps", "unit", "mean", "deviation")
+        )
         same = steps.keys() == unit.keys() == mean.keys() == deviation.keys() and factor.ndim == 2
         if not same or any(
             value.ndim != 4

@@ -1,18 +1,20 @@
 """Ridge regression from embeddings to vectors that belong to faces, with its residual on held-out faces."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
+
+from arcinvert.device import OnDevice
 
 RIDGES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0, 3.0, 10.0, 30.0)
 """Ridges to choose from: an embedding that determines the fine coefficients needs a small one, a poor one a large."""
 
 
 @dataclass(frozen=True, eq=False)
-class Regression:
+class Regression(OnDevice):
     """A linear map from embeddings, and how far held-out faces deviate from its predictions.
 
     Attributes:
@@ -31,12 +33,6 @@ class Regression:
         """(B, D), unit norm -> (B, K)."""
         predicted = embeddings @ self.weight + self.bias
         return normalize(predicted) if self.unit_norm else predicted
-
-    def to(self, device: torch.device | str) -> "Regression":
-        """The same regression on another device."""
-        return replace(
-            self, weight=self.weight.to(device), bias=self.bias.to(device), residual=self.residual.to(device)
-        )
 
     def to_tensors(self, name: str) -> dict[str, Tensor]:
         """As stored: ``NAME.weight`` in half precision, ``NAME.bias`` and ``NAME.residual``."""

@@ -10,13 +10,15 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
+from arcinvert.checkpoint import section
+from arcinvert.device import OnDevice
 from arcinvert.quantize import dequantize, quantize
 
 GRID = 28
 
 
 @dataclass(frozen=True, eq=False)
-class LayerStatistics:
+class LayerStatistics(OnDevice):
     """Mean and variance of what enters each layer.
 
     Attributes:
@@ -28,11 +30,6 @@ class LayerStatistics:
     channel_var: dict[str, Tensor] = field(repr=False)
     location_mean: dict[str, Tensor] = field(repr=False)
     location_var: dict[str, Tensor] = field(repr=False)
-
-    def to(self, device: torch.device | str) -> "LayerStatistics":
-        """The same on another device."""
-        parts = (self.channel_mean, self.channel_var, self.location_mean, self.location_var)
-        return LayerStatistics(*({layer: value.to(device) for layer, value in part.items()} for part in parts))
 
     def to_tensors(self) -> dict[str, Tensor]:
         """As stored: ``channel.mean.LAYER`` and so on, deviations in place of variances.
@@ -60,18 +57,16 @@ class LayerStatistics:
             ValueError: a scale does not fit.
         """
 
-        def section(kind: str) -> dict[str, Tensor]:
-            prefix, found = kind + ".", {}
-            for key, value in tensors.items():
-                if key.startswith(prefix):
-                    if value.dtype == torch.int8:
-                        value = dequantize(value, tensors[f"span.{key}"])
-                        value = value.exp() if kind.endswith("var") else value
-                    value = value.float()
-                    found[key.removeprefix(prefix)] = value.square() if kind.endswith("var") else value
+        def maps(kind: str) -> dict[str, Tensor]:
+            found = section(tensors, kind)
+            for layer, value in found.items():
+                if value.dtype == torch.int8:
+                    value = dequantize(value, tensors[f"span.{kind}.{layer}"])
+                    value = value.exp() if kind.endswith("var") else value
+                found[layer] = value.float().square() if kind.endswith("var") else value.float()
             return found
 
-        return cls(section("channel.mean"), section("channel.var"), section("location.mean"), section("location.var"))
+        return cls(maps("channel.mean"), maps("channel.var"), maps("location.mean"), maps("location.var"))
 
 
 class Moments:

@@ -1,4 +1,4 @@
-"""The Typer skin: one file per command; each parses, calls one library function and prints."""
+"""The command line: a file per command, which parses, calls one library function and prints the result."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ from arcinvert.cli import eval as evaluation
 from arcinvert.cli.common import log_to_stderr, printable, state
 from arcinvert.errors import ArcInvertError
 
-# Typer's parser is click or a copy of it, depending on its version; this is the parser's own error.
+# Typer's parser is click, or a copy of click in newer versions; this is the base of the parser's errors in either.
 _USAGE = typer.BadParameter.__mro__[2]
 
 app = typer.Typer(
@@ -43,24 +43,30 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def options(
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no remarks on stderr.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print no progress and no messages on stderr.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Print the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
 ) -> None:
-    """Options of every command; they stand before its name."""
+    """Options of all commands; they are given before the command's name."""
     state.quiet, state.debug = quiet, debug
     log_to_stderr(quiet=quiet)
 
 
 def run(arguments: list[str] | None = None) -> int:
-    """Run one command; returns its exit code. An error becomes one line on stderr."""
+    """Run one command and return its exit code; an error becomes one line on stderr."""
     signal.signal(signal.SIGTERM, _terminated)
     state.quiet = state.debug = False
     try:
-        code = typer.main.get_command(app).main(arguments, prog_name="arcinvert", standalone_mode=False)
-        if sys.stdout is not None:  # it is, if it was closed when Python started
+        try:
+            code = typer.main.get_command(app).main(arguments, prog_name="arcinvert", standalone_mode=False)
+        finally:
+            if state.line is not None:
+                state.line.close()
+        if sys.stdout is not None:  # it is None if it was closed before Python started
             sys.stdout.flush()
-        # Typer makes this code of a KeyboardInterrupt, and says nothing.
+        # Typer turns a KeyboardInterrupt into this code without a message.
         return _failed(KeyboardInterrupt(), 130, "interrupted") if code == 130 else int(code or 0)
     except ArcInvertError as error:
         return _failed(error, error.exit_code)
@@ -69,10 +75,10 @@ def run(arguments: list[str] | None = None) -> int:
     except (typer.Abort, KeyboardInterrupt):
         return _failed(KeyboardInterrupt(), 130, "interrupted")
     except BrokenPipeError:
-        return _unheard()
+        return _reader_gone()
     except SystemExit as stop:
-        if isinstance(stop.__context__, BrokenPipeError):  # Typer makes an exit of it
-            return _unheard()
+        if isinstance(stop.__context__, BrokenPipeError):  # Typer turns it into an exit
+            return _reader_gone()
         raise
     except OSError as error:
         where = "" if error.filename is None else f"{error.filename!r}: "
@@ -99,8 +105,8 @@ def _failed(error: BaseException, code: int, message: str | None = None) -> int:
     return code
 
 
-def _unheard() -> int:
-    """Whoever read our output has gone; what is left in the buffer must not raise again."""
+def _reader_gone() -> int:
+    """End quietly after a closed pipe: what is left in the buffer goes to the null device and cannot raise again."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 

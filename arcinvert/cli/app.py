@@ -1,4 +1,4 @@
-"""``arcinvert app``: a page on one's own machine that shows what embeddings give away."""
+"""``arcinvert app``: a page on this machine that shows what embeddings reveal."""
 
 import time
 from pathlib import Path
@@ -12,26 +12,29 @@ NAME = "app"
 
 
 def main(
-    port: Annotated[int | None, typer.Option(help="Default: a free one from 7860 on.", min=1, max=65535)] = None,
-    judge: Annotated[
-        list[Path] | None, typer.Option("--judge", help="A recognizer to compare with; may be repeated.")
+    port: Annotated[
+        int | None,
+        typer.Option(help="Serve at this port. Default: a free one from 7860 on.", min=1, max=65535),
     ] = None,
-    browser: Annotated[bool, typer.Option("--browser", help="Open the page in the browser.")] = False,
+    judge: Annotated[
+        list[Path] | None, typer.Option("--judge", help="Compare with this recognizer; may be repeated.")
+    ] = None,
+    browser: Annotated[bool, typer.Option("--browser", help="Open the page in the browser at once.")] = False,
     checkpoint: Checkpoint = None,
     device_name: Device = "auto",
 ) -> None:
-    """Open a page on this machine: watch a face come out of an embedding, compare, audit. Needs arcinvert[app].
+    """Serve a page on this machine that inverts, compares and audits. Needs arcinvert[app].
 
-    Only this machine can reach it, and it asks for nothing from outside. Ctrl-C ends it.
+    Only this machine can reach it, and it makes no request to any other. Ctrl-C ends it.
     """
-    from arcinvert.app.page import launch, warm
-    from arcinvert.app.studio import Studio
+    from arcinvert.app.page import launch, warm_up
+    from arcinvert.app.state import AppState
 
-    studio = Studio(checkpoint, judge or [], device=device(device_name))
+    state = AppState(checkpoint, judge or [], device=device(device_name))
     try:
         say("loading the recognizer")
-        warm(studio)
-        page = launch(studio, port=port)
+        warm_up(state)
+        page = launch(state, port=port)
         answer(f"the page is at {page.local_url}")
         say("Ctrl-C ends it")
         if browser:
@@ -46,4 +49,4 @@ def main(
         finally:
             page.close(verbose=False)
     finally:
-        studio.close()
+        state.close()

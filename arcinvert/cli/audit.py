@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from arcinvert.cli.common import Checkpoint, Device, Json, ProgressLine, answer, open_inverter, state
+from arcinvert.cli.common import Checkpoint, Device, Json, ProgressLine, answer, open_inverter, open_recognizer, state
 from arcinvert.errors import UsageError
 
 if TYPE_CHECKING:
     from arcinvert.audit import AuditConfig, LeakageReport
     from arcinvert.audit.rates import Rate
-    from arcinvert.distributed import Ranks
+    from arcinvert.distributed import Processes
 
 NAME = "audit"
 CONTEXT = {"allow_extra_args": True}
@@ -79,7 +79,10 @@ def main(
         bool, typer.Option("--show-faces", help="Keep the reconstructions, in faces/ and in the report.")
     ] = False,
     fail_over: Annotated[
-        str | None, typer.Option("--fail-over", help="sar@1e-3=0.05: exit code 10 if the headline rate is above.")
+        str | None,
+        typer.Option(
+            "--fail-over", help="End with exit code 10 if the headline rate is above a bound such as sar@1e-3=0.05."
+        ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Remove the files of another audit from the folder.")] = False,
     schema: Annotated[
@@ -95,7 +98,7 @@ def main(
     The store is only read. Audit only what you may: see RESPONSIBLE_USE.md.
     """
     from arcinvert.audit import AttackConfig, AuditConfig, Gate
-    from arcinvert.distributed import joined
+    from arcinvert.distributed import process_group
 
     if context.args:
         got = [store, *context.args]
@@ -114,7 +117,7 @@ def main(
         show_faces=show_faces,
     )
     where = {"kind": kind, "table": table, "column": column, "identity": identity}
-    with joined() as ranks:
+    with process_group() as ranks:
         if ranks.rank:
             state.quiet = True  # the first process prints for all
             logging.getLogger("arcinvert").setLevel(logging.ERROR)
@@ -141,46 +144,34 @@ def _audit(
     device_name: str,
     out: Path | None,
     force: bool,
-    ranks: "Ranks",
+    ranks: "Processes",
 ) -> "LeakageReport":
+    import numpy as np
+
     from arcinvert.audit import audit, open_store
     from arcinvert.audit.judges import judge_names
+    from arcinvert.embeddings import check_embeddings
     from arcinvert.recognizer import Recognizer, default_checkpoint
 
     opened = open_store(source, **where)
-    inverter = open_inverter(checkpoint, device_name, ranks)
+    recognizer = open_recognizer(checkpoint, device_name, ranks)
+    check_embeddings(np.ones((1, opened.size)), recognizer.embedding_size)  # refused before a calibration
     paths = [checkpoint or default_checkpoint(), *judges]
-    others = [Recognizer.load(path, device=inverter.recognizer.device) for path in judges]
+    others = [Recognizer.load(path, device=recognizer.device) for path in judges]
     if not judges:
         log.warning("no --judge: only the attacked network judges the attack, which proves little")
     name, *names = judge_names(paths)
     return audit(
         opened,
-        inverter,
+        open_inverter(recognizer, ranks),
         name=name,
         judges=dict(zip(names, others, strict=True)),
         config=config,
         out=out,
         force=force,
         ranks=ranks,
-        progress=_Phases(),
+        progress=ProgressLine("of them"),
     )
-
-
-class _Phases:
-    """A line of progress for each phase of an audit; a new phase has another total, or begins again."""
-
-    def __init__(self) -> None:
-        self.line: ProgressLine | None = None
-        self.total = self.done = 0
-
-    def __call__(self, done: int, total: int, text: str) -> None:
-        if self.line is None or total != self.total or done < self.done:
-            if self.line is not None:
-                self.line.close()
-            self.line = ProgressLine("of them")
-        self.done, self.total = done, total
-        self.line(done, total, text)
 
 
 def _answer(report: "LeakageReport", out: Path | None, json_out: bool) -> None:

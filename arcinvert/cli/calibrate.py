@@ -1,4 +1,4 @@
-"""``arcinvert calibrate``: a checkpoint learns what its network says of synthetic faces."""
+"""``arcinvert calibrate``: a copy of a checkpoint with its calibration."""
 
 import json
 from pathlib import Path
@@ -12,16 +12,20 @@ NAME = "calibrate"
 
 
 def main(
-    out: Annotated[Path, typer.Option("--out", "-o", help="The calibrated copy; may be the checkpoint itself.")],
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", help="Write the calibrated copy here; may be the checkpoint itself."),
+    ],
     faces: Annotated[
-        Path | None, typer.Option("--faces", help="DIR/<identity>/<picture>, aligned; default: the shipped faces.")
+        Path | None,
+        typer.Option("--faces", help="Calibrate on these aligned crops instead: DIR/<identity>/<image>."),
     ] = None,
-    held_out: Annotated[int, typer.Option(help="Of --faces, leave out this many identities, as in training.")] = 0,
+    held_out: Annotated[int, typer.Option(help="Leave out this many identities of --faces, as training does.")] = 0,
     checkpoint: Checkpoint = None,
     device_name: Device = "auto",
     json_out: Json = False,
 ) -> None:
-    """Show a recognizer synthetic faces, and keep p(face | embedding) and its statistics."""
+    """Fit what a recognizer's embeddings predict of a face, and the statistics of its layers, on synthetic faces."""
     from arcinvert.calibration.cache import save_calibration
     from arcinvert.calibration.fit import calibrate
     from arcinvert.faceprior.prior import default_face_prior

@@ -121,7 +121,7 @@ def verify(
 
     recognizer = Recognizer.load(file, device=device(device_name))
     prior = default_face_prior().to(recognizer.device)
-    found = contract.verify(recognizer, prior, against=reference, faces=faces, progress=ProgressLine("contract"))
+    found = contract.verify(recognizer, prior, reference=reference, faces=faces, progress=ProgressLine("contract"))
     if json_out:
         answer(json.dumps(asdict(found)))
     else:

@@ -1,43 +1,65 @@
-"""What the commands share: the quiet and debug flags, the device, the progress line."""
+"""What all commands share: common options, the device, messages on stderr and the progress line."""
 
 import logging
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
     import torch
+    from rich.progress import Progress
 
-    from arcinvert.distributed import Ranks
+    from arcinvert.distributed import Processes
     from arcinvert.inverter import Inverter
+    from arcinvert.recognizer import Recognizer
+
+REDRAW = 0.1
+"""Seconds between two drawings of the bar on a terminal."""
 
 Checkpoint = Annotated[
-    Path | None, typer.Option("--checkpoint", envvar="ARCINVERT_CHECKPOINT", help="A recognizer; default: our own.")
+    Path | None,
+    typer.Option(
+        "--checkpoint",
+        envvar="ARCINVERT_CHECKPOINT",
+        help="Weight file or name of the recognizer; the shipped checkpoint if left out.",
+    ),
 ]
-Device = Annotated[str, typer.Option("--device", envvar="ARCINVERT_DEVICE", help="auto, cpu, cuda:0 or mps.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the summary as JSON on stdout.")]
+Device = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        envvar="ARCINVERT_DEVICE",
+        help="Device that computes: cpu, cuda:0 or mps; auto takes a GPU if there is one.",
+    ),
+]
+Detector = Annotated[
+    str,
+    typer.Option(metavar="retinaface|FILE", help="Find faces with retinaface, or with the SCRFD in this ONNX file."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 
 
 @dataclass
 class State:
-    """Options that stand before the command."""
+    """The options given before the command's name, and the progress line now on the terminal."""
 
     quiet: bool = False
     debug: bool = False
+    line: "ProgressLine | None" = None
 
 
 state = State()
 
 
 def device(name: str) -> "torch.device":
-    """``auto`` takes a GPU where there is one.
+    """The device of that name; ``auto`` is a GPU if the machine has one, else the CPU.
 
     Raises:
-        UsageError: not a device, or not one of this machine.
+        UsageError: the name is not that of a device, or the machine has no such device.
     """
     import torch
 
@@ -47,17 +69,22 @@ def device(name: str) -> "torch.device":
     return choose_device(name)
 
 
-def open_inverter(checkpoint: Path | None, device_name: str, ranks: "Ranks") -> "Inverter":
-    """The inverter of a checkpoint, each process on a GPU of its own; the first process calibrates for all."""
+def open_recognizer(checkpoint: Path | None, device_name: str, ranks: "Processes") -> "Recognizer":
+    """The recognizer of a checkpoint; each of several processes has a GPU of its own."""
     import torch
 
-    from arcinvert.inverter import Inverter
     from arcinvert.recognizer import Recognizer
 
     chosen = device(device_name)
-    if ranks.world > 1 and chosen == torch.device("cuda"):
-        chosen = torch.device("cuda", ranks.local % torch.cuda.device_count())
-    recognizer = Recognizer.load(checkpoint, device=chosen)
+    if ranks.world_size > 1 and chosen == torch.device("cuda"):
+        chosen = torch.device("cuda", ranks.local_rank % torch.cuda.device_count())
+    return Recognizer.load(checkpoint, device=chosen)
+
+
+def open_inverter(recognizer: "Recognizer", ranks: "Processes") -> "Inverter":
+    """The inverter of a recognizer; the first process calibrates for all, which may take minutes."""
+    from arcinvert.inverter import Inverter
+
     if ranks.rank:
         ranks.wait()  # for the first process to calibrate, if that is to be done
     inverter = Inverter.of(recognizer, progress=ProgressLine("face"))
@@ -74,7 +101,7 @@ class _Stderr(logging.Handler):
 
 
 def log_to_stderr(*, quiet: bool) -> None:
-    """Send the package's messages to stderr; with ``quiet`` errors alone."""
+    """Print the package's log messages on stderr; with ``quiet`` only errors."""
     package = logging.getLogger("arcinvert")
     if not any(isinstance(handler, _Stderr) for handler in package.handlers):
         package.addHandler(_Stderr())
@@ -87,51 +114,68 @@ def say(line: str) -> None:
 
 
 def printable(line: str) -> str:
-    """Control characters of file names and headers are shown, never sent to the terminal."""
+    """The line with control characters escaped: file names and headers must not steer the terminal."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
 
 
 def answer(line: str) -> None:
-    """The result of a command, on stdout."""
+    """Print a command's result on stdout."""
     typer.echo(printable(line))
 
 
 class ProgressLine:
-    """Draws ``(done, total, text)`` on stderr with rate and ETA: a bar on a terminal, else a line now and then."""
+    """Progress callback that draws on stderr: a bar on a terminal, else one line every few seconds.
+
+    The rate is measured from the first call on, because a resumed run begins in the middle. A call with another
+    total, or with fewer items done than before, begins a new measurement.
+
+    Args:
+        unit: what is counted, such as ``photo``.
+        every: seconds between two lines where stderr is no terminal.
+    """
 
     def __init__(self, unit: str, *, every: float = 10.0) -> None:
         self.unit, self.every = unit, every
-        self.bar: Any = None
-        self.started = self.last = time.monotonic()
-        self.first = 0
+        self.bar: Progress | None = None
+        self.started = self.drawn = time.monotonic()
+        self.first = self.done = self.total = 0
 
     def __call__(self, done: int, total: int, text: str) -> None:
         if state.quiet:
             return
-        if sys.stderr.isatty():
-            self._draw(done, total, text)
+        now, terminal = time.monotonic(), sys.stderr.isatty()
+        if total != self.total or done < self.done:
+            self.close()
+            self.first, self.total, self.started = done, total, now
+        self.done = done
+        if done < total and now - self.drawn < (REDRAW if terminal else self.every):
             return
-        now = time.monotonic()
-        if done >= total or now - self.last >= self.every:
-            self.last = now
-            rate = (done - self.first) / max(now - self.started, 1e-9)
-            left = (total - done) / rate if rate > 0 else 0.0
-            line = f"{done}/{total} {self.unit}, {rate:.2f}/s, {left:.0f} s left, {text}"
+        self.drawn = now
+        rate = (done - self.first) / max(now - self.started, 1e-9)
+        pace = f"{rate:.2f}/s, {(total - done) / rate:.0f} s left, " if rate > 0 else ""
+        line = printable(f"{done}/{total} {self.unit}, {pace}{text}")
+        if terminal:
+            self._draw(line)
+        else:
             print(line, file=sys.stderr, flush=True)
 
-    def _draw(self, done: int, total: int, text: str) -> None:
-        from tqdm import tqdm
+    def _draw(self, line: str) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn
 
-        if self.bar is None or self.bar.total != total:
-            self.close()
-            self.bar = tqdm(total=total, initial=done - 1, unit=self.unit, file=sys.stderr, dynamic_ncols=True)
-        self.bar.set_postfix_str(text, refresh=False)
-        self.bar.update(done - self.bar.n)
-        if done >= total:
+        if self.bar is None:
+            columns = BarColumn(), TextColumn("{task.description}", markup=False)
+            # No thread of its own, which might draw while a worker process is forked. Results stay on stdout.
+            self.bar = Progress(*columns, console=Console(stderr=True), auto_refresh=False, redirect_stdout=False)
+            self.bar.add_task(line, total=self.total)
+            self.bar.start()
+            state.line = self
+        self.bar.update(self.bar.task_ids[0], completed=self.done, description=line, refresh=True)
+        if self.done >= self.total:
             self.close()
 
     def close(self) -> None:
-        """Leave the bar as it is."""
+        """Leave the bar on the terminal as it is, and give the cursor back."""
         if self.bar is not None:
-            self.bar.close()
-            self.bar = None
+            self.bar.stop()
+            self.bar = state.line = None

@@ -1,4 +1,4 @@
-"""``arcinvert data``: training pictures from one kind of container into another."""
+"""``arcinvert data``: conversion of training images between containers."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ from arcinvert.cli.common import Json, answer
 
 NAME = "data"
 
-app = typer.Typer(help="Convert training pictures: identity folders, RecordIO, tar shards.", no_args_is_help=True)
+app = typer.Typer(help="Convert training images: identity folders, RecordIO, tar shards.", no_args_is_help=True)
 
 
 @app.callback()
@@ -21,23 +21,21 @@ def _group() -> None:
 @app.command("convert")
 def convert(
     source: Annotated[Path, typer.Argument(help="A folder of identities, a .rec file, or (a folder of) tar shards.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="NAME.rec, or a new folder.")],
-    shard: Annotated[
-        int | None, typer.Option("--shard", min=1, help="Write tar shards of this many pictures, not identity folders.")
-    ] = None,
-    clean: Annotated[Path | None, typer.Option("--clean", help="Only the pictures that this list names.")] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="File NAME.rec or new folder to write.")],
+    shard: Annotated[int | None, typer.Option(min=1, help="Write tar shards of this many images each.")] = None,
+    clean_list: Annotated[Path | None, typer.Option(help="Convert only the images that this list names.")] = None,
     json_out: Json = False,
 ) -> None:
-    """Write the pictures of SOURCE, byte by byte as they are, to an identity folder, a .rec file or tar shards."""
+    """Write the images of SOURCE, byte for byte, to an identity folder, a .rec file or tar shards."""
     from arcinvert.training.data.clean_list import read_clean_list
-    from arcinvert.training.data.sources import convert_pictures, open_pictures
+    from arcinvert.training.data.containers import convert_images, list_images
 
-    pictures = open_pictures(source)
-    if clean is not None:
-        pictures = pictures.of(pictures.identities, read_clean_list(clean))
-    kind = convert_pictures(pictures, out, per_shard=shard)
-    count, names = len(pictures.entries), len(pictures.identities)
+    images = list_images(source)
+    if clean_list is not None:
+        images = images.of(images.identities, read_clean_list(clean_list))
+    kind = convert_images(images, out, per_shard=shard)
+    count, names = len(images), len(images.identities)
     if json_out:
-        answer(json.dumps({"out": str(out), "kind": kind, "pictures": count, "identities": names}))
+        answer(json.dumps({"out": str(out), "kind": kind, "images": count, "identities": names}))
     else:
-        answer(f"{out}: {count} pictures of {names} identities ({kind})")
+        answer(f"{out}: {count} images of {names} identities ({kind})")

@@ -1,4 +1,4 @@
-"""``arcinvert embed``: photos become embeddings."""
+"""``arcinvert embed``: embeddings of photos."""
 
 import json
 from pathlib import Path
@@ -6,22 +6,17 @@ from typing import Annotated
 
 import typer
 
-from arcinvert.cli.common import Checkpoint, Device, Json, ProgressLine, answer, device, say
+from arcinvert.cli.common import Checkpoint, Detector, Device, Json, ProgressLine, answer, device
 from arcinvert.errors import UsageError
 
 NAME = "embed"
 
 
 def main(
-    photos: Annotated[list[Path], typer.Argument(help="Photos, or folders of photos (taken in sorted order).")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The .npy to write: (N, D) float32, unit norm.")],
-    aligned: Annotated[bool, typer.Option("--aligned", help="The photos are aligned 112x112 crops.")] = False,
-    detector: Annotated[
-        str,
-        typer.Option(
-            "--detector", metavar="retinaface|FILE", help="retinaface, or the ONNX file of an SCRFD with five points."
-        ),
-    ] = "retinaface",
+    photos: Annotated[list[Path], typer.Argument(help="Photos, and folders of photos, taken in sorted order.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Write (N, D) float32 of unit norm to this .npy file.")],
+    aligned: Annotated[bool, typer.Option("--aligned", help="Take the photos as aligned 112x112 crops.")] = False,
+    detector: Detector = "retinaface",
     checkpoint: Checkpoint = None,
     device_name: Device = "auto",
     json_out: Json = False,
@@ -31,19 +26,15 @@ def main(
     from arcinvert.recognizer import Recognizer
 
     if aligned and detector != RETINAFACE:
-        raise UsageError("expected --aligned or --detector, got both: nothing is searched for in aligned crops")
+        raise UsageError("expected --aligned or --detector, got both: aligned crops need no detector")
     recognizer = Recognizer.load(checkpoint, device=device(device_name))
-    found = embed_photos(recognizer, photos, aligned=aligned, detector=detector, progress=ProgressLine("photo"))
-    for remark in found.remarks:
-        say(remark)
+    rows, found = embed_photos(recognizer, photos, aligned=aligned, detector=detector, progress=ProgressLine("photo"))
     if found.files:
-        save_embeddings(out, found.rows)
+        save_embeddings(out, rows)
     if json_out:
         skipped = [{"file": str(path), "reason": reason} for path, reason in found.skipped]
         answer(json.dumps({"out": str(out), "rows": [str(f) for f in found.files], "skipped": skipped}))
     else:
         answer(f"{len(found.files)} embeddings in {out}" if found.files else "no embeddings, nothing written")
-    for path, reason in found.skipped:
-        say(f"arcinvert: skipped {str(path)!r}: {reason}")
     if found.skipped:
         raise typer.Exit(4)

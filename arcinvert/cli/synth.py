@@ -14,13 +14,14 @@ from arcinvert.cli.common import (
     answer,
     log_to_stderr,
     open_inverter,
+    open_recognizer,
     say,
     state,
 )
 from arcinvert.errors import UsageError
 
 if TYPE_CHECKING:
-    from arcinvert.distributed import Ranks
+    from arcinvert.distributed import Processes
     from arcinvert.inversion.reconstruct import Settings
 
 NAME = "synth"
@@ -71,7 +72,7 @@ def main(
     json_out: Json = False,
 ) -> None:
     """Turn embeddings back into faces. A job that was stopped resumes with the same command."""
-    from arcinvert.distributed import joined
+    from arcinvert.distributed import process_group
     from arcinvert.inversion.reconstruct import Settings
 
     settings = Settings(
@@ -92,11 +93,11 @@ def main(
         raise UsageError("expected either --embedding or --identity")
     if objective not in ("cosine", "margin") or (objective == "margin" and identity is None):
         raise UsageError(f"expected --objective cosine, or margin with --identity, got {objective!r}")
-    with joined() as ranks:
+    with process_group() as ranks:
         if ranks.rank:
-            log_to_stderr(quiet=True)  # the first process speaks for all
+            log_to_stderr(quiet=True)  # only the first process prints messages
             state.quiet = True
-        if ranks.world > 1 and embedding == "-":
+        if ranks.world_size > 1 and embedding == "-":
             raise UsageError("expected a file of embeddings, got standard input, which several processes cannot share")
         manifest = _run(
             settings, ranks, embedding, identity, objective, array, out, report, force, checkpoint, device_name
@@ -117,7 +118,7 @@ def main(
 
 def _run(
     settings: "Settings",
-    ranks: "Ranks",
+    ranks: "Processes",
     embedding: str | None,
     identity: str | None,
     objective_name: str,
@@ -135,8 +136,7 @@ def _run(
     from arcinvert.recognizer import default_checkpoint
     from arcinvert.synthesis.job import synthesize
 
-    inverter = open_inverter(checkpoint, device_name, ranks)
-    recognizer = inverter.recognizer
+    recognizer = open_recognizer(checkpoint, device_name, ranks)
     objective: Objective | None = None
     if embedding is None:
         classes, path = _classes(identity or ""), checkpoint or default_checkpoint()
@@ -151,7 +151,7 @@ def _run(
     if dropped := recognizer.dropped_channels():
         say(f"{dropped} BatchNorm channels store no usable statistics and are left out")
     return synthesize(
-        inverter,
+        open_inverter(recognizer, ranks),  # bad input is refused before a calibration
         torch.from_numpy(found.rows),
         out,
         settings=settings,

@@ -1,4 +1,4 @@
-"""Intervals of a rate: how sure a number of trials makes it."""
+"""Confidence intervals of a rate."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,14 +22,14 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """Percentile bootstrap of ``accepted.sum() / trials.sum()`` over units drawn with replacement.
 
-    Pairs of one person are not independent, so the units should be identities; with all ``trials`` 1
-    they are pairs. Units with equal numbers are drawn together, which changes nothing but the time.
+    Pairs of one person are not independent, so the units should be identities; if all ``trials`` are 1, the units are
+    pairs. Units with equal counts are drawn together, which saves time and does not change the result.
 
     Args:
-        accepted, trials: (U,), of each unit, ``0 <= accepted <= trials``.
-        seed: of the draws.
-        draws: how many samples of U units.
-        level: of the interval.
+        accepted, trials: (U,) counts of each unit, ``0 <= accepted <= trials``.
+        seed: of the random generator.
+        draws: number of samples of U units.
+        level: coverage of the interval.
 
     Raises:
         InputError: other shapes, no trials, or impossible counts.

@@ -1,7 +1,7 @@
-"""Verification figures, as pure functions of genuine and impostor scores.
+"""Verification metrics: pure functions of genuine and impostor scores.
 
-A score is a similarity: accepted means ``score >= threshold``, so a tie is accepted. A rate that
-the number of scores cannot support is None, with the reason, never a guess.
+A score is a similarity. It is accepted if ``score >= threshold``, so a tie is accepted. A rate that too few scores
+support is None, with a reason.
 """
 
 import math
@@ -14,6 +14,13 @@ from numpy.typing import NDArray
 from arcinvert.errors import InputError
 from arcinvert.evaluation.intervals import bootstrap_interval as bootstrap_interval
 from arcinvert.evaluation.intervals import wilson_interval as wilson_interval
+
+FMRS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
+"""False match rates at which a protocol reports by default, or a part of them."""
+MIN_FALSE_MATCHES = 3
+"""Fewer accepted impostor pairs fix no threshold."""
+SURE_FALSE_MATCHES = 30
+"""Fewer accepted impostor pairs give a threshold with a warning."""
 
 Scores = NDArray[np.floating]
 Counts = NDArray[np.int64]
@@ -33,7 +40,7 @@ def auc(*, genuine: Scores, impostor: Scores) -> float:
 
 
 def allowed_false_matches(fmr: float, impostor_pairs: int) -> int:
-    """How many of ``impostor_pairs`` may be accepted at ``fmr``; 2.9999999999 counts as 3.
+    """Number of ``impostor_pairs`` that may be accepted at ``fmr``; 2.9999999999 counts as 3.
 
     Raises:
         InputError: a rate that is not between 0 and 1.
@@ -46,39 +53,24 @@ def allowed_false_matches(fmr: float, impostor_pairs: int) -> int:
 def threshold_at_fmr(fmr: float, *, impostor: Scores) -> float | None:
     """The lowest threshold whose false match rate on ``impostor`` (M,) is at most ``fmr``.
 
-    None if ``fmr`` is below 3 / M: fewer than three false matches fix no rate.
+    None if ``fmr`` is below 3 / M, see :data:`MIN_FALSE_MATCHES`.
     """
     return _threshold(fmr, _checked(impostor))
 
 
 def _threshold(fmr: float, ordered: Scores) -> float | None:
     allowed = allowed_false_matches(fmr, len(ordered))
-    return None if allowed < 3 else float(np.nextafter(ordered[len(ordered) - allowed - 1], np.inf))
-
-
-def acceptance_rate(threshold: float, scores: Scores) -> float:
-    """Share of ``scores`` (N,) that a system with this threshold accepts."""
-    return float((_checked(scores) >= threshold).mean())
-
-
-def fmr(threshold: float, *, impostor: Scores) -> float:
-    """False match rate: the share of impostor scores (M,) that is accepted."""
-    return acceptance_rate(threshold, impostor)
-
-
-def fnmr(threshold: float, *, genuine: Scores) -> float:
-    """False non-match rate: the share of genuine scores (G,) that is refused."""
-    return 1 - acceptance_rate(threshold, genuine)
+    return None if allowed < MIN_FALSE_MATCHES else float(np.nextafter(ordered[len(ordered) - allowed - 1], np.inf))
 
 
 @dataclass(frozen=True, eq=False)
-class Curve:
-    """What every threshold does: the points of a ROC, from the strictest threshold to the loosest.
+class RocCurve:
+    """An exact ROC curve: every distinct threshold, from the strictest to the loosest.
 
     Attributes:
-        thresholds: (P,) descending: one that accepts nothing, then every distinct score.
-        false_matches, true_matches: (P,) scores accepted there.
-        impostor_pairs, genuine_pairs: of how many.
+        thresholds: (P,) descending: one above all scores, then every distinct score.
+        false_matches, true_matches: (P,) impostor and genuine scores accepted there.
+        impostor_pairs, genuine_pairs: number of scores.
     """
 
     thresholds: Scores
@@ -103,33 +95,23 @@ class Curve:
         return (self.genuine_pairs - self.true_matches) / self.genuine_pairs
 
 
-def roc(*, genuine: Scores, impostor: Scores) -> Curve:
-    """The ROC of genuine (G,) and impostor (M,) scores, no point left out."""
+def roc(*, genuine: Scores, impostor: Scores) -> RocCurve:
+    """The exact ROC curve of genuine (G,) and impostor (M,) scores."""
     genuine, impostor = _checked(genuine), _checked(impostor)
     distinct = np.unique(np.concatenate([genuine, impostor]))[::-1]
     thresholds = np.concatenate([np.nextafter(distinct[:1], np.inf), distinct])
     false = len(impostor) - np.searchsorted(impostor, thresholds, side="left")
     true = len(genuine) - np.searchsorted(genuine, thresholds, side="left")
-    return Curve(thresholds, false.astype(np.int64), true.astype(np.int64), len(impostor), len(genuine))
-
-
-def det(*, genuine: Scores, impostor: Scores) -> Scores:
-    """Points (P, 2) of a DET curve, FMR and FNMR, from the strictest threshold to the loosest.
-
-    Only those that normal deviates can show: both rates between 0 and 1, exclusively.
-    """
-    curve = roc(genuine=genuine, impostor=impostor)
-    points = np.stack([curve.fmr, curve.fnmr], 1)
-    return points[((points > 0) & (points < 1)).all(1)]
+    return RocCurve(thresholds, false.astype(np.int64), true.astype(np.int64), len(impostor), len(genuine))
 
 
 def eer(*, genuine: Scores, impostor: Scores) -> tuple[float, float]:
-    """Equal error rate and its threshold, see :func:`crossing`."""
+    """Equal error rate and its threshold; see :func:`crossing`."""
     return crossing(roc(genuine=genuine, impostor=impostor))
 
 
-def crossing(curve: Curve) -> tuple[float, float]:
-    """Where FMR equals FNMR on the straight line between two neighboring points of a curve.
+def crossing(curve: RocCurve) -> tuple[float, float]:
+    """The rate at which FMR equals FNMR, on the straight line between two neighboring points of a curve.
 
     Returns:
         The rate, and the lowest threshold whose FMR is at most its FNMR.
@@ -137,7 +119,7 @@ def crossing(curve: Curve) -> tuple[float, float]:
     error, miss = curve.fmr, curve.fnmr
     after = int(np.argmax(error > miss))
     if after == 0:
-        raise InputError("the curve does not begin where FMR is at most FNMR, or does not reach the other side")
+        raise InputError("expected a curve on which FMR exceeds FNMR after its first point, found none")
     gap = miss - error
     share = gap[after - 1] / (gap[after - 1] - gap[after])
     rate = error[after - 1] + share * (error[after] - error[after - 1])
@@ -146,12 +128,12 @@ def crossing(curve: Curve) -> tuple[float, float]:
 
 @dataclass(frozen=True, eq=False)
 class FoldAccuracy:
-    """Accuracy by the rules of LFW, see :func:`fold_accuracy`.
+    """Accuracy under the LFW protocol; see :func:`fold_accuracy`.
 
     Attributes:
         mean: over the folds.
         standard_error: of that mean, ``std(ddof=1) / sqrt(F)`` (Huang et al. 2007).
-        folds, thresholds: (F,) accuracy of each fold, and the threshold it was judged at.
+        folds, thresholds: (F,) accuracy of each fold, and the threshold used on it.
     """
 
     mean: float
@@ -161,15 +143,15 @@ class FoldAccuracy:
 
 
 def folds_in_order(pairs: int, folds: int = 10) -> Counts:
-    """(P,) fold of each pair of a list: consecutive ones, the first folds one longer where needed."""
+    """(P,) fold of each pair: consecutive runs, of which the first are one longer where needed."""
     return np.repeat(np.arange(folds), [len(part) for part in np.array_split(np.empty(pairs), folds)])
 
 
 def fold_accuracy(*, scores: Scores, same: NDArray[np.bool_], folds: NDArray[np.integer]) -> FoldAccuracy:
-    """Each fold is judged at the threshold that is most often right on the others (LFW, Huang et al. 2007).
+    """Accuracy of each fold at the threshold that is best on the other folds (LFW, Huang et al. 2007).
 
-    The thresholds tried are the scores of the other folds and one above them all; of equally good ones
-    the strictest is taken.
+    Candidate thresholds are the scores of the other folds and one above all of them. Among equally good ones the
+    strictest is taken.
 
     Args:
         scores, same, folds: (P,) of each pair.
@@ -224,16 +206,16 @@ def score_pairs(embeddings: NDArray[np.floating], labels: NDArray[np.integer]) -
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """A threshold fixed at a false match rate, and what the genuine scores reach there.
+    """A threshold fixed at a false match rate, and the true accept rate there.
 
     Attributes:
-        fmr: the rate that was asked for.
-        threshold, tar: None if the impostor pairs are too few, then ``reason`` says so.
-        impostor_pairs, genuine_pairs: behind the rates.
+        fmr: the requested rate.
+        threshold, tar: None if there are too few impostor pairs; ``reason`` then says so.
+        impostor_pairs, genuine_pairs: number of pairs.
         false_matches, true_matches: how many of them are accepted.
-        interval: of ``tar``, Wilson 95 % over the genuine pairs.
+        interval: 95 % Wilson interval of ``tar`` over the genuine pairs.
         reason: why there is no threshold.
-        warning: that fewer than 30 false matches fix it.
+        warning: set if fewer than 30 false matches fix the threshold.
     """
 
     fmr: float
@@ -269,11 +251,11 @@ def operating_points(fmrs: Sequence[float], *, genuine: Scores, impostor: Scores
 def point_of_counts(
     fmr: float, threshold: float | None, false: tuple[int, int], true: tuple[int, int]
 ) -> OperatingPoint:
-    """An operating point of (accepted, all) impostor and genuine pairs; without a threshold, the reason why."""
+    """An operating point from (accepted, all) impostor and genuine pairs; None for the threshold sets the reason."""
     expected = f"{fmr * false[1]:.3g} of {false[1]} impostor pairs make an FMR of {fmr:g}"
     if threshold is None:
         return OperatingPoint(fmr, None, None, false[1], true[1], reason=f"{expected}; fewer than 3 fix no threshold")
-    few = allowed_false_matches(fmr, false[1]) < 30
+    few = allowed_false_matches(fmr, false[1]) < SURE_FALSE_MATCHES
     return OperatingPoint(
         fmr,
         threshold,

@@ -1,7 +1,7 @@
-"""Pictures of an evaluation, PNG or SVG, drawn by matplotlib without a window and without its global state.
+"""Plots of an evaluation, PNG or SVG, drawn by matplotlib without a window or global state.
 
-Colors are those of Okabe and Ito (2008), told apart by most color-blind people; every line also has
-a dash pattern or a marker of its own. The same input gives the same bytes.
+The colors are those of Okabe and Ito (2008), which most color-blind people can distinguish; every line also has its own
+dash pattern or marker. The same input gives the same bytes.
 """
 
 import io
@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from arcinvert.checkpoint import atomic_write
 from arcinvert.errors import EnvironmentProblem, UsageError
-from arcinvert.evaluation.curves import Curve, degrees, proportion_bounds, sample_curve
+from arcinvert.evaluation.allpairs.search import Floats
+from arcinvert.evaluation.curves import SampledCurve, degrees, proportion_bounds, sample_curve
 from arcinvert.evaluation.metrics import Scored
 
 if TYPE_CHECKING:
@@ -43,11 +44,9 @@ _STYLE: Any = {
     "savefig.dpi": 150,
 }
 
-Doubles = NDArray[np.float64]
-
 
 def check_output(path: Path) -> None:
-    """Refuse a file that is not to be a PNG or SVG, and say so if matplotlib is missing.
+    """Check that a file is to be a PNG or SVG, and that matplotlib is installed.
 
     Raises:
         UsageError: another suffix.
@@ -87,7 +86,7 @@ def det(path: Path, scores: Mapping[str, Scored]) -> None:
         UsageError, EnvironmentProblem: see :func:`check_output`.
     """
     curves = {name: sample_curve(scored) for name, scored in scores.items()}
-    # Half a pair: where none is refused the line ends, and the interval goes on to the edge.
+    # Half a pair: where no genuine pair is rejected, the line ends and the interval reaches the edge.
     floor = min(0.5 / curve.genuine for curve in curves.values())
     with drawing(path, 6.4, 5.0) as figure:
         axes = figure.add_subplot()
@@ -117,11 +116,13 @@ def angles(path: Path, scores: Mapping[str, Scored]) -> None:
         for axes, (name, pair) in zip(panels, found.items(), strict=True):
             for number, (kind, values) in enumerate(zip(("genuine", "impostor"), pair, strict=True)):
                 label = f"{kind}: {len(values):,} pairs, {values.mean():.1f}° ± {values.std():.1f}°"
-                look = {"color": COLORS[number], "label": label}
-                axes.hist(values, edges, density=True, histtype="stepfilled", alpha=0.3, **(look | {"label": None}))
-                axes.hist(values, edges, density=True, histtype="step", linewidth=1.6, linestyle=DASHES[number], **look)
+                style = {"color": COLORS[number], "label": label}
+                axes.hist(values, edges, density=True, histtype="stepfilled", alpha=0.3, **(style | {"label": None}))
+                axes.hist(
+                    values, edges, density=True, histtype="step", linewidth=1.6, linestyle=DASHES[number], **style
+                )
                 axes.axvline(values.mean(), 0, 0.8, color=COLORS[number], linewidth=1, linestyle=DASHES[number])
-            # The legend lies above the bars and the lines of the means.
+            # The legend is above the bars and the lines of the means.
             axes.set(title=plain(name), ylabel="share a degree", ylim=(0, 1.3 * axes.get_ylim()[1]))
             axes.legend(loc="upper center", ncols=2, columnspacing=1.2, handlelength=1.5, fontsize=9)
         panels[-1].set_xlabel("angle between embeddings, degrees")
@@ -132,7 +133,7 @@ def cmc(path: Path, rates: Mapping[str, tuple[Sequence[float], int]]) -> None:
     """Draw cumulative match curves with 95 % intervals.
 
     Args:
-        path: the picture.
+        path: the file to write.
         rates: name -> the share of probes found by rank 1, 2, ..., and the number of probes.
 
     Raises:
@@ -143,14 +144,14 @@ def cmc(path: Path, rates: Mapping[str, tuple[Sequence[float], int]]) -> None:
         for number, (name, (found, probes)) in enumerate(rates.items()):
             share = np.asarray(found, np.float64)
             places = np.arange(1, len(share) + 1)
-            look: dict[str, Any] = {"color": COLORS[number % len(COLORS)]}
-            style: dict[str, Any] = {
+            style: dict[str, Any] = {"color": COLORS[number % len(COLORS)]}
+            marks: dict[str, Any] = {
                 "marker": MARKERS[number % len(MARKERS)],
                 "markersize": 4,
                 "linestyle": DASHES[number % len(DASHES)],
             }
-            axes.plot(places, share, label=f"{plain(name)}: {probes:,} probes, rank 1 {share[0]:.3f}", **look, **style)
-            axes.fill_between(places, *proportion_bounds(share, probes), alpha=0.15, linewidth=0, **look)
+            axes.plot(places, share, label=f"{plain(name)}: {probes:,} probes, rank 1 {share[0]:.3f}", **style, **marks)
+            axes.fill_between(places, *proportion_bounds(share, probes), alpha=0.15, linewidth=0, **style)
         axes.locator_params(axis="x", integer=True)
         axes.set(xlabel="rank", ylabel="share of probes found by this rank")
         axes.set_ylim(None, min(1.01, axes.get_ylim()[1]))
@@ -158,13 +159,13 @@ def cmc(path: Path, rates: Mapping[str, tuple[Sequence[float], int]]) -> None:
         footnote(figure, "bands: 95 % Wilson intervals, as if probes were independent")
 
 
-def logits(path: Path, curves: Mapping[str, tuple[Doubles, Doubles]], *, scale: float) -> None:
+def logits(path: Path, curves: Mapping[str, tuple[Floats, Floats]], *, scale: float) -> None:
     """Draw the logit of the right class over its angle (Deng et al. 2019, Fig. 4b).
 
     Args:
-        path: the picture.
+        path: the file to write.
         curves: name -> angles (K,) in degrees and logits (K,).
-        scale: that they were made with; it is written at the axis.
+        scale: factor of the logits, shown at the axis.
 
     Raises:
         UsageError, EnvironmentProblem: see :func:`check_output`.
@@ -172,27 +173,27 @@ def logits(path: Path, curves: Mapping[str, tuple[Doubles, Doubles]], *, scale: 
     with drawing(path, 6.4, 5.0) as figure:
         axes = figure.add_subplot()
         for number, (name, (angle, logit)) in enumerate(curves.items()):
-            look: dict[str, Any] = {"color": COLORS[number % len(COLORS)], "linestyle": DASHES[number % len(DASHES)]}
+            style: dict[str, Any] = {"color": COLORS[number % len(COLORS)], "linestyle": DASHES[number % len(DASHES)]}
             marks: dict[str, Any] = {
                 "marker": MARKERS[number % len(MARKERS)],
                 "markevery": (3 * number, 24),
                 "markersize": 5,
             }
-            axes.plot(angle, logit, label=plain(name), linewidth=1.8, **look, **marks)
+            axes.plot(angle, logit, label=plain(name), linewidth=1.8, **style, **marks)
         axes.margins(x=0)
         axes.set(xlabel="angle to the center of the right class, degrees", ylabel=f"target logit (scale {scale:g})")
         axes.set_title("Target logits of the margins (m1, m2, m3)")
         axes.legend(loc="upper right", handlelength=3.5)
 
 
-def toy(path: Path, panels: Mapping[str, tuple[Doubles, NDArray[np.int64], Doubles]]) -> None:
+def toy(path: Path, panels: Mapping[str, tuple[Floats, NDArray[np.int64], Floats]]) -> None:
     """Draw 2-D embeddings on the circle, a panel for each loss (Deng et al. 2019, Fig. 3).
 
-    The radius says nothing (embeddings have unit norm): each identity's points are spread over a
-    narrow ring so that they can be told apart. A line points to each class center.
+    The radius has no meaning (embeddings have unit norm): the points of each identity are spread over a narrow ring, so
+    that they do not overlap. A line points to each class center.
 
     Args:
-        path: the picture.
+        path: the file to write.
         panels: name -> embeddings (N, 2), labels (N,) from 0, class centers (C, 2).
 
     Raises:
@@ -206,9 +207,9 @@ def toy(path: Path, panels: Mapping[str, tuple[Doubles, NDArray[np.int64], Doubl
             spread = np.random.default_rng(place).uniform(0.94, 1.06, len(points))
             ring = points / np.linalg.norm(points, axis=1, keepdims=True) * spread[:, None]
             for label, center in enumerate(centers / np.linalg.norm(centers, axis=1, keepdims=True)):
-                look = {"color": COLORS[label % len(COLORS)]}
+                style = {"color": COLORS[label % len(COLORS)]}
                 mine = ring[labels == label]
-                axes.plot(*np.outer([0, 0.9], center).T, linewidth=1.4, **look)
+                axes.plot(*np.outer([0, 0.9], center).T, linewidth=1.4, **style)
                 axes.plot(
                     *mine.T,
                     MARKERS[label % len(MARKERS)],
@@ -216,42 +217,44 @@ def toy(path: Path, panels: Mapping[str, tuple[Doubles, NDArray[np.int64], Doubl
                     alpha=0.45,
                     markeredgewidth=0,
                     rasterized=True,
-                    **look,
+                    **style,
                 )
-                axes.text(*(1.2 * center), str(label + 1), ha="center", va="center", weight="bold", fontsize=11, **look)
+                axes.text(
+                    *(1.2 * center), str(label + 1), ha="center", va="center", weight="bold", fontsize=11, **style
+                )
             axes.set(xlim=(-1.35, 1.35), ylim=(-1.35, 1.35), aspect="equal", xticks=[], yticks=[])
             axes.set_title(plain(name), fontsize=10)
             axes.spines[:].set_visible(False)
 
 
-def _line(axes: "Axes", number: int, name: str, curve: Curve, middle: Doubles, low: Doubles, high: Doubles) -> None:
-    look: dict[str, Any] = {"color": COLORS[number % len(COLORS)], "linestyle": DASHES[number % len(DASHES)]}
+def _line(axes: "Axes", number: int, name: str, curve: SampledCurve, middle: Floats, low: Floats, high: Floats) -> None:
+    style: dict[str, Any] = {"color": COLORS[number % len(COLORS)], "linestyle": DASHES[number % len(DASHES)]}
     label = f"{plain(name)}: {curve.genuine:,} genuine, {curve.impostor:,} impostor pairs"
-    axes.plot(curve.fmr, middle, linewidth=1.6, alpha=0.35, **look)
-    axes.plot(curve.fmr, np.where(curve.fmr >= curve.sure_from, middle, np.nan), linewidth=1.8, label=label, **look)
-    axes.fill_between(curve.fmr, low, high, color=look["color"], alpha=0.15, linewidth=0)
+    axes.plot(curve.fmr, middle, linewidth=1.6, alpha=0.35, **style)
+    axes.plot(curve.fmr, np.where(curve.fmr >= curve.sure_from, middle, np.nan), linewidth=1.8, label=label, **style)
+    axes.fill_between(curve.fmr, low, high, color=style["color"], alpha=0.15, linewidth=0)
 
 
 def plain(name: str) -> str:
-    """A name as matplotlib is to write it: no formula between dollars, and not hidden for a leading underscore."""
+    """A name as plain text for matplotlib: dollars start no formula, and a leading underscore does not hide it."""
     return ("\u200a" if name.startswith("_") else "") + name.replace("$", r"\$")
 
 
 def footnote(figure: "Figure", text: str) -> None:
-    """Small gray text below everything."""
+    """Write small gray text below the figure."""
     figure.supxlabel(text, fontsize=8, color="#555555")
 
 
 @contextmanager
 def drawing(path: Path, width: float, height: float) -> Iterator["Figure"]:
-    """A figure (inches) that is written when the block ends; matplotlib's settings are as they were."""
+    """A figure, size in inches, that is written when the block ends; matplotlib's settings are restored."""
     check_output(path)
     import matplotlib
     from matplotlib.figure import Figure
 
     kind = path.suffix.lower()[1:]
     with matplotlib.rc_context(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)  # a name in another script: boxes
+        warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)  # boxes are drawn
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_STYLE)
         figure = Figure(figsize=(width, height), layout="constrained")

@@ -1,9 +1,8 @@
-"""Is a network what it seems? What a checkpoint says of itself, and self-tests of its image contract.
+"""Self-tests of a checkpoint: what it holds, and whether its image contract is right.
 
-A wrong contract (channels swapped, another scaling) is silent: the network still gives embeddings,
-only worse ones, and hardly worse ones if only the colors are swapped. What gives it away: faces
-then have other statistics than the BatchNorm layers remember, and a runtime that is known to be
-right gives other embeddings.
+A wrong contract (swapped channels, another scaling) raises no error: the network still gives embeddings, only worse
+ones, and hardly worse ones if only the channels are swapped. Two signs reveal it: the statistics of faces differ from
+those that the BatchNorm layers store, and a runtime that is known to be right gives other embeddings.
 """
 
 import copy
@@ -26,29 +25,29 @@ from arcinvert.preprocessing import Preprocessing
 from arcinvert.progress import Progress, silent
 from arcinvert.recognizer import Recognizer
 
-PARITY = 0.9999
-"""Least cosine of ours to another runtime's."""
-CLEARLY = 0.75
-"""By which factor another contract must be better; equivalent ones differ by a few percent."""
+MIN_PARITY = 0.9999
+"""Smallest cosine between our embeddings and those of another runtime."""
+CLEARLY_BETTER = 0.75
+"""Factor by which another contract must be better; equivalent ones differ by a few percent."""
 SCALINGS = {
     "(x - 127.5) / 127.5": (127.5, 127.5),
     "(x - 127.5) / 128": (127.5, 128.0),
     "x / 255": (0.0, 255.0),
     "x": (0.0, 1.0),
 }
-"""In units of 0..255; the first two cannot be told apart by scores, a runtime can."""
+"""Mean and deviation in units of 0..255. Scores cannot tell the first two apart, another runtime can."""
 
 
 @dataclass(frozen=True)
 class ContractScore:
-    """How well people are told apart under one contract.
+    """How well identities are separated under one contract.
 
     Attributes:
         color, scaling: the contract.
-        separation: d', the distance of mean genuine and mean impostor score over their pooled deviation.
+        separation: d', the distance between mean genuine and mean impostor score over their pooled deviation.
         auc: of genuine against impostor scores.
-        mismatch: distance of the faces' statistics to those of the BatchNorm layers; None without layers.
-        parity: smallest cosine to the runtime it is compared with, None without one.
+        mismatch: distance of the statistics of faces to those of the BatchNorm layers; None without layers.
+        parity: smallest cosine to the reference runtime; None without one.
     """
 
     color: str
@@ -60,16 +59,16 @@ class ContractScore:
 
 
 @dataclass(frozen=True)
-class Verification:
-    """The answer of :func:`verify`.
+class ContractCheck:
+    """Result of :func:`verify`.
 
     Attributes:
-        faces: how many were shown.
-        stored: the checkpoint's own contract.
-        scores: of the stored contract first, then of the others.
+        faces: number of faces.
+        stored: the contract of the checkpoint.
+        scores: the stored contract first, then the others.
         mirror: mean cosine of a face to its mirror image.
-        parity_mean: mean cosine to the runtime, None without one.
-        problems: one sentence each; empty if all is well.
+        parity_mean: mean cosine to the reference runtime; None without one.
+        problems: one sentence each; empty if there are none.
     """
 
     faces: int
@@ -81,7 +80,7 @@ class Verification:
 
 
 def describe(recognizer: Recognizer, prior: FacePrior) -> dict[str, Any]:
-    """What a recognizer's checkpoint holds: network, contract, BatchNorm layers, calibration, thresholds.
+    """Content of a checkpoint: network, contract, BatchNorm layers, calibration, thresholds.
 
     Raises:
         CheckpointError: its calibration is damaged.
@@ -113,7 +112,7 @@ def describe(recognizer: Recognizer, prior: FacePrior) -> dict[str, Any]:
 
 
 def _parameters(recognizer: Recognizer) -> int:
-    """How many numbers training has set; freezing has made buffers of some."""
+    """Number of trained parameters; freezing has turned some into buffers."""
     trained: list[Tensor] = [*recognizer.network.parameters()]
     ends = (".scale", ".shift", ".slope", ".value")
     trained += [buffer for name, buffer in recognizer.network.named_buffers() if name.endswith(ends)]
@@ -121,7 +120,7 @@ def _parameters(recognizer: Recognizer) -> int:
 
 
 def contract_of(preprocessing: Preprocessing) -> dict[str, Any]:
-    """A contract in units of 0..255."""
+    """An image contract in units of 0..255."""
     found = asdict(preprocessing)
     return found | {key: [round(255 * value, 6) for value in found[key]] for key in ("mean", "std")}
 
@@ -131,30 +130,32 @@ def verify(
     recognizer: Recognizer,
     prior: FacePrior,
     *,
-    against: Path | None = None,
+    reference: Path | None = None,
     faces: int = 100,
     progress: Progress = silent,
-) -> Verification:
-    """Show a network synthetic faces under every plausible contract, and compare it with another runtime.
+) -> ContractCheck:
+    """Embed synthetic faces under every plausible contract, and compare with another runtime.
 
     Args:
-        recognizer: the network in question.
-        prior: whose faces are shown, about four of a person.
-        against: an ONNX file of the same network, run by onnxruntime.
-        faces: how many.
-        progress: told (done, all, text).
+        recognizer: the network to check.
+        prior: its faces are used, about four per person.
+        reference: an ONNX file of the same network, run by onnxruntime.
+        faces: number of faces.
+        progress: called with (done, all, text).
 
     Raises:
         InputError: fewer than 8 faces, or an ONNX file of another embedding size.
     """
-    rows = _some_people(prior.labels, faces)
+    rows = _sample_faces(prior.labels, faces)
     if len(rows) < 8:
         raise InputError(f"expected at least 8 faces to verify with, got {len(rows)}")
     labels = prior.labels[rows].cpu().numpy()
     images = (prior.decode(prior.coefficients()[rows]).clamp(0, 1) * 255).round().to(recognizer.device)
-    outside = None if against is None else _run_elsewhere(against, images.cpu().numpy())
-    if outside is not None and outside.shape[1] != recognizer.embedding_size:
-        raise InputError(f"{str(against)!r} is {outside.shape[1]}-d, the checkpoint is {recognizer.embedding_size}-d")
+    expected = None if reference is None else _run_onnx(reference, images.cpu().numpy())
+    if expected is not None and expected.shape[1] != recognizer.embedding_size:
+        raise InputError(
+            f"{str(reference)!r} is {expected.shape[1]}-d, the checkpoint is {recognizer.embedding_size}-d"
+        )
     stored = recognizer.preprocessing
     own = _named(stored)
     candidates = {own: stored}
@@ -166,45 +167,45 @@ def verify(
     trial, embedded = copy.copy(recognizer), torch.empty(0)
     for number, (key, contract) in enumerate(candidates.items()):
         trial.preprocessing = contract
-        found, mismatch = _look(trial, images / 255)
+        found, mismatch = _embed_with_mismatch(trial, images / 255)
         embedded = embedded if number else found
-        scores.append(_score(key, found, mismatch, labels, outside))
+        scores.append(_score(key, found, mismatch, labels, expected))
         progress(number + 1, len(candidates), "trying contracts")
     mirror = float((embedded * recognizer.embed(images.flip(-1) / 255).cpu()).sum(1).mean())
-    agreement = None if outside is None else float((embedded * outside).sum(1).mean())
+    agreement = None if expected is None else float((embedded * expected).sum(1).mean())
     problems = tuple(_problems(scores, mirror))
-    return Verification(len(rows), contract_of(stored), tuple(scores), mirror, agreement, problems)
+    return ContractCheck(len(rows), contract_of(stored), tuple(scores), mirror, agreement, problems)
 
 
 def _problems(scores: list[ContractScore], mirror: float) -> list[str]:
     own, found = scores[0], []
-    if own.parity is not None and own.parity < PARITY:
+    if own.parity is not None and own.parity < MIN_PARITY:
         nearest = max(scores[1:], key=lambda score: score.parity or -1.0)
-        agrees = nearest.parity is not None and nearest.parity >= PARITY
-        fits = f"; {nearest.color}, {nearest.scaling} does agree" if agrees else ""
-        found.append(f"the other runtime disagrees: cosine {own.parity:.4f}, expected above {PARITY}{fits}")
+        agrees = nearest.parity is not None and nearest.parity >= MIN_PARITY
+        fits = f"; {nearest.color}, {nearest.scaling} agrees" if agrees else ""
+        found.append(f"the other runtime disagrees: cosine {own.parity:.4f}, expected above {MIN_PARITY}{fits}")
     for score in sorted(scores[1:], key=lambda score: math.inf if score.mismatch is None else score.mismatch):
-        if score.mismatch is not None and own.mismatch is not None and score.mismatch < CLEARLY * own.mismatch:
+        if score.mismatch is not None and own.mismatch is not None and score.mismatch < CLEARLY_BETTER * own.mismatch:
             found.append(
-                f"{score.color}, {score.scaling} suits the network's BatchNorm statistics better (distance "
+                f"{score.color}, {score.scaling} fits the BatchNorm statistics better (distance "
                 f"{score.mismatch:.3f} against {own.mismatch:.3f} as stored): the contract looks wrong"
             )
             break
     best = max(scores, key=lambda score: score.separation)
-    if own.separation < CLEARLY * best.separation:
+    if own.separation < CLEARLY_BETTER * best.separation:
         found.append(
-            f"{best.color}, {best.scaling} tells people apart better (d' {best.separation:.2f} against "
+            f"{best.color}, {best.scaling} separates identities better (d' {best.separation:.2f} against "
             f"{own.separation:.2f} as stored): the contract looks wrong"
         )
     if own.auc < 0.9:
-        found.append(f"synthetic people are hardly told apart (AUC {own.auc:.3f}): untrained, or a wrong contract")
+        found.append(f"synthetic identities are hardly separated (AUC {own.auc:.3f}): untrained, or a wrong contract")
     if mirror < 0.5:
-        found.append(f"a face and its mirror image are strangers to it (cosine {mirror:.2f})")
+        found.append(f"a face and its mirror image get different embeddings (cosine {mirror:.2f})")
     return found
 
 
-def _some_people(labels: Tensor, faces: int) -> Tensor:
-    """Rows of about ``faces`` faces, four each of people spread over all."""
+def _sample_faces(labels: Tensor, faces: int) -> Tensor:
+    """Rows of about ``faces`` faces, four each of identities spread over all."""
     people = torch.unique(labels)
     wanted = max(2, faces // 4)
     chosen = people[torch.linspace(0, len(people) - 1, min(wanted, len(people))).round().long()]
@@ -221,7 +222,7 @@ def _named(contract: Preprocessing) -> tuple[str, str]:
 
 
 def _score(
-    key: tuple[str, str], rows: Tensor, mismatch: float | None, labels: np.ndarray, outside: Tensor | None
+    key: tuple[str, str], rows: Tensor, mismatch: float | None, labels: np.ndarray, expected: Tensor | None
 ) -> ContractScore:
     scored = score_pairs(rows.numpy(), labels)
     genuine, impostor = scored.genuine, scored.impostor
@@ -231,16 +232,16 @@ def _score(
         separation=float(genuine.mean() - impostor.mean()) / max(pooled, 1e-9),
         auc=auc(genuine=genuine, impostor=impostor),
         mismatch=mismatch,
-        parity=None if outside is None else float((rows * outside).sum(1).min()),
+        parity=None if expected is None else float((rows * expected).sum(1).min()),
     )
 
 
 @torch.no_grad()
-def _look(recognizer: Recognizer, images: Tensor) -> tuple[Tensor, float | None]:
-    """Embeddings (N, D), and the distance of the faces' statistics to those that the BatchNorm layers store.
+def _embed_with_mismatch(recognizer: Recognizer, images: Tensor) -> tuple[Tensor, float | None]:
+    """Embeddings (N, D), and the distance of the statistics of the images to those that the BatchNorm layers store.
 
-    Per layer ``(mean - mean*)^2 / var* + (std / std* - 1)^2``, averaged over the usable channels; then
-    the mean over layers, None without any.
+    Per layer ``(mean - mean*)^2 / var* + (std / std* - 1)^2``, averaged over the usable channels; then the mean over
+    the layers, or None without layers.
     """
     stored = {layer: found for layer in recognizer.layers if (found := recognizer.statistics(layer)) is not None}
     stored = {layer: s for layer, s in stored.items() if bool(s.usable.any()) and recognizer.layer_sizes[layer][1] > 1}
@@ -260,11 +261,11 @@ def _look(recognizer: Recognizer, images: Tensor) -> tuple[Tensor, float | None]
     return torch.cat(embeddings), float(torch.stack(costs).mean()) if costs else None
 
 
-def _run_elsewhere(path: Path, images: np.ndarray) -> Tensor:
+def _run_onnx(path: Path, images: np.ndarray) -> Tensor:
     """(N, 3, 112, 112) in 0..255 through onnxruntime -> (N, D), unit norm."""
     import onnxruntime
 
-    source = onnx_file.read(path).header["source"]  # refuses what must not be opened
+    source = onnx_file.read(path).header["source"]  # rejects files that must not be opened
     inputs = {"0..255": images, "0..1": images / 255, "-1..1": (images - 127.5) / 127.5}[source["input"]]
     try:
         options = onnxruntime.SessionOptions()
@@ -272,7 +273,7 @@ def _run_elsewhere(path: Path, images: np.ndarray) -> Tensor:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         name = session.get_inputs()[0].name
         rows = np.concatenate([session.run(None, {name: image[None].astype(np.float32)})[0] for image in inputs])
-    except Exception as error:  # onnxruntime raises classes of its own, without a common base
+    except Exception as error:  # the exceptions of onnxruntime have no common base
         reason = (str(error).splitlines() or ["failed"])[0]
         raise CheckpointError(f"onnxruntime cannot run {str(path)!r}: {reason}") from None
     return normalize(torch.from_numpy(rows.reshape(len(rows), -1)).float())

@@ -1,4 +1,4 @@
-"""The answers of the protocols as rows of a table: one figure each, with what it rests on."""
+"""Results of the protocols as Markdown tables, one number a row."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,16 +12,16 @@ from arcinvert.evaluation.protocols.templates import TemplateIdentification, Tem
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A row of a table.
+class TableRow:
+    """One number and its basis.
 
     Attributes:
         name: what is measured.
-        value: None where the data do not support it; ``note`` then says why.
+        value: None if the data do not support it; ``note`` then says why.
         of: what it is counted over.
-        threshold, interval: where there are any; the interval is Wilson's at 95 %.
-        note: what else must be said.
-        digits: after the point.
+        threshold, interval: optional; the interval is a 95 % Wilson interval.
+        note: a remark.
+        digits: decimals shown.
     """
 
     name: str
@@ -33,26 +33,26 @@ class Figure:
     digits: int = 4
 
 
-def markdown(figures: Sequence[Figure]) -> list[str]:
+def markdown(rows: Sequence[TableRow]) -> list[str]:
     """Lines of a Markdown table."""
     lines = ["| figure | value | 95 % | threshold | over | remark |", "|---|---|---|---|---|---|"]
-    for figure in figures:
-        interval = "" if figure.interval is None else f"{figure.interval[0]:.4f} to {figure.interval[1]:.4f}"
-        threshold = "" if figure.threshold is None else f"{figure.threshold:.4f}"
-        cells = (figure.name, shown(figure), interval, threshold, figure.of, figure.note or "")
+    for row in rows:
+        interval = "" if row.interval is None else f"{row.interval[0]:.4f} to {row.interval[1]:.4f}"
+        threshold = "" if row.threshold is None else f"{row.threshold:.4f}"
+        cells = (row.name, shown(row), interval, threshold, row.of, row.note or "")
         lines.append("| " + " | ".join(cells) + " |")
     return lines
 
 
-def shown(figure: Figure) -> str:
-    """The value as text, ``null`` where there is none."""
-    return "null" if figure.value is None else f"{figure.value:.{figure.digits}f}"
+def shown(row: TableRow) -> str:
+    """The value as text, or ``null``."""
+    return "null" if row.value is None else f"{row.value:.{row.digits}f}"
 
 
-def of_points(name: str, points: Sequence[OperatingPoint]) -> list[Figure]:
+def point_rows(name: str, points: Sequence[OperatingPoint]) -> list[TableRow]:
     """``name=rate`` for each operating point."""
     return [
-        Figure(
+        TableRow(
             f"{name}={point.fmr:g}",
             point.tar,
             f"{point.genuine_pairs} genuine, {point.impostor_pairs} impostor pairs",
@@ -64,37 +64,37 @@ def of_points(name: str, points: Sequence[OperatingPoint]) -> list[Figure]:
     ]
 
 
-def of_identification(found: Identification, among: MegaFace | None = None) -> list[Figure]:
-    """Ranks, DIR at each FAR, and rank 1 against distractors."""
+def identification_rows(found: Identification, among: MegaFace | None = None) -> list[TableRow]:
+    """Rank-k rates, DIR at each FAR, and rank-1 rates against distractors."""
     entries = f"{found.identities} identities" + (f" + {found.distractors} distractors" if found.distractors else "")
-    figures = [_rate(f"rank-{rate.at}", rate, f"probes in {entries}") for rate in found.ranks]
+    rows = [_rate(f"rank-{rate.at}", rate, f"probes in {entries}") for rate in found.ranks]
     if found.cmc is None:
-        figures.append(Figure("rank-1", None, f"{found.mated} probes in {entries}", note=found.note))
+        rows.append(TableRow("rank-1", None, f"{found.mated} probes in {entries}", note=found.note))
     for point in found.open_set:
         over = f"{point.mated} mated, {point.unmated} non-mated probes"
-        figures.append(Figure(f"DIR@FAR={point.far:g}", point.dir, over, point.threshold, note=point.note))
+        rows.append(TableRow(f"DIR@FAR={point.far:g}", point.dir, over, point.threshold, note=point.note))
     if among is not None:
-        figures += [_rate(f"MegaFace rank-1 among {rate.at}", rate, "pairs") for rate in among.rank1]
-        figures += of_points("MegaFace TPR@FPR", among.tpr)
+        rows += [_rate(f"MegaFace rank-1 among {rate.at}", rate, "pairs") for rate in among.rank1]
+        rows += point_rows("MegaFace TPR@FPR", among.tpr)
         if among.note:
-            figures.append(Figure("MegaFace rank-1", None, f"{among.pairs} pairs", note=among.note))
-    return figures
+            rows.append(TableRow("MegaFace rank-1", None, f"{among.pairs} pairs", note=among.note))
+    return rows
 
 
-def of_templates(verified: TemplateVerification, identified: TemplateIdentification | None = None) -> list[Figure]:
+def template_rows(verified: TemplateVerification, identified: TemplateIdentification | None = None) -> list[TableRow]:
     """TPR at each FPR, and the mean rank-1 and rank-5 rates over the galleries."""
-    figures = of_points("template TPR@FPR", verified.points)
+    rows = point_rows("template TPR@FPR", verified.points)
     if identified is not None:
         galleries = identified.galleries
         note = next((one.note for one in galleries if one.note), None)
         over = f"{sum(one.mated for one in galleries)} probes, {len(galleries)} galleries"
-        figures.append(Figure("template rank-1", identified.rank1, over, note=note))
+        rows.append(TableRow("template rank-1", identified.rank1, over, note=note))
         few = note or (None if identified.rank5 is not None else "a gallery has fewer than five identities")
-        figures.append(Figure("template rank-5", identified.rank5, over, note=few))
-    return figures
+        rows.append(TableRow("template rank-5", identified.rank5, over, note=few))
+    return rows
 
 
-def of_retrieval(found: Retrieval) -> list[Figure]:
+def retrieval_rows(found: Retrieval) -> list[TableRow]:
     """The mean average precision."""
     remarks = [found.note] if found.note else []
     if found.without_videos:
@@ -102,11 +102,11 @@ def of_retrieval(found: Retrieval) -> list[Figure]:
     if found.beyond_top:
         remarks.append(f"{found.beyond_top} queries have more than {found.top} videos and cannot reach 1")
     over = f"{found.queries} queries, {found.videos} videos"
-    return [Figure(f"MAP@{found.top}", found.map, over, note="; ".join(remarks) or None)]
+    return [TableRow(f"MAP@{found.top}", found.map, over, note="; ".join(remarks) or None)]
 
 
-def of_angles(found: AngleStatistics) -> list[Figure]:
-    """The angles in degrees, those to class centers only where there are any."""
+def angle_rows(found: AngleStatistics) -> list[TableRow]:
+    """The angles in degrees; those to class centers only if there are centers."""
     classes, samples = f"{found.classes} classes", f"{found.samples} samples"
     rows = [
         ("intra-class angle to embedding center", found.intra, f"{found.intra_samples} samples"),
@@ -122,10 +122,10 @@ def of_angles(found: AngleStatistics) -> list[Figure]:
         ]
     why = "; ".join(note for note in found.notes if "none are given" not in note)
     return [
-        Figure(f"{name}, degrees", value, over, digits=2, note=why if value is None else None)
+        TableRow(f"{name}, degrees", value, over, digits=2, note=why if value is None else None)
         for name, value, over in rows
     ]
 
 
-def _rate(name: str, rate: Rate, over: str) -> Figure:
-    return Figure(name, rate.rate, f"{rate.trials} {over}", interval=rate.interval)
+def _rate(name: str, rate: Rate, over: str) -> TableRow:
+    return TableRow(name, rate.rate, f"{rate.trials} {over}", interval=rate.interval)

@@ -1,7 +1,7 @@
-"""What the face basis cannot draw: the detail that belongs to a soft face, and what its coefficients say of pose.
+"""Detail that the face basis lacks, and the pose and expression that its coefficients determine.
 
-The basis is linear and half as high as a face. A small U-shaped network looks at the soft face and
-draws what is missing (edges, eyes, skin); its weights belong to no recognizer.
+The basis is linear and half as high as a face. A small U-shaped network maps the soft face to
+what is missing (edges, eyes, skin); its weights belong to no recognizer.
 ``scripts/train_face_detail.py`` trains it and writes the file.
 
 Ronneberger et al. 2015, "U-Net"; Shi et al. 2016 for the rearrangement of channels into pixels.
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, relu
 
 from arcinvert.checkpoint import load_checkpoint, load_strictly
+from arcinvert.device import OnDevice
 from arcinvert.errors import CheckpointError
 
 HALF = 56
@@ -22,7 +23,7 @@ ATTRIBUTES = ("yaw", "pitch", "smile")
 
 
 class Block(nn.Module):
-    """Two convolutions whose sum with their input starts as the input itself."""
+    """A residual block of two convolutions, initialized as the identity."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -70,7 +71,7 @@ class DetailNetwork(nn.Module):
 
 
 @dataclass(frozen=True, eq=False)
-class FaceDetail:
+class FaceDetail(OnDevice):
     """The network, and linear measures of pose and expression.
 
     Attributes:
@@ -84,13 +85,6 @@ class FaceDetail:
     attribute_weight: Tensor
     attribute_bias: Tensor
     digest: str
-
-    def to(self, device: torch.device | str) -> "FaceDetail":
-        """The same on another device."""
-        network = DetailNetwork()
-        network.load_state_dict(self.network.state_dict())
-        weight, bias = self.attribute_weight.to(device), self.attribute_bias.to(device)
-        return FaceDetail(_frozen(network.to(device)), weight, bias, self.digest)
 
 
 def load_face_detail(path: Path, *, prior_digest: str) -> FaceDetail:

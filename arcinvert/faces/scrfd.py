@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from arcinvert.errors import EnvironmentProblem, InputError
-from arcinvert.faces.alignment import Face, picture_of, warp
+from arcinvert.faces.alignment import Face, to_pil, warp
 
 SIDE = 640
 """Pixels of the square view where the network takes any size, as InsightFace has it."""
@@ -27,15 +27,15 @@ STRIDES = (8, 16, 32)
 class SCRFD:
     """An SCRFD of five points, run on the processor.
 
-    The whole picture is fitted into one view: of the size that the network fixes, else of
+    The whole image is fitted into one view: of the size that the network fixes, else of
     ``SIDE`` x ``SIDE``; black at the right and below. Boxes and points are brought back as
     InsightFace does it, by the scale alone, so they are those its recognizers were aligned by.
 
     Attributes:
         file: the ONNX file, complete in itself.
         threshold: least score of a face, in (0, 1).
-        shares: of the view that the picture fills, one look each until a face is found. A face
-            that fills the picture is too large for the network, hence the second look.
+        shares: of the view that the image fills, one pass each until a face is found. A face
+            that fills the image is too large for the network, hence the second pass.
 
     Raises:
         InputError: no file, not ONNX, with data in other files, or not an SCRFD of five points.
@@ -52,17 +52,17 @@ class SCRFD:
 
     def detect(self, image: np.ndarray) -> list[Face]:
         """See :class:`arcinvert.faces.alignment.Detector`."""
-        picture = picture_of(image)
+        pil = to_pil(image)
         for share in self.shares:
-            if faces := self._look(picture, share):
+            if faces := self._detect_in_view(pil, share):
                 return sorted(faces, key=lambda face: -face.area)
         return []
 
-    def _look(self, picture: Image.Image, share: float) -> list[Face]:
+    def _detect_in_view(self, pil: Image.Image, share: float) -> list[Face]:
         width, height = self._model.input_size
-        scale = share * min(width / picture.width, height / picture.height)
-        # Drawn edge on edge, as OpenCV resizes.
-        view = warp(picture, np.column_stack([scale * np.eye(2), np.full(2, (scale - 1) / 2)]), width, height)
+        scale = share * min(width / pil.width, height / pil.height)
+        # Scaled edge on edge, as OpenCV resizes.
+        view = warp(pil, np.column_stack([scale * np.eye(2), np.full(2, (scale - 1) / 2)]), width, height)
         levels = self._model.forward(np.ascontiguousarray(view[..., ::-1]), self.threshold)  # blue first
         scores, boxes, points = (np.vstack(level).astype(np.float64) for level in levels)
         best = self._model.nms(np.hstack([boxes, scores]))
@@ -70,7 +70,7 @@ class SCRFD:
 
 
 def _load(file: Path) -> Any:
-    """InsightFace's detector for a file that has been looked at."""
+    """InsightFace's detector for a file, which is checked first."""
     name = repr(str(file))
     if not file.is_file():
         raise InputError(f"expected retinaface or the ONNX file of an SCRFD as detector, found no file at {name}")
@@ -130,14 +130,14 @@ def _tensors(message: Any) -> Iterator[Any]:
 
 
 def _checked(session: Any, name: str) -> tuple[int, int]:
-    """Width and height of the view, if what a gray picture gives has the layout of an SCRFD of five points.
+    """Width and height of the view, if the outputs for a gray image have the layout of an SCRFD of five points.
 
     That is, of each level: scores (N, 1), then of each boxes (N, 4), then points (N, 10); all of
     them (1, N, ...) where the network has a batch axis.
     """
     inputs, outputs = session.get_inputs(), session.get_outputs()
     if len(inputs) != 1 or len(inputs[0].shape) != 4:
-        raise InputError(f"expected one picture as input of an SCRFD, got {[i.shape for i in inputs]} in {name}")
+        raise InputError(f"expected one image as input of an SCRFD, got {[i.shape for i in inputs]} in {name}")
     if len(outputs) != 9:
         raise InputError(f"expected the 9 outputs of an SCRFD with five points, got {len(outputs)} in {name}")
     height, width = inputs[0].shape[2:]

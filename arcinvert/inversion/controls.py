@@ -1,9 +1,9 @@
-"""Pose and expression that are asked for, as the attributes a face of the face prior is held to.
+"""Controls: the pose and the expression of a reconstruction, as attributes of a face of the face prior.
 
 Attributes are those of :mod:`arcinvert.faceprior.detail`: yaw, pitch, smile, as a detector's five points show
 them. Angles are in degrees and approximate: the tip of the nose is taken to stand half the distance
 of the eyes before the plane of eyes and mouth. Positive yaw turns the nose to the right side of
-the picture, positive pitch lifts it.
+the image, positive pitch lifts it.
 """
 
 import math
@@ -27,7 +27,7 @@ NOSE, LEVEL, FALL = 0.5, 0.60, 0.45
 
 @dataclass(frozen=True)
 class Controls:
-    """What is asked of a face; None leaves it free.
+    """The pose and the expression that a face must have; None leaves them free.
 
     Attributes:
         pose: (yaw, pitch), degrees.
@@ -59,10 +59,10 @@ class Controls:
 
 
 def varied(controls: Controls, variation: Sequence[int], generators: Sequence[torch.Generator]) -> Tensor:
-    """Attributes (B, 3) of a target's variations: what is asked, and elsewhere, from variation 1 on, a draw.
+    """Attributes (B, 3) of a target's variations: the controls; from variation 1 on, free ones are drawn at random.
 
     Args:
-        controls: asked of every image.
+        controls: of every image.
         variation: (B,) 0 for the first image of a target.
         generators: one per image.
     """

@@ -31,8 +31,8 @@ class View:
     Attributes:
         recognizer: the network.
         terms: name -> (weight, term), of its trace; a weight of 0 leaves a term out.
-        transform: draws what the network is shown; None shows the image itself.
-        every: the view takes one step of so many, the middle one; 1 takes every step that no later view takes.
+        transform: makes of the image what the network sees, at random; None passes the image itself.
+        every: the view takes the middle one of every so many steps; 1 takes each step that no later view takes.
         tracer: precision and compilation of the network.
         name: prefix of its terms in the history, ``NAME.TERM``; an empty one adds nothing.
 
@@ -70,13 +70,13 @@ class View:
         return total, found, trace.embedding.detach()
 
     def term_name(self, name: str) -> str:
-        """What a term is called in the history."""
+        """The name of a term in the history."""
         return f"{self.name}.{name}" if self.name else name
 
 
 @dataclass(frozen=True, eq=False)
 class Recipe:
-    """What an inversion is made of.
+    """A parameterization and the views that optimize it.
 
     Attributes:
         parameterization: B images.
@@ -118,7 +118,7 @@ class Inversion:
         cosine: (B,) of the 8-bit image's own embedding to the target.
         diverged: (B,) images for which no finite step was found.
         history: name of a term (unweighted; see :attr:`View.name`), or ``cosine`` to the target under the first view
-            -> (steps, B). A step keeps the last value of what it does not measure, at first 0.
+            -> (steps, B). In a step that does not measure a term, the term keeps its last value, at first 0.
     """
 
     images: Tensor
@@ -143,7 +143,7 @@ def invert(
 
     Args:
         recipe: its parameterization is left at the result.
-        target: (B, D) unit norm, what ``cosine`` is measured to.
+        target: (B, D) unit norm; ``cosine`` is the cosine to it.
         generators: one per image, for the transforms.
         progress: called with (step, steps, text).
         on_step: called with (step, image (B, 3, 112, 112), not clamped) before each step.

@@ -52,7 +52,7 @@ def in_parts(
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out, in the words of any of torch's backends."""
+    """Whether an error says that memory ran out, by the messages of torch's backends."""
     words = ("allocate memory", "out of memory", "not enough memory")
     known = isinstance(error, MemoryError | torch.OutOfMemoryError)
     return known or any(word in str(error).lower() for word in words)

@@ -1,4 +1,4 @@
-"""Terms that know the target."""
+"""Objectives: terms that hold an image to its target."""
 
 import math
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Where an image may go: modules whose no-argument forward *is* the image.
+"""Parameterizations: modules whose no-argument forward *is* the image.
 
 Every parameterization holds one row of parameters per image, so images never influence each
 other, and offers ``latent()``: the whitened coordinates a Gaussian prior may be put on, or None.
@@ -126,7 +126,7 @@ class FaceBasis(Parameterization):
     def coefficients(self) -> Tensor:
         """(B, K) whitened coefficients of the face prior."""
         moved = self.spread * self.coordinates
-        if self.held is not None:  # only along what leaves the attributes as they are
+        if self.held is not None:  # only in directions that leave the attributes unchanged
             moved = moved - self.held * (moved @ self.weight.T) @ self.back
         return self.center + moved
 

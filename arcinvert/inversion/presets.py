@@ -40,16 +40,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Attack:
-    """One batch of an inversion: who attacks what, and which image each row is.
+    """One batch of an inversion: the inverter, the targets, and which image of a target each row is.
 
     Attributes:
         inverter: recognizer, face prior and calibration.
         target: (B, D) unit norm.
         variation: (B,) 0 for the first image of a target, 1.. for its variations.
         generators: one per image.
-        controls: the pose and expression that are asked for.
-        objective: what the images are to match in place of ``target``, which then is only a guess;
-            the template of a protected embedding, say. Only the presets with controls use it.
+        controls: the pose and expression to hold.
+        objective: a term to match in place of ``target``, which is then only a guess; for example the template of
+            a protected embedding. Only the presets with controls use it.
         tracer: precision and compilation of the attacked network.
     """
 
@@ -120,9 +120,11 @@ class FacePreset:
         "of the target itself would rest on false detail",
     )
     maps_weight: float = constant(0.25, "less is better with the default checkpoint attacked, and worse with y1")
-    turned_maps_share: float = constant(0.2, "predicted maps face the camera: a face asked to turn follows them less")
+    turned_maps_share: float = constant(
+        0.2, "the predicted maps are those of a face that looks into the camera: a turned face follows them less"
+    )
     batchnorm_weight: float = constant(
-        0.03, "small: the predicted maps say more of this face than statistics of all faces"
+        0.03, "small: the predicted maps describe this face, the statistics only faces in general"
     )
     batchnorm_largest: int = constant(
         28, "pixels: larger maps hold half of all activations, and the judged cosine is the same without them"

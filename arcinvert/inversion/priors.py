@@ -1,4 +1,4 @@
-"""Terms that know what faces are like, and nothing of the target.
+"""Priors: terms that hold an image to what faces have in common, whatever the target is.
 
 The BatchNorm layer behind the embedding is no part of any prior: matching it fights the target.
 Variances of an image are biased, the stored ones unbiased; at the 49 to 12,544 positions of a
@@ -24,12 +24,12 @@ def stored_statistics(
     """The statistics of every layer that has a usable channel.
 
     Args:
-        recognizer: whose layers. What a BatchNorm stores comes first.
-        calibration: says what passes through the layers whose BatchNorm is folded away.
+        recognizer: of the layers. The statistics that its BatchNorm layers store come first.
+        calibration: gives the statistics of layers whose BatchNorm is folded away.
         largest: leaves out layers whose input is higher than this, in pixels. The few at full
             resolution hold about half of all activations.
 
-    Layers of a single position are left out: what stands there is already the embedding.
+    Layers of a single position are left out: they hold the embedding itself.
     """
     found = {}
     for layer in recognizer.layers:
@@ -115,7 +115,7 @@ class PaperBatchNormMatch:
 
 @dataclass(frozen=True, eq=False)
 class LocationMatch:
-    """Activations held to what is usual at their place: ``relu((a - mean)^2 / var - 1)``.
+    """Distance of activations to those usual at their position: ``relu((a - mean)^2 / var - 1)``.
 
     The mean over channels and positions of a layer, then over layers. Aligned faces share one
     layout, so a channel has its own mean and variance at every position.

@@ -1,4 +1,4 @@
-"""From embeddings to images: every target, batch by batch, and again where an image is not like enough.
+"""From embeddings to images: every target, batch by batch; images below a least cosine are regenerated.
 
 A batch is fixed by the number of its images, not by what is still to do: a run that resumes after a
 kill, or with more processes, computes the same batches and so the same images.
@@ -51,7 +51,7 @@ class Settings:
         seed: of every draw; each image has a generator of its own, from (seed, target, variation).
         batch_size: images optimized together.
         min_cosine: an image whose cosine to the target is below this value is regenerated; None makes each once.
-        retries: how often at most; the best one is kept.
+        retries: how often an image is regenerated at most; the best one is kept.
         record: whether the path of each target's first image is kept.
         pose, expression: see :meth:`~arcinvert.inversion.controls.Controls.parse`; None leaves them free.
         precision: a name of :data:`PRECISIONS`; the lower ones are for GPUs.
@@ -75,10 +75,10 @@ class Settings:
     compile: bool = False
 
     def __post_init__(self) -> None:
-        if self.variations < 1 or self.batch_size < 1 or (self.steps is not None and self.steps < 1):
-            raise UsageError("expected variations, steps and batch size of at least 1")
-        if self.seed < 0 or self.retries < 0:
-            raise UsageError(f"expected a seed and retries of at least 0, got {min(self.seed, self.retries)}")
+        for name, least in {"variations": 1, "steps": 1, "batch_size": 1, "seed": 0, "retries": 0}.items():
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise UsageError(f"expected {name} of at least {least}, got {value}")
         if self.min_cosine is not None and not -1 <= self.min_cosine <= 1:
             raise UsageError(f"expected a least cosine in -1 to 1, got {self.min_cosine}")
         if self.precision not in PRECISIONS:
@@ -93,13 +93,13 @@ class Reconstruction:
     """One image of one target.
 
     Attributes:
-        target, variation: which.
+        target, variation: which image it is.
         pixels: (112, 112, 3) uint8 RGB.
         cosine: of the 8-bit image to the target, by the attacked network.
-        steps: of an attempt.
-        seconds: of all attempts, its share of its batch.
+        steps: of one attempt.
+        seconds: of all attempts, an equal share of the batch's time.
         diverged: no finite step was found.
-        attempts: how often it was made.
+        attempts: how often it was generated.
         history: ``step``, and the value of every term and of the cosine along them; see
             :attr:`~arcinvert.inversion.invert.Inversion.history`. At most :data:`POINTS` points; None if not finite.
         frames: images of the path, without the result; empty if not recorded.
@@ -118,7 +118,7 @@ class Reconstruction:
 
     @property
     def image(self) -> Image.Image:
-        """The image as PIL has it."""
+        """The PIL image."""
         return Image.fromarray(self.pixels.numpy())
 
     def below(self, least: float | None) -> bool:
@@ -168,12 +168,12 @@ def reconstruct_batches(
     Args:
         inverter: recognizer, face prior and calibration.
         targets: (T, D), unit norm.
-        settings: how many and how.
-        batches: those of :func:`batches_of` that are wanted; None is all of them.
-        objective: what the images of some targets (by their rows) are to match in place of the target's
-            embedding, which then is a guess to start from; only the presets with controls take it.
+        settings: how many images, and how.
+        batches: some of those of :func:`batches_of`; None is all of them.
+        objective: gives the term that the images of some targets (by their rows) match in place of the target's
+            embedding, which is then only a guess to start from. Only the presets with controls use it.
         progress: called with (steps done, steps in all, text), during first attempts.
-        on_step: see :data:`OnStep`; what it raises ends the run.
+        on_step: see :data:`OnStep`; an exception of it ends the run.
 
     Raises:
         UsageError: the preset takes no objective.
@@ -226,9 +226,9 @@ def _attempt(
     frames: dict[int, list[Tensor]] = {
         i: [] for i, (_, variation) in enumerate(jobs) if settings.record and variation == 0
     }
-    every = max(1, -(-recipe.steps // (FRAMES - 1)))  # the last place is for the result
+    every = max(1, -(-recipe.steps // (FRAMES - 1)))  # the result is the last image of a recorded path
 
-    def seen(step: int, images: Tensor) -> None:
+    def keep(step: int, images: Tensor) -> None:
         if frames and step % every == 0:
             for kept, frame in zip(frames.values(), to_bytes(images[list(frames)]).cpu(), strict=True):
                 kept.append(frame)
@@ -236,7 +236,7 @@ def _attempt(
             on_step(jobs, step, images)
 
     started = time.perf_counter()
-    found = invert(recipe, target=batch.target, generators=batch.generators, progress=progress, on_step=seen)
+    found = invert(recipe, target=batch.target, generators=batch.generators, progress=progress, on_step=keep)
     seconds = (time.perf_counter() - started) / len(jobs)
     return [
         Reconstruction(

@@ -1,4 +1,4 @@
-"""What a term is, and how terms are weighed.
+"""Terms: the costs of an inversion, and their weights.
 
 A term maps a :class:`~arcinvert.recognizer.Trace` to a cost per image, (B,), lower is better. An
 *objective* knows the target, a *prior* does not; both are terms. Weights stay outside: a recipe is

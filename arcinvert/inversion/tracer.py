@@ -50,7 +50,7 @@ class Tracer:
     def trace(self, recognizer: Recognizer, images: Tensor, taps: Sequence[str], latent: Tensor | None) -> Trace:
         """One forward pass; see :meth:`~arcinvert.recognizer.Recognizer.trace`."""
         if self.compile:
-            from torch._dynamo.exc import TorchDynamoException  # slow to import, so only where it is asked for
+            from torch._dynamo.exc import TorchDynamoException  # slow to import, so only for compilation
 
             try:
                 return self._compiled(recognizer, images, tuple(taps), latent)
@@ -71,7 +71,7 @@ class Tracer:
             warnings.catch_warnings(),
             torch.autocast(shown.device.type, self.precision, enabled=self.precision != torch.float32),
         ):
-            # The compiler asks whether its input is a leaf.
+            # The compiler reads .grad of its input, which is no leaf.
             warnings.filterwarnings("ignore", message="The .grad attribute", category=UserWarning)
             features, kept = self._fast(shown)
         return Trace(images, normalize(features.float()), kept, latent)

@@ -1,7 +1,7 @@
-"""Random views of an image: the same face, flipped, moved, resized and turned a little.
+"""Random transforms of an image: the same face, flipped, moved, resized and turned a little.
 
-An optimization that must succeed under every view cannot rest on single pixels. Each image has
-its own generator, so what it is shown does not depend on its neighbors.
+An optimization that must succeed under every transform cannot rest on single pixels. Each image has
+its own generator, so its transforms do not depend on its neighbors.
 """
 
 from collections.abc import Sequence

@@ -1,1 +1,1 @@
-"""The job around an inversion: files, resume, processes, tests of what came out, sheets, film."""
+"""The job around an inversion: files, resume, processes, robustness and diversity of the images, sheets, film."""

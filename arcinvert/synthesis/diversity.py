@@ -66,7 +66,7 @@ def feature_distance(inverter: Inverter, images: Tensor) -> float | None:
 
     The layers are those of 56 to 28 pixels; each channel is first put in units of the statistics
     that the network (or its calibration) stores of it. 0 for equal images, about 1 for unrelated ones.
-    As with LPIPS, only what stands in the same place is compared.
+    As in LPIPS, activations are compared at the same position only.
 
     Args:
         inverter: whose layers and statistics.
@@ -100,7 +100,7 @@ def _lpips(path: Path) -> Callable[[Tensor], float | None]:
         import lpips
     except ImportError as error:
         raise EnvironmentProblem(f"cannot load the package lpips: {error}") from None
-    # It knows only torchvision's old names, and draws random weights first: neither is the user's concern.
+    # It warns of torchvision's old names, and initializes random weights that are replaced below.
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.simplefilter("ignore")
         network = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False)

@@ -18,17 +18,17 @@ History = Mapping[str, Sequence[float | None]]
 
 
 def write_animation(path: Path, frames: Sequence[Tensor]) -> None:
-    """(112, 112, 3) uint8 pictures -> an endless WebP; the last one stays longer. Its EXIF says it is synthetic."""
-    pictures = [Image.fromarray(frame.numpy()) for frame in frames]
+    """(112, 112, 3) uint8 images -> an endless WebP; the last one stays longer. Its EXIF says it is synthetic."""
+    images = [Image.fromarray(frame.numpy()) for frame in frames]
     exif = Image.Exif()
     exif[0x010E] = SYNTHETIC  # ImageDescription
     with atomic_write(path) as temporary:
-        pictures[0].save(
+        images[0].save(
             temporary,
             format="WEBP",
             save_all=True,
-            append_images=pictures[1:],
-            duration=[FRAME_TIME] * (len(pictures) - 1) + [LAST_TIME],
+            append_images=images[1:],
+            duration=[FRAME_TIME] * (len(images) - 1) + [LAST_TIME],
             loop=0,
             quality=85,
             exif=exif,

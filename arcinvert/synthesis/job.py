@@ -16,7 +16,7 @@ from torch import Tensor
 
 import arcinvert
 from arcinvert.checkpoint import atomic_write
-from arcinvert.distributed import ALONE, Ranks
+from arcinvert.distributed import SINGLE_PROCESS, Processes
 from arcinvert.errors import DivergedError, EnvironmentProblem
 from arcinvert.faces.alignment import Detector
 from arcinvert.inversion.reconstruct import (
@@ -50,7 +50,7 @@ def synthesize(
     settings: Settings,
     report: bool = True,
     force: bool = False,
-    ranks: Ranks = ALONE,
+    ranks: Processes = SINGLE_PROCESS,
     objective: Objective | None = None,
     objective_name: str = "",
     progress: Progress = silent,
@@ -68,14 +68,14 @@ def synthesize(
         settings, objective, progress, on_step: see
             :func:`~arcinvert.inversion.reconstruct.reconstruct_batches`.
         report: measure the robustness of each image and the diversity of a target's variations.
-        force: start again, and remove what a job of other targets or settings has left.
-        ranks: of several processes each computes its share of the batches; the first one writes what concerns all.
+        force: start again, and remove the files of another job.
+        ranks: each of several processes computes its share of the batches; the first one writes sheet and manifest.
         objective_name: of the objective; two jobs of different ones are not the same job.
 
     Returns:
         The manifest: ``results`` with target, variation, file and its sha256, cosine (of the 8-bit image),
-        steps and seconds (an image's share of its batch), and what the settings ask for beyond that
-        (``robustness``, ``attempts``, ``history``); and the settings, digests and versions behind them.
+        steps and seconds (an image's share of its batch), and, if the settings ask for them,
+        ``robustness``, ``attempts`` and ``history``; and the settings, digests and versions behind them.
 
     Raises:
         UsageError: the folder holds another job.
@@ -95,7 +95,7 @@ def synthesize(
             journal.clear(out, all_of_it=force)
         ranks.wait()  # nothing foreign is left
         there = journal.finished(out, run)
-        batches = batches_of(len(targets), settings)[ranks.rank :: ranks.world]
+        batches = batches_of(len(targets), settings)[ranks.rank :: ranks.world_size]
         for part in reconstruct_batches(
             inverter,
             targets,
@@ -114,7 +114,7 @@ def synthesize(
                     journal.append(out, ranks.rank, run, _write(out, found, row, settings))
         ranks.wait()  # all images are there
         if ranks.rank == 0:
-            _finish(out, run, inverter, settings, len(targets), distance, ranks.world, started)
+            _finish(out, run, inverter, settings, len(targets), distance, ranks.world_size, started)
         ranks.wait()  # the manifest is written
     manifest: dict[str, Any] = json.loads((out / MANIFEST).read_bytes())
     if manifest["mean_cosine"] is None:
@@ -125,7 +125,7 @@ def synthesize(
 def run_of(
     inverter: Inverter, targets: Tensor, settings: Settings, *, report: bool, objective_name: str
 ) -> dict[str, Any]:
-    """What makes two jobs the same, as JSON has it; how many images share a batch is no part of it."""
+    """The identity of a job, as JSON: two jobs of the same targets, checkpoint and settings but for the batch size."""
     run = {
         "version": VERSION,
         "targets": hashlib.sha256(targets.contiguous().numpy().tobytes()).hexdigest(),

@@ -25,10 +25,10 @@ except ImportError:  # Windows has none
 Row = dict[str, Any]
 """The row of an image in the manifest."""
 Run = Mapping[str, Any]
-"""What makes two jobs the same: targets, checkpoint and settings, as JSON."""
+"""The identity of a job: version, targets, checkpoint and settings, as JSON."""
 
 MANIFEST, SHEET = "manifest.json", "sheet.png"
-_PICTURE = re.compile(r"\d{4,}_\d{2,}(\.png|\.webp|\.plot\.png)")
+_IMAGE = re.compile(r"\d{4,}_\d{2,}(\.png|\.webp|\.plot\.png)")
 _JOURNAL = re.compile(r"journal\.\d+\.jsonl")
 _TEMPORARY = re.compile(r"\.[a-z0-9_]{8}\.part")
 
@@ -48,7 +48,7 @@ def locked(out: Path, *, wanted: bool = True) -> Iterator[None]:
     try:
         out.mkdir(parents=True, exist_ok=True)
         folder = os.open(out, os.O_RDONLY) if wanted and fcntl is not None else None
-    except OSError as error:  # said before the work, not after it
+    except OSError as error:  # raised before the work, not after it
         raise EnvironmentProblem(f"cannot write to {str(out)!r}: {error.strerror or error}") from None
     try:
         if folder is not None:
@@ -75,19 +75,22 @@ def refuse_other_run(out: Path, run: Run) -> None:
     """
     others = [_read_manifest(out / MANIFEST)[0]] if (out / MANIFEST).is_file() else []
     others += [found for path in _matching(out, _JOURNAL) if (found := _read_journal(path)[0]) is not None]
-    if any(other != run for other in others):
-        raise UsageError(f"{str(out)!r} holds the images of another job; choose another folder, or --force")
+    for other in others:
+        if other != run:
+            old = isinstance(other, dict) and "targets" in other and other.get("version") != run.get("version")
+            what = "a job of another version of arcinvert" if old else "the images of another job"
+            raise UsageError(f"{str(out)!r} holds {what}; choose another folder, or --force")
 
 
 def clear(out: Path, *, all_of_it: bool) -> None:
     """Remove what a killed process left half written; with ``all_of_it`` everything that a job writes.
 
-    The manifest, which says whose images they are, goes last.
+    The manifest, which names the job of the images, goes last.
     """
     for path in _matching(out, _TEMPORARY):
         path.unlink()
     if all_of_it:
-        for path in (*_matching(out, _PICTURE), out / SHEET):
+        for path in (*_matching(out, _IMAGE), out / SHEET):
             path.unlink(missing_ok=True)
         close(out)
         (out / MANIFEST).unlink(missing_ok=True)
@@ -153,7 +156,7 @@ def _read_manifest(path: Path) -> tuple[object, list[Any]]:
 def _read_journal(path: Path) -> tuple[object, list[Any]]:
     """Run and rows; the run is None where not even the first line was finished, and empty where it is not ours."""
     lines = []
-    for line in path.read_bytes().split(b"\n")[:-1]:  # what no line end follows was torn off
+    for line in path.read_bytes().split(b"\n")[:-1]:  # a last line without its end was torn off
         try:
             lines.append(json.loads(line))
         except (ValueError, RecursionError):

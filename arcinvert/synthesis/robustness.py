@@ -69,7 +69,7 @@ def robustness(
 
 
 def _found_again(image: np.ndarray, detector: Detector) -> tuple[np.ndarray, float, float] | None:
-    """The largest face of a crop, aligned anew, with its yaw and pitch."""
+    """The largest face of a crop, aligned again, with its yaw and pitch."""
     canvas = np.pad(image, ((BORDER, BORDER), (BORDER, BORDER), (0, 0)), mode="edge")
     faces = detector.detect(canvas)
     if not faces:
@@ -84,8 +84,8 @@ def _jpeg(image: Tensor, quality: int = 75) -> Tensor:
     """(H, W, 3) uint8, stored as JPEG and read again."""
     file = io.BytesIO()
     Image.fromarray(image.numpy()).save(file, format="JPEG", quality=quality)
-    with Image.open(file) as picture:
-        return torch.from_numpy(np.array(picture))
+    with Image.open(file) as stored:
+        return torch.from_numpy(np.array(stored))
 
 
 def _shifted(images: Tensor, right: int, down: int) -> Tensor:

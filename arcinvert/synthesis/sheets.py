@@ -54,5 +54,5 @@ def write_png(path: Path, image: Tensor) -> str:
 
 def read_png(path: Path) -> Tensor:
     """An image that :func:`write_png` wrote, (H, W, 3) uint8."""
-    with Image.open(path, formats=("PNG",)) as picture:
-        return torch.from_numpy(np.array(picture))
+    with Image.open(path, formats=("PNG",)) as image:
+        return torch.from_numpy(np.array(image))

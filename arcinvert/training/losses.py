@@ -1,9 +1,9 @@
-"""Losses beside the margin: pure functions ``(embeddings, labels, centers) -> (B,)``.
+"""Losses that are added to the margin loss: pure functions ``(embeddings, labels, centers) -> (B,)``.
 
 Embeddings are (B, D) and labels (B,) integers below N. Centers are (N, D), or (N, K, D) with K
 sub-centers per class (Deng et al. 2020, *Sub-center ArcFace*), of which the one nearest to the
-embedding counts. All are of unit norm but for :func:`center_loss`. Everything is computed in the
-dtype given. The mean over the batch is the papers' loss, to be added with a weight.
+embedding counts. All have unit norm but those of :func:`center_loss`. The dtype is that of the
+input. The papers add the mean over the batch, times a weight.
 """
 
 import math
@@ -42,11 +42,11 @@ def intra_loss(embeddings: Tensor, labels: Tensor, centers: Tensor) -> Tensor:
 def inter_loss(embeddings: Tensor, labels: Tensor, centers: Tensor) -> Tensor:
     """``-1 / (pi (N - 1)) * sum over j != y of arccos(W_y . W_j)`` (Deng et al. 2019, Eq. 6).
 
-    The negative mean angle, in half turns, of the own center to all others: in [-1, 0]. It has no
-    gradient on the embeddings. A single class gives 0.
+    The negative mean angle, in half turns, between the own center and all others: in [-1, 0]. The embeddings get no
+    gradient. A single class gives 0.
     """
     between = angle(class_products(own_center(embeddings, labels, centers), centers))
-    others = between.scatter(1, labels[:, None], 0.0)  # the angle to itself is no angle between classes
+    others = between.scatter(1, labels[:, None], 0.0)  # leave out the angle of the center to itself
     return -others.sum(1) / (math.pi * max(between.shape[1] - 1, 1))
 
 
@@ -61,7 +61,7 @@ def triplet_loss(embeddings: Tensor, labels: Tensor, centers: Tensor | None = No
     Args:
         embeddings: (B, D), unit norm.
         labels: (B,).
-        centers: not looked at.
+        centers: not used.
         margin: radians.
 
     Returns:
@@ -80,21 +80,20 @@ def triplet_loss(embeddings: Tensor, labels: Tensor, centers: Tensor | None = No
 
 
 def center_loss(embeddings: Tensor, labels: Tensor, centers: Tensor) -> Tensor:
-    """``|x - c_y|^2 / 2`` of features as they are, in their unit squared (Wen et al. 2016, Eq. 2).
+    """``|x - c_y|^2 / 2`` of features that are not normalized (Wen et al. 2016, Eq. 2).
 
-    The centers are those that :func:`moved_centers` moves. The paper adds it to plain softmax with
-    a weight of 0.003.
+    :func:`moved_centers` updates the centers. The paper adds it to plain softmax with a weight of 0.003.
     """
     return (embeddings - own_center(embeddings, labels, centers)).square().sum(1) / 2
 
 
 def moved_centers(features: Tensor, labels: Tensor, centers: Tensor, *, rate: float = 0.5) -> tuple[Tensor, Tensor]:
-    """The centers (N, D) that a batch moves, and where to (Wen et al. 2016, Eq. 4 and Algorithm 1).
+    """The update of the moving centers (N, D) by a batch (Wen et al. 2016, Eq. 4 and Algorithm 1).
 
     ``c_j - rate * sum of (c_j - x_i) / (1 + n_j)`` over the n_j features of class j in the batch.
 
     Returns:
-        rows (R,), each once, and their new centers (R, D), without gradient.
+        rows (R,), without duplicates, and their new centers (R, D), without gradient.
     """
     rows, place, count = torch.unique(labels, return_inverse=True, return_counts=True)
     old = centers[rows].detach()

@@ -1,4 +1,4 @@
-"""Margin functions: from the cosine to the right class to the cosine the loss is given.
+"""Margin functions: they map the target cosine to the smaller one that the loss is given.
 
 The combined margin of Deng et al. 2019, Eq. 4, replaces the target cosine cos(theta) by
 ``cos(m1 * theta + m2) - m3``. Its special cases:
@@ -25,8 +25,8 @@ from torch import Tensor
 
 from arcinvert.errors import UsageError
 
-BEYOND = ("monotone", "easy", "plain")
-"""What :func:`combined_margin` may do beyond the angle where the formula turns."""
+PAST_PI = ("monotone", "easy", "plain")
+"""The choices of :func:`combined_margin` for angles past the one where the formula turns."""
 
 
 @dataclass(frozen=True)
@@ -43,25 +43,24 @@ class Margin:
                 f"expected a finite m1 > 0, 0 <= m2 < pi and a finite m3, got m1={self.m1}, m2={self.m2}, m3={self.m3}"
             )
 
-    def __call__(self, cosine: Tensor, *, beyond: str = "monotone", exact: bool = True) -> Tensor:
-        """:func:`combined_margin` with these settings."""
-        return combined_margin(cosine, self.m1, self.m2, self.m3, beyond=beyond, exact=exact)
+    def __call__(self, cosine: Tensor, *, past_pi: str = "monotone") -> Tensor:
+        """:func:`combined_margin` with these margins."""
+        return combined_margin(cosine, self.m1, self.m2, self.m3, past_pi=past_pi)
 
 
 @dataclass(frozen=True)
 class AdaFace:
-    """The adaptive margin of Kim et al. 2022 (CVPR): the norm of the features stands for the quality of the image.
+    """The adaptive margin of Kim et al. 2022 (CVPR), which takes the norm of the features for the image's quality.
 
-    With ``z = clip(h * (norm - mean) / (deviation + 0.001), -1, 1)``, where mean and deviation run
-    over the batches, an image has ``m2 = -m * z`` radians and ``m3 = m * z + m`` in
-    :func:`combined_margin`. No gradient goes through the norm. The pure functions below keep
-    nothing: mean and deviation are the head's. (Beyond pi the authors' code holds the value
-    at -1 - m3, without gradient; here ``beyond`` says.)
+    With ``z = clip(h * (norm - mean) / (deviation + 0.001), -1, 1)``, where mean and deviation are running ones
+    over the batches, an image has ``m2 = -m * z`` radians and ``m3 = m * z + m`` in :func:`combined_margin`. The norm
+    has no gradient. The methods are pure: the head keeps mean and deviation. (Past pi the authors' code holds the
+    value at -1 - m3, without gradient; here ``past_pi`` decides.)
 
     Attributes:
         m: size of both margins, at least 0 and below pi.
-        h: how much of the norms' spread is used, above 0.
-        momentum: share of the old mean and deviation that a batch leaves, in [0, 1).
+        h: factor on the norms' spread, above 0.
+        momentum: weight of the old mean and deviation in an update, in [0, 1).
     """
 
     m: float = 0.4
@@ -99,13 +98,13 @@ MARGINS: dict[str, Margin] = {
 }
 
 ALL_MARGINS: dict[str, Margin | AdaFace | None] = {**MARGINS, "adaface": AdaFace(), "softmax-bias": None}
-"""What a training run may name. None: softmax with a bias, nothing normalized (Deng et al. 2019, Eq. 1)."""
+"""The margins by name. None: softmax with a bias, without normalization (Deng et al. 2019, Eq. 1)."""
 
 
-def check_beyond(beyond: str) -> None:
-    """Raises UsageError for what is not in :data:`BEYOND`."""
-    if beyond not in BEYOND:
-        raise UsageError(f"expected beyond out of {', '.join(BEYOND)}, got {beyond!r}")
+def check_past_pi(past_pi: str) -> None:
+    """Raises UsageError for a name that is not in :data:`PAST_PI`."""
+    if past_pi not in PAST_PI:
+        raise UsageError(f"expected past_pi out of {', '.join(PAST_PI)}, got {past_pi!r}")
 
 
 def angle(cosine: Tensor) -> Tensor:
@@ -123,58 +122,53 @@ def combined_margin(
     m2: float | Tensor = 0.0,
     m3: float | Tensor = 0.0,
     *,
-    beyond: str = "monotone",
-    exact: bool = True,
+    past_pi: str = "monotone",
 ) -> Tensor:
     """``cos(m1 * theta + m2) - m3`` (Deng et al. 2019, Eq. 4), by default monotone over all theta in [0, pi].
 
-    At the angle where ``m1 * theta + m2`` reaches pi the formula turns: the cosine would rise again. ``beyond`` says
-    what happens there.
+    At the angle where ``m1 * theta + m2`` reaches pi the formula turns: the cosine would rise again. ``past_pi``
+    decides what follows.
 
-    - ``monotone``: the value falls on with slope 1 in the cosine:
+    - ``monotone``: the value continues to fall, with slope 1 in the cosine:
       ``-1 - m3 + (cos(theta) - cos((pi - m2) / m1))``, so that it is continuous, non-increasing
       in theta and differentiable everywhere but at that one angle.
     - ``easy``: the angle has a margin only up to 90 degrees, above it the value is ``cos(theta) - m3``
       (the easy margin of the first ArcFace release). It jumps at 90 degrees.
     - ``plain``: the formula as it stands, also where it rises again.
 
-    Where a negative m2 would take the angle below 0, it counts as 0, as in AdaFace's own code.
+    Where a negative m2 would make the angle negative, it counts as 0, as in AdaFace's own code.
 
     Args:
-        cosine: any shape, in [-1, 1]; values beyond are clamped.
+        cosine: any shape, in [-1, 1]; values outside are clamped.
         m1: factor on the angle.
         m2: added to the angle, radians; a number, or a tensor that broadcasts with the cosine.
-        m3: taken from the cosine; likewise.
-        beyond: see above.
-        exact: the gradient is that of the formula; otherwise it is 1 everywhere (straight through, as if the
-            margin were a constant), which is what arcface_torch trains with.
+        m3: subtracted from the cosine; likewise.
+        past_pi: see above.
 
     Returns:
         The same shape; float32 at least, because arccos is steep at both ends.
 
     Raises:
-        UsageError: an unknown ``beyond``.
+        UsageError: an unknown ``past_pi``.
     """
-    check_beyond(beyond)
+    check_past_pi(past_pi)
     cosine = cosine.float() if cosine.dtype in (torch.float16, torch.bfloat16) else cosine
     if m1 == 1.0 and not isinstance(m2, Tensor) and m2 == 0.0:
-        value = cosine.clamp(-1.0, 1.0) - m3
-    else:
-        m2 = m2 if isinstance(m2, Tensor) else cosine.new_full((), m2)
-        value = _moved(_inside(cosine), m1, m2, beyond) - m3
-    return value if exact else cosine + (value - cosine).detach()
+        return cosine.clamp(-1.0, 1.0) - m3
+    m2 = m2 if isinstance(m2, Tensor) else cosine.new_full((), m2)
+    return _moved(_inside(cosine), m1, m2, past_pi) - m3
 
 
-def _moved(inside: Tensor, m1: float, m2: Tensor, beyond: str) -> Tensor:
+def _moved(inside: Tensor, m1: float, m2: Tensor, past_pi: str) -> Tensor:
     if m1 == 1.0:
         value = inside * torch.cos(m2) - (1 - inside * inside).sqrt() * torch.sin(m2)
     else:
         value = torch.cos(m1 * torch.acos(inside) + m2)
     start = torch.cos((-m2 / m1).clamp(0, math.pi))
     value = torch.where(inside > start, torch.ones_like(value), value)
-    if beyond == "easy":
+    if past_pi == "easy":
         return torch.where(inside > 0, value, inside)
-    if beyond == "monotone":
+    if past_pi == "monotone":
         turn = torch.cos(((math.pi - m2) / m1).clamp(max=math.pi))
         return torch.where(inside > turn, value, inside - turn - 1)
     return value

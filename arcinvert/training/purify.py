@@ -1,7 +1,7 @@
 """Purification of noisy labels by sub-centers (Deng et al. 2020, *Sub-center ArcFace*, section 3.4).
 
-After a training with K sub-centers per class, the dominant one is that which most pictures of the class lie closest to;
-the others have gathered what does not belong there, and are dropped. A picture stays if its angle to
+After a training with K sub-centers per class, the dominant one is the one that most images of the class are nearest to;
+the others attract images with wrong labels, and are dropped. An image is kept if its angle to
 the dominant sub-center is small. Angles are in degrees here, as in the paper.
 """
 
@@ -16,29 +16,30 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from arcinvert.errors import InputError, UsageError
+from arcinvert.training.data.clean_list import numbered_lines
 
 ANGLE = 75.0
 """Degrees; the paper's threshold (70 to 80 works there)."""
 LOST = 0.1
-"""The share of the right labels that may be lost, where the angles themselves give the threshold."""
+"""The share of the right labels that may be dropped when :func:`flank_threshold` chooses the threshold."""
 BIN = 5
-"""Degrees of a bar of the histograms."""
+"""Width of a histogram's bins in degrees."""
 CATEGORIES = ("clean, dominant", "wrong, dominant", "clean, other", "wrong, other")
-"""The paper's four kinds of pictures: label right or wrong, nearest to the dominant or to another sub-center."""
+"""The paper's four kinds of images: label right or wrong, nearest to the dominant or to another sub-center."""
 
 Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
 class Purified:
-    """What the sub-centers say of every picture.
+    """The angles of all images to the sub-centers, and the threshold.
 
     Attributes:
-        labels: (N,) int64, the class each picture is said to be of.
+        labels: (N,) int64, the class of each image by its label.
         dominant: (C,) int64, the dominant sub-center of each class.
-        nearest: (N,) int64, the sub-center of its class that each picture is nearest to.
+        nearest: (N,) int64, the sub-center of its class that each image is nearest to.
         angles: (N,) float64, degrees to the dominant sub-center of its class.
-        threshold: degrees; what lies beyond is dropped.
+        threshold: degrees; images at larger angles are dropped.
     """
 
     labels: NDArray[np.int64]
@@ -49,12 +50,12 @@ class Purified:
 
     @property
     def kept(self) -> Bools:
-        """(N,): which pictures stay."""
+        """(N,) True for the images that are kept."""
         return self.angles <= self.threshold
 
     @property
     def on_dominant(self) -> Bools:
-        """(N,): which pictures are nearest to the dominant sub-center of their class."""
+        """(N,) True for the images that are nearest to the dominant sub-center of their class."""
         own: Bools = self.nearest == self.dominant[self.labels]
         return own
 
@@ -63,10 +64,10 @@ def purify(cosines: Tensor, labels: Tensor, classes: int, *, threshold: float | 
     """Find the dominant sub-centers and the angles to them.
 
     Args:
-        cosines: (N, K), of each picture to the sub-centers of its own class.
+        cosines: (N, K), of each image to the sub-centers of its own class.
         labels: (N,), integers below ``classes``.
         classes: C.
-        threshold: degrees in (0, 180]; None: that of :func:`flank`.
+        threshold: degrees in (0, 180]; None: that of :func:`flank_threshold`.
 
     Raises:
         UsageError: a threshold out of range.
@@ -76,31 +77,32 @@ def purify(cosines: Tensor, labels: Tensor, classes: int, *, threshold: float | 
     nearest = cosines.argmax(1)
     votes = torch.zeros(classes, cosines.shape[1], dtype=torch.float64)
     votes.index_put_((labels, nearest), votes.new_ones(len(labels)), accumulate=True)
-    # Of two with as many pictures, the one that is closer to all of them; a sum of cosines is at most their number.
+    # Ties in the votes go to the larger sum of cosines, which is at most the number of images.
     sums = torch.zeros_like(votes).index_add_(0, labels, cosines.double())
     dominant = (votes + sums / (2 * len(labels) + 2)).argmax(1)
     own = cosines.double().gather(1, dominant[labels][:, None])[:, 0]
     angles = own.clamp(-1, 1).acos().rad2deg().numpy()
-    limit = flank(angles) if threshold is None else threshold
+    limit = flank_threshold(angles) if threshold is None else threshold
     return Purified(labels.numpy(), dominant.numpy(), nearest.numpy(), angles, limit)
 
 
-def flank(angles: NDArray[np.float64], lost: float = LOST) -> float:
-    """The angle beyond which about the share ``lost`` of the right labels lies, by the angles alone.
+def flank_threshold(angles: NDArray[np.float64], lost: float = LOST) -> float:
+    """The angle above which about the share ``lost`` of the right labels lies, estimated from the angles alone.
 
-    The commonest angle is that of right labels, and below it there are hardly others. If the right ones lie alike on
-    both sides of it, what is below says how far they reach above. For networks that are small or shortly trained,
-    all of whose angles are larger than the paper's. It needs more right labels than wrong ones.
+    The mode of the angles is taken for that of the right labels, and nearly all images below it for right ones. If the
+    right labels are distributed symmetrically around it, the distribution below predicts the one above. This is for
+    networks that are small or shortly trained, all of whose angles are larger than the paper's, and for data with more
+    right labels than wrong ones.
 
     Args:
         angles: (N,) degrees to the dominant sub-centers.
         lost: in (0, 0.5).
 
     Raises:
-        InputError: angles that are all about the same, or none.
+        InputError: angles that are nearly equal, or none.
     """
     if len(angles) == 0 or (spread := min(angles.std(), np.subtract(*np.quantile(angles, [0.75, 0.25])) / 1.34)) <= 0:
-        raise InputError("expected pictures at different angles to choose a threshold by, they are all about the same")
+        raise InputError("expected images at different angles to choose a threshold, got angles that are nearly equal")
     counts, edges = np.histogram(angles, np.arange(0, 180.25, 0.25))
     middle = (edges[1:] + edges[:-1]) / 2
     width = max(1.06 * float(spread) * len(angles) ** -0.2, 0.25)  # Silverman's rule
@@ -110,25 +112,19 @@ def flank(angles: NDArray[np.float64], lost: float = LOST) -> float:
 
 
 def read_true_labels(path: Path, files: Sequence[str]) -> list[str]:
-    """Who each of ``files`` shows in truth: lines ``identity/picture``, a tab, the true identity.
+    """The true identities of ``files``: lines ``identity/image``, a tab, the true identity.
 
     Raises:
-        InputError: not such a text, or a file that it does not name.
+        InputError: not such a file, or it does not name one of ``files``.
     """
-    try:
-        lines = path.read_text(encoding="utf-8", errors="surrogateescape").split("\n")
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot read the true labels {str(path)!r}: {error}") from None
     truth: dict[str, str] = {}
-    for number, line in enumerate(lines, 1):
-        if not line.strip() or line.startswith("#"):
-            continue
-        file, tab, name = line.rstrip("\r").rpartition("\t")
+    for number, line in numbered_lines(path, "true labels"):
+        file, tab, name = line.rpartition("\t")
         if not tab or not file or not name or file in truth:
-            raise InputError(f"expected identity/picture, a tab and an identity in line {number} of {str(path)!r}")
+            raise InputError(f"expected identity/image, a tab and an identity in line {number} of {str(path)!r}")
         truth[file] = name
     if missing := [file for file in files if file not in truth]:
-        raise InputError(f"{str(path)!r} does not name {len(missing)} of the pictures, such as {missing[0]!r}")
+        raise InputError(f"{str(path)!r} does not name {len(missing)} of the images, such as {missing[0]!r}")
     return [truth[file] for file in files]
 
 
@@ -137,13 +133,13 @@ def report(found: Purified, wrong: Sequence[bool] | None = None) -> dict[str, An
 
     Args:
         found: what :func:`purify` returned.
-        wrong: (N,), which labels are wrong, if that is known: the four categories of the paper, the
-            share of the wrong labels that is found, and of the right ones that is dropped.
+        wrong: (N,), True for the wrong labels, if they are known. The report then has the four categories of the
+            paper, the share of the wrong labels that is found, and of the right ones that is dropped.
     """
     kept, classes = found.kept, len(found.dominant)
     left = np.bincount(found.labels[kept], minlength=classes)
-    said: dict[str, Any] = {
-        "pictures": len(kept),
+    result: dict[str, Any] = {
+        "images": len(kept),
         "kept": int(kept.sum()),
         "dropped": int((~kept).sum()),
         "threshold_degrees": found.threshold,
@@ -151,28 +147,28 @@ def report(found: Purified, wrong: Sequence[bool] | None = None) -> dict[str, An
         "identities_left": int((left > 0).sum()),
         "on_dominant": int(found.on_dominant.sum()),
         "median_angle": float(np.median(found.angles)),
-        "histogram": {"bin_degrees": BIN, "all": _bars(found.angles), "kept": _bars(found.angles[kept])},
+        "histogram": {"bin_degrees": BIN, "all": _histogram(found.angles), "kept": _histogram(found.angles[kept])},
     }
     if wrong is None:
-        return said
+        return result
     bad = np.array(wrong, bool)
     rows = [side & label for side in (found.on_dominant, ~found.on_dominant) for label in (~bad, bad)]
-    said["categories"] = {
+    result["categories"] = {
         name: {
-            "pictures": int(row.sum()),
+            "images": int(row.sum()),
             "share": float(row.mean()),
             "dropped": int((row & ~kept).sum()),
-            "histogram": _bars(found.angles[row]),
+            "histogram": _histogram(found.angles[row]),
         }
         for name, row in zip(CATEGORIES, rows, strict=True)
     }
-    said["wrong"] = int(bad.sum())
-    said["wrong_found"] = float((~kept)[bad].mean()) if bad.any() else None
-    said["right_dropped"] = float((~kept)[~bad].mean()) if (~bad).any() else None
-    return said
+    result["wrong"] = int(bad.sum())
+    result["wrong_found"] = float((~kept)[bad].mean()) if bad.any() else None
+    result["right_dropped"] = float((~kept)[~bad].mean()) if (~bad).any() else None
+    return result
 
 
-def _bars(angles: NDArray[np.float64]) -> list[int]:
-    """How many angles lie in each bin from 0 to 180 degrees."""
+def _histogram(angles: NDArray[np.float64]) -> list[int]:
+    """The number of angles in each bin from 0 to 180 degrees."""
     counts: list[int] = np.histogram(angles, np.arange(0, 180 + BIN, BIN))[0].tolist()
     return counts

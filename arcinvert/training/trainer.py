@@ -1,11 +1,12 @@
-"""Training: aligned faces -> backbone -> margin head -> checkpoint, resumable at any step, by any number of ranks.
+"""Training: aligned faces -> backbone -> margin head -> checkpoint, resumable at any step, in any number of processes.
 
-SGD with linear warm-up, then cosine decay or milestones. Where several ranks train (``torchrun``), the backbone runs
-under DistributedDataParallel, and each rank holds its part of the class centers (:mod:`arcinvert.training.heads`).
-A synchronized BatchNorm is not needed: a rank's share of a batch is enough for its statistics.
+SGD with linear warm-up, then cosine decay or milestones. Where several processes train (``torchrun``), the backbone
+runs under DistributedDataParallel, and each process holds its part of the class centers
+(:mod:`arcinvert.training.heads`).
 """
 
 import json
+import logging
 import time
 import zlib
 from collections.abc import Collection
@@ -18,21 +19,23 @@ import torch
 from torch import Tensor, nn
 
 from arcinvert.checkpoint import Checkpoint, atomic_write, quantized, save_checkpoint
-from arcinvert.distributed import ALONE, Ranks, reached
+from arcinvert.distributed import SINGLE_PROCESS, Processes, lost_process_errors
 from arcinvert.errors import DivergedError, EnvironmentProblem, InputError, UsageError
 from arcinvert.evaluation.metrics import auc, operating_point, score_pairs
 from arcinvert.progress import Progress, silent
 from arcinvert.training.collectives import all_sum, sizes
 from arcinvert.training.config import PREPROCESSING, TrainConfig
 from arcinvert.training.data.clean_list import permute_labels
-from arcinvert.training.data.faces import Faces, open_faces, split_identities, to_float
-from arcinvert.training.data.sources import open_pictures
-from arcinvert.training.data.streaming import stored_faces
-from arcinvert.training.run import Run, Say, unheard
-from arcinvert.training.scalars import Scalars, open_scalars
-from arcinvert.training.state import Step, kept_centers, whole_head
+from arcinvert.training.data.containers import list_images
+from arcinvert.training.data.faces import FaceDataset, open_faces, split_identities, to_float
+from arcinvert.training.data.streaming import stream_faces
+from arcinvert.training.run import Run
+from arcinvert.training.tensorboard import Scalars, open_scalars
+
+log = logging.getLogger(__name__)
 
 FMRS = (1e-2, 1e-3)
+"""The false match rates of a validation's operating points."""
 
 
 def train(
@@ -46,75 +49,76 @@ def train(
     keep: Collection[str] | None = None,
     stream: bool = False,
     tensorboard: Path | None = None,
-    ranks: Ranks = ALONE,
-    say: Say = unheard,
+    processes: Processes = SINGLE_PROCESS,
     progress: Progress = silent,
 ) -> dict[str, Any]:
     """Train on a folder of identities and write a checkpoint.
 
-    The resumable state lies beside ``out`` as ``<out>.state``, is written after every epoch and
-    every ``save_every`` seconds, and is taken up if it is there; it stays when the run has ended. With
-    ``label_noise``, ``<out>.labels`` says which identity each picture was trained as.
+    The state is written to ``<out>.state`` after every epoch and every ``save_every`` seconds, and a run whose state
+    exists resumes from it; the file stays when the run has ended. With ``label_noise``, ``<out>.labels`` names the
+    identity that each image was trained as.
 
     Args:
-        data: ``data/<identity>/<picture>``, 112x112 aligned; or a .rec file or tar shards of them.
+        data: ``data/<identity>/<image>``, 112x112 aligned; or a .rec file or tar shards of them.
         out: the checkpoint to write (safetensors).
         config: all settings.
         device: where to train.
-        force: start anew even if there is a state.
+        force: start again even if there is a state.
         save_every: seconds.
-        keep: of the training pictures only these, ``identity/picture`` (a clean list).
-        stream: read the training pictures at every step; otherwise every rank holds all of them in memory.
+        keep: only these of the training images, ``identity/image`` (a clean list).
+        stream: read the training images at every step; otherwise every process holds all of them in memory.
         tensorboard: a folder for scalars.
-        ranks: who trains together; all call this alike and see the same files. The first one writes and tells.
-        say: told remarks.
-        progress: told (step, steps, text) after every step.
+        processes: those that train together; all call this with the same arguments and see the same files. The first
+            one writes and reports.
+        progress: called with (step, steps, text) after every step.
 
     Returns:
-        The header of the checkpoint; on all ranks but the first it is empty.
+        The header of the checkpoint; empty in all processes but the first.
 
     Raises:
-        InputError: pictures that are not 112x112, or too few identities.
+        InputError: images that are not 112x112, or too few identities.
         CheckpointError: the state belongs to another run.
         DivergedError: the loss is no longer finite.
-        EnvironmentProblem: another rank has ended or sees other files, or what writes the scalars is not installed.
+        EnvironmentProblem: another process has ended or sees other files, or TensorBoard is not installed.
     """
     faces, validation, held_out = open_data(data, config, keep=keep, stream=stream)
     state = out.with_name(out.name + ".state")
     if out.is_dir():
         raise UsageError(f"expected a file to write the checkpoint to, got the folder {str(out)!r}")
-    with reached():
-        run = Run(faces, config, torch.device(device), ranks=ranks, say=say)
+    with lost_process_errors():
+        run = Run(faces, config, torch.device(device), processes=processes)
         if state.is_file() and not force:
             run.resume(state)
         else:
-            run.begin()
-        for what, mine in (("state", run.step), ("pictures", zlib.crc32(faces.digest.encode()))):
-            if len(set(sizes(mine, ranks, run.device))) > 1:  # nobody writes before all have read
-                raise EnvironmentProblem(f"the ranks do not see the same {what}; the files must lie where all can read")
-        if config.label_noise and ranks.rank == 0:
-            _tell_labels(out.with_name(out.name + ".labels"), faces)
-        with open_scalars(tensorboard if ranks.rank == 0 else None, after=run.step) as scalars:
+            run.initialize()
+        for what, mine in (("state", run.step), ("images", zlib.crc32(faces.digest.encode()))):
+            if len(set(sizes(mine, processes, run.device))) > 1:  # no process writes before all have read
+                raise EnvironmentProblem(
+                    f"the processes do not see the same {what}; expected files that all of them can read"
+                )
+        if config.label_noise and processes.rank == 0:
+            _write_labels(out.with_name(out.name + ".labels"), faces)
+        with open_scalars(tensorboard if processes.rank == 0 else None, after=run.step) as scalars:
             _steps(run, validation, state, save_every, scalars, progress)
-        return _finish(run, validation, out, held_out, say)
+        return _finish(run, validation, out, held_out)
 
 
 def open_data(
     data: Path, config: TrainConfig, *, keep: Collection[str] | None = None, stream: bool = False
-) -> tuple[Faces, Faces | None, list[str]]:
-    """What a run learns from, what it is validated on, and the names of the identities held out.
+) -> tuple[FaceDataset, FaceDataset | None, list[str]]:
+    """The training set, the validation set, and the names of the held-out identities.
 
     Raises:
-        InputError, UsageError: pictures that cannot be trained on, or too few of them.
+        InputError, UsageError: images that cannot be trained on, or too few of them.
     """
-    pictures = open_pictures(data)
-    names, held_out = split_identities(pictures.identities, config.held_out)
-    faces = (stored_faces if stream else open_faces)(pictures, names, keep=keep)
-    validation = open_faces(pictures, held_out) if held_out else None
+    images = list_images(data)
+    names, held_out = split_identities(images.identities, config.held_out)
+    faces = (stream_faces if stream else open_faces)(images, names, keep=keep)
+    validation = open_faces(images, held_out) if held_out else None
     if validation is not None and int(validation.labels.bincount().max()) < 2:
-        raise InputError("expected a held-out identity with two pictures or more; each has one")
+        raise InputError("expected a held-out identity with two images or more; each has one")
     if len(faces) < config.batch_size:
-        raise UsageError(f"expected at least one batch of {config.batch_size} pictures, got {len(faces)}")
+        raise UsageError(f"expected at least one batch of {config.batch_size} images, got {len(faces)}")
     if config.label_noise:
         noisy, _ = permute_labels(faces.labels, config.label_noise, seed=config.seed)
         faces = replace(faces, labels=noisy)
@@ -122,7 +126,7 @@ def open_data(
 
 
 def _steps(
-    run: Run, validation: Faces | None, state: Path, save_every: float, scalars: Scalars, progress: Progress
+    run: Run, validation: FaceDataset | None, state: Path, save_every: float, scalars: Scalars, progress: Progress
 ) -> None:
     first_step, started, saved = run.step, time.monotonic(), time.monotonic()
     report = ""
@@ -132,13 +136,13 @@ def _steps(
             step = run.advance(images, labels)
         except DivergedError as error:
             raise DivergedError(f"{error}; {_advice(run, state)}") from None
-        average = run.remember(step)
+        average = run.update_average(step)
         speed = (run.step - first_step) * run.config.batch_size / max(time.monotonic() - started, 1e-9)
         scalars(run.step, {"loss": step.loss, "angle": step.angle, "lr": rate, "images/s": speed})
         epoch = (run.step - 1) // run.steps_per_epoch + 1
         if run.step % run.steps_per_epoch == 0:
             due = epoch % run.config.validate_every == 0 or run.step == run.total_steps
-            if validation is not None and due and run.ranks.rank == 0:
+            if validation is not None and due and run.processes.rank == 0:
                 figures = validate(run.network, validation, run.device)
                 found = _summary(figures)
                 run.history.append({"epoch": epoch, "loss": average.loss, **found})
@@ -148,7 +152,7 @@ def _steps(
             run.save(state)
             saved = time.monotonic()
             if run.step < run.total_steps:
-                run.head.forget_hits()
+                run.head.reset_hits()
         elif _all_agree(time.monotonic() - saved > save_every, run):
             run.save(state)
             saved = time.monotonic()
@@ -156,21 +160,21 @@ def _steps(
         progress(run.step, run.total_steps, f"epoch {epoch}/{run.config.epochs} {text}")
 
 
-def _tell_labels(path: Path, faces: Faces) -> None:
-    """Which identity each picture was said to show: lines ``identity/picture``, a tab, the label."""
+def _write_labels(path: Path, faces: FaceDataset) -> None:
+    """Write the identity that each image was trained as: lines ``identity/image``, a tab, the label."""
     lines = [f"{file}\t{faces.identities[label]}\n" for file, label in zip(faces.files, faces.labels, strict=True)]
     with atomic_write(path) as temporary:
         temporary.write_bytes("".join(lines).encode(errors="surrogateescape"))
 
 
 def _all_agree(wanted: bool, run: Run) -> bool:
-    """What the first rank wants: the others' clocks may say otherwise."""
-    mine = torch.tensor(float(wanted and run.ranks.rank == 0), device=run.device)
-    return bool(all_sum(mine, run.ranks))
+    """The decision of the first process, whose clock may differ from the others'."""
+    mine = torch.tensor(float(wanted and run.processes.rank == 0), device=run.device)
+    return bool(all_sum(mine, run.processes))
 
 
 def _advice(run: Run, state: Path) -> str:
-    """What to do about a loss that is no longer finite."""
+    """What the user can do about a loss that is no longer finite."""
     tips = [f"a lower lr (it was {run.learning_rate():.3g})", "a longer warmup", "a smaller clip"]
     if run.config.amp == "fp16":
         tips.insert(0, 'amp = "bf16"')
@@ -178,14 +182,13 @@ def _advice(run: Run, state: Path) -> str:
     return f"try {', or '.join(tips)}; {last}"
 
 
-def _finish(run: Run, validation: Faces | None, out: Path, held_out: list[str], say: Say) -> dict[str, Any]:
-    """Write the checkpoint, judged as it is stored."""
+def _finish(run: Run, validation: FaceDataset | None, out: Path, held_out: list[str]) -> dict[str, Any]:
+    """Write the checkpoint, with the validation of the weights as they are stored."""
     config, faces = run.config, run.faces
-    head = whole_head(run) if config.keep_head else {}
-    if run.ranks.rank:
+    head = run.head_state() if config.keep_head else {}
+    if run.processes.rank:
         return {}
-    tensors = _to_stored(run.network, config.bits)
-    # Judged as stored: the rounded weights are what everyone else will load.
+    tensors = _to_stored(run.network, config.weight_bits)
     run.network.load_state_dict(Checkpoint({}, tensors, "").network())
     figures = validate(run.network, validation, run.device) if validation is not None else {}
     header = {
@@ -204,13 +207,33 @@ def _finish(run: Run, validation: Faces | None, out: Path, held_out: list[str], 
         "validation": figures,
     }
     if config.keep_head:
-        tensors["head.centers"] = nn.functional.normalize(kept_centers(head, say), dim=-1).half()
+        tensors["head.centers"] = nn.functional.normalize(released_centers(head), dim=-1).half()
     save_checkpoint(out, header, tensors)
     return header
 
 
+def released_centers(head: dict[str, Tensor]) -> Tensor:
+    """One center for each class, (N, D): of several the dominant one, if it is known; else all of them, (N, K, D).
+
+    The dominant sub-center is the one that most images of the class were nearest to in the last epoch. It is not known
+    for a class without an image in that epoch.
+    """
+    centers = head["centers"]
+    if centers.ndim == 2:
+        return centers
+    unseen = int((head["hits"].sum(1) == 0).sum())
+    if unseen:
+        log.warning(
+            "all %d sub-centers are kept, not the dominant one: %d identities had no image in the last epoch",
+            centers.shape[1],
+            unseen,
+        )
+        return centers
+    return centers[torch.arange(len(centers)), head["hits"].argmax(1)]
+
+
 @torch.no_grad()
-def validate(network: nn.Module, faces: Faces, device: torch.device) -> dict[str, Any]:
+def validate(network: nn.Module, faces: FaceDataset, device: torch.device) -> dict[str, Any]:
     """Verification over all pairs of ``faces``: AUC, and an operating point at each of 1e-2 and 1e-3."""
     network.eval()
     parts = []
@@ -232,12 +255,9 @@ def _summary(figures: dict[str, Any]) -> dict[str, float | None]:
 
 
 def _to_stored(network: nn.Module, bits: int) -> dict[str, Tensor]:
-    """What a checkpoint keeps of a network: float16, and weights of more than one dimension in ``bits``."""
+    """The tensors of a checkpoint: float16, and weights of more than one dimension in ``bits``."""
     state = network.state_dict()
     tensors = {f"network.{key}": value.half() if value.is_floating_point() else value for key, value in state.items()}
     if bits < 16:
         tensors |= quantized({name: value for name, value in network.named_parameters() if value.ndim > 1}, bits=bits)
     return tensors
-
-
-__all__ = ["PREPROCESSING", "Run", "Step", "TrainConfig", "kept_centers", "open_data", "train", "validate"]

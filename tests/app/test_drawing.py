@@ -1,4 +1,4 @@
-"""Pictures, curve and scale."""
+"""Images, curve and scale."""
 
 import base64
 import io
@@ -10,16 +10,16 @@ import pytest
 import torch
 from PIL import Image
 
-from arcinvert.app.drawing import HEIGHT, curve, figure, odds, scale, uri, verdict
+from arcinvert.app.drawing import PARTS, Curve, Scale, data_uri, figure
 from arcinvert.audit.judges import Threshold
 
 KNOWN = (Threshold(1e-2, 0.3, 100_000), Threshold(1e-3, 0.4, 100_000))
 FEW = Threshold(1e-3, None, 20, "20 impostor pairs allow 0 false matches")
 
 
-def test_a_picture_survives() -> None:
+def test_an_image_survives() -> None:
     image = torch.randint(0, 256, (112, 112, 3), dtype=torch.uint8)
-    held = base64.b64decode(uri(image).removeprefix("data:image/png;base64,"))
+    held = base64.b64decode(data_uri(image).removeprefix("data:image/png;base64,"))
     assert np.array_equal(np.array(Image.open(io.BytesIO(held))), image.numpy())
 
 
@@ -31,7 +31,7 @@ def test_nothing_is_injected() -> None:
 
 
 def test_the_curve_ends_where_the_cosine_is() -> None:
-    drawn = ElementTree.fromstring(curve([(0, 0.0), (30, 1.0)], 60, KNOWN))
+    drawn = ElementTree.fromstring(PARTS.curve(Curve([(0, 0.0), (30, 1.0)], 60, KNOWN)))
     line = next(e for e in drawn.iter("polyline")).get("points") or ""
     first, last = (tuple(map(float, point.split(","))) for point in line.split())
     levels = {e.text: float(e.get("y") or 0) - 5 for e in drawn.iter("text") if e.text in ("0", "1")}
@@ -39,13 +39,13 @@ def test_the_curve_ends_where_the_cosine_is() -> None:
     assert last[1] == pytest.approx(levels["1"], abs=0.1)
     assert last[0] == pytest.approx((44 + 640 - 12) / 2, abs=0.1)  # step 30 of 60 is the middle
     marks = [float(e.get("y1") or 0) for e in drawn.iter("line") if e.get("class") == "ai-mark"]
-    assert marks[1] < marks[0] < HEIGHT  # the stricter one lies higher
-    assert "likeness 1.00 after 30 of 60" in (drawn.get("aria-label") or "")
+    assert marks[1] < marks[0] < Curve.height  # the stricter one lies higher
+    assert "1.00 after 30 of 60" in (drawn.get("aria-label") or "")
 
 
 @pytest.mark.parametrize("cosine", [-1.0, 0.35, 1.0])
 def test_the_scale_stays_in_its_frame(cosine: float) -> None:
-    drawn = ElementTree.fromstring(scale(cosine, (*KNOWN[:1], FEW)))
+    drawn = ElementTree.fromstring(PARTS.scale(Scale(cosine, (*KNOWN[:1], FEW))))
     dot = float(next(e for e in drawn.iter("circle")).get("cx") or 0)
     assert 10 <= dot <= 630
     marks = [float(e.get("x1") or 0) for e in drawn.iter("line") if e.get("class") == "ai-mark"]
@@ -53,8 +53,7 @@ def test_the_scale_stays_in_its_frame(cosine: float) -> None:
     assert (dot > marks[0]) == (cosine > 0.3)
 
 
-def test_a_verdict_says_it_in_words() -> None:
-    assert odds(1e-3) == "1 in 1,000"
-    assert "<strong>accepted" in verdict(0.3, KNOWN[0])
-    assert "<strong>not accepted" in verdict(0.299, KNOWN[0])
-    assert re.search("20 impostor pairs", verdict(0.9, FEW))
+def test_a_verdict_in_words() -> None:
+    assert "<strong>accepted" in PARTS.verdict(0.3, KNOWN[0])
+    assert "<strong>not accepted" in PARTS.verdict(0.299, KNOWN[0])
+    assert re.search("20 impostor pairs", PARTS.verdict(0.9, FEW))

@@ -1,6 +1,5 @@
-"""The page in a browser: Debian's Chromium, driven by Playwright, on a network that is quick and knows nothing."""
+"""The page in a browser: Debian's Chromium, driven by Playwright, with a tiny untrained network."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,52 +7,41 @@ from typing import Any
 import numpy as np
 import pytest
 
-from arcinvert.app.studio import Studio
+from arcinvert.app.state import AppState
 from arcinvert.calibration.calibration import Calibration
 from arcinvert.checkpoint import load_checkpoint, save_checkpoint
 from arcinvert.faceprior.prior import FacePrior
+from arcinvert.inverter import Inverter
 
 pytest.importorskip("gradio", minversion="6.0", reason="needs gradio 6: pip install 'arcinvert[app]'")
-sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright, which drives the browser")
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore"),  # those of gradio and of what it is built on
-    pytest.mark.skipif(CHROMIUM is None, reason="needs chromium on the path (apt-get install chromium)"),
 ]
 SOON = 60_000  # milliseconds
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
 
 
 @pytest.fixture(scope="module")
-def studio(
+def state(
     tiny_checkpoint: Path,
     small_prior: FacePrior,
     tiny_calibration: Calibration,
     tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Studio]:
-    made = Studio(tiny_checkpoint, prior=small_prior)
-    made._calibrations["tiny"] = tiny_calibration
+) -> Iterator[AppState]:
+    made = AppState(tiny_checkpoint, prior=small_prior)
+    made._inverters["tiny"] = Inverter(made.recognizer("tiny"), made.prior, tiny_calibration)
     yield made
     made.close()
 
 
 @pytest.fixture(scope="module")
-def address(studio: Studio) -> Iterator[str]:
+def address(state: AppState) -> Iterator[str]:
     from arcinvert.app.page import launch
 
-    page = launch(studio)
+    page = launch(state)
     yield page.local_url
     page.close(verbose=False)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with sync_api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield opened
-        opened.close()
 
 
 @pytest.fixture
@@ -64,7 +52,7 @@ def page(browser: Any, address: str) -> Iterator[Any]:
 
 
 def opened(context: Any, address: str) -> Any:
-    """A new visitor, with the example before them."""
+    """A new visitor who sees the example."""
     context.set_default_timeout(SOON)
     page = context.new_page()
     page.asked = []
@@ -76,7 +64,7 @@ def opened(context: Any, address: str) -> Any:
 
 
 def fill(page: Any, name: str, value: int) -> None:
-    """Set a slider by its number, and see to it that it stays: the page may still be settling."""
+    """Set a slider by its number, until it stays: the page may still be loading."""
     field = page.locator(f"#{name} input[type=number]")
     for _ in range(10):
         field.fill(str(value))
@@ -89,14 +77,14 @@ def fill(page: Any, name: str, value: int) -> None:
 
 
 def inverted(page: Any, steps: int) -> str:
-    """Press the button and wait for the end; the address of the face."""
+    """Press the button and wait for the end; returns the address of the face."""
     fill(page, "steps", steps)
     page.click("#go")
     page.wait_for_function("() => document.querySelector('#status').innerText.includes('Done')", timeout=SOON)
     return str(page.locator("#stage img").nth(1).get_attribute("src"))
 
 
-def test_the_example_to_the_end_and_another_pose(page: Any, address: str) -> None:
+def test_the_example_then_another_pose_then_the_comparison(page: Any, address: str) -> None:
     free = inverted(page, 10)
     assert "step 10" in page.inner_text("#stage")
     assert page.is_visible("#files")
@@ -112,24 +100,24 @@ def test_the_example_to_the_end_and_another_pose(page: Any, address: str) -> Non
     page.wait_for_selector("#files")
     assert page.locator("#stage img").nth(1).get_attribute("src") != free
     page.get_by_role("tab", name="Compare").click()
-    page.wait_for_selector("#opinions .ai-card svg")
-    page.get_by_text("default: a judge that had no part in the picture").wait_for()
-    assert "tiny: it was inverted" in page.inner_text("#opinions")
+    page.wait_for_selector("#comparisons .ai-card svg")
+    page.get_by_text("default: a judge that had no part in the image").wait_for()
+    assert "tiny: it was inverted" in page.inner_text("#comparisons")
     foreign = [url for url in page.asked if not url.startswith((address, "data:", "blob:"))]
     assert page.asked
     assert foreign == []
 
 
-def test_stop_and_go_on(page: Any) -> None:
+def test_stop_and_resume(page: Any) -> None:
     fill(page, "steps", 400)
     page.click("#go")
     page.wait_for_selector("#stage img >> nth=1")
     page.click("#stop")
     page.wait_for_selector("#resume")
     page.wait_for_function("() => document.querySelector('#status').innerText.startsWith('Stopped at step')")
-    said = page.inner_text("#status")
+    text = page.inner_text("#status")
     page.wait_for_timeout(300)
-    assert page.inner_text("#status") == said
+    assert page.inner_text("#status") == text
     page.click("#resume")
     page.wait_for_function("() => document.querySelector('#status').innerText.startsWith('Step')")
 
@@ -137,9 +125,9 @@ def test_stop_and_go_on(page: Any) -> None:
 def test_bad_input_is_a_message(page: Any, tmp_path: Path) -> None:
     np.save(tmp_path / "wide.npy", np.ones((2, 128), np.float32))
     (tmp_path / "broken.png").write_bytes(b"no picture at all")
-    for name, said in (("wide.npy", "128-d"), ("broken.png", "expected a picture")):
+    for name, text in (("wide.npy", "128-d"), ("broken.png", "expected an image")):
         page.set_input_files("#drop input", tmp_path / name)
-        page.get_by_text(said).wait_for()
+        page.get_by_text(text).wait_for()
         assert "Traceback" not in page.content()
         page.get_by_role("button", name="Clear").first.click()
         page.wait_for_selector("#drop input", state="attached")
@@ -157,22 +145,22 @@ def test_an_audit(page: Any) -> None:
     report.wait_for()
     assert "tiny" in report.inner_text()
     # The example brings photos: another recognizer can judge, against what was enrolled and against another photo.
-    said = report.inner_text()
-    assert "type II" in said
-    assert "judged by default" in said
+    text = report.inner_text()
+    assert "type II" in text
+    assert "judged by default" in text
     page.get_by_role("tab", name="Recognizers").click()
     page.wait_for_selector("#recognizer-card dl")
     assert "iresnet18" in page.inner_text("#recognizer-card")
 
 
-def test_a_second_visitor_waits_and_who_closes_the_tab_stops(browser: Any, address: str, studio: Studio) -> None:
+def test_a_second_visitor_waits_and_a_closed_tab_cancels_its_task(browser: Any, address: str, state: AppState) -> None:
     first, second = browser.new_context(), browser.new_context(viewport={"width": 360, "height": 740})
     busy = opened(first, address)
     fill(busy, "steps", 400)
     fill(busy, "faces", 4)
     busy.click("#go")
     busy.wait_for_selector("#stage img >> nth=1")
-    task = next(iter(studio._tasks.values()))
+    task = next(iter(state._tasks.values()))
     patient = opened(second, address)
     assert patient.evaluate("document.documentElement.scrollWidth") == 360
     fill(patient, "steps", 5)
@@ -181,7 +169,7 @@ def test_a_second_visitor_waits_and_who_closes_the_tab_stops(browser: Any, addre
     first.close()
     patient.wait_for_function("() => document.querySelector('#status').innerText.includes('Done')", timeout=SOON)
     assert task.result.done()
-    assert task.result.exception() is not None  # it was ended, not finished
+    assert task.result.exception() is not None  # canceled, not finished
     second.close()
 
 

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from arcinvert.audit import AuditConfig, LeakageReport, audit, open_store
+from arcinvert.audit import AttackConfig, AuditConfig, LeakageReport, audit, open_store
 from arcinvert.calibration.calibration import Calibration
 from arcinvert.faceprior.prior import FacePrior
 from arcinvert.recognizer import Recognizer
@@ -44,7 +44,9 @@ def audit_store(tiny_recognizer: Recognizer, tiny_faces: Path, tmp_path_factory:
 
 @pytest.fixture(scope="session")
 def audit_config(tiny_faces: Path) -> AuditConfig:
-    return AuditConfig(sample=4, steps=1, batch_size=2, calibration_faces=tiny_faces, photos=tiny_faces)
+    return AuditConfig(
+        sample=4, attack=AttackConfig(steps=1, batch_size=2), calibration_faces=tiny_faces, photos=tiny_faces
+    )
 
 
 @pytest.fixture(scope="session")

@@ -8,25 +8,23 @@ from typing import Any
 import pytest
 
 from arcinvert.audit import AuditConfig, LeakageReport, attack
-from arcinvert.distributed import Ranks
+from arcinvert.distributed import Processes
 from arcinvert.errors import EnvironmentProblem, UsageError
 from arcinvert.synthesis import journal
 
 
-def without_times(report: LeakageReport) -> dict[str, Any]:
-    return {key: value for key, value in report.to_json().items() if key != "seconds"}
+def without_times(report: LeakageReport) -> LeakageReport:
+    return replace(report, run=replace(report.run, seconds=0))
 
 
 def test_one_that_was_interrupted_ends_with_the_same_report(
     run_audit: Any,
-    audit_config: AuditConfig,
     tmp_path: Path,
     whole_audit: tuple[LeakageReport, Path],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     report, _ = whole_audit
-    same = {name: report.settings[name] for name in ("authorization", "show_faces")}
-    again = replace(audit_config, defenses=tuple(report.settings["defenses"]), **same)
+    again = report.config
     real, calls = journal.append, []
 
     def append(*args: Any) -> None:
@@ -43,7 +41,7 @@ def test_one_that_was_interrupted_ends_with_the_same_report(
     calls.clear()
     monkeypatch.setattr(journal, "append", lambda *args: (real(*args), calls.append(args)))
     assert without_times(run_audit(again, out=tmp_path)) == without_times(report)
-    assert len(calls) < 12  # what was there was not made again
+    assert len(calls) < 12  # finished attempts are not repeated
     assert not (tmp_path / "attack").exists()
 
 
@@ -56,22 +54,26 @@ def test_a_report_that_is_there_is_taken_and_another_one_is_refused(
 ) -> None:
     report, made = whole_audit
     out = Path(shutil.copytree(made, tmp_path / "out"))
-    same = {name: report.settings[name] for name in ("authorization", "show_faces")}
-    full = replace(audit_config, defenses=tuple(report.settings["defenses"]), **same)
+    full = report.config
     with monkeypatch.context() as patched:
         patched.setattr(attack, "synthesize", lambda *a, **s: pytest.fail("attacked again"))
-        assert run_audit(replace(full, batch_size=3), out=out).to_json() == report.to_json()
+        assert run_audit(replace(full, attack=replace(full.attack, batch_size=3)), out=out) == report
         with pytest.raises(UsageError, match="another audit"):
             run_audit(replace(full, seed=1), out=out)
     (out / "attack" / "bare").mkdir(parents=True)
     (out / "attack" / "bare" / "mine.txt").write_text("mine")
-    assert run_audit(audit_config, out=out, force=True, judges={}).settings["show_faces"] is False
+    assert run_audit(audit_config, out=out, force=True, judges={}).config.show_faces is False
     assert sorted(path.name for path in out.iterdir()) == ["attack", "report.html", "report.json"]
     assert [path.name for path in (out / "attack").rglob("*.*")] == ["mine.txt"]  # what is not ours stays
     assert "data:image/png" not in (out / "report.html").read_text()
-    (out / "report.json").write_text("[1]")
-    with pytest.raises(UsageError, match="no report of ours"):
-        run_audit(audit_config, out=out)
+    for content, message in (
+        ("[1]", "not a report"),
+        ('{"version": 2}', "not a report"),
+        ('{"version": 1}', "version 1"),
+    ):
+        (out / "report.json").write_text(content)
+        with pytest.raises(UsageError, match=message):
+            run_audit(audit_config, out=out)
 
 
 def test_a_second_audit_in_the_same_folder_is_told_so(
@@ -83,4 +85,4 @@ def test_a_second_audit_in_the_same_folder_is_told_so(
 
 def test_several_processes_need_a_folder(run_audit: Any, audit_config: AuditConfig) -> None:
     with pytest.raises(UsageError, match="a folder"):
-        run_audit(audit_config, ranks=Ranks(0, 2))
+        run_audit(audit_config, ranks=Processes(0, 2))

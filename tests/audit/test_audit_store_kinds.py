@@ -10,8 +10,8 @@ checkpoint, and more steps (``-s`` prints the rates)::
 import importlib.util
 import os
 import tarfile
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import numpy as np
@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from arcinvert.audit import AuditConfig, LeakageReport, audit, open_store
+from arcinvert.audit import AttackConfig, AuditConfig, LeakageReport, audit, open_store
 from arcinvert.audit.sample import read_sample
 from arcinvert.calibration.calibration import Calibration
 from arcinvert.faceprior.prior import FacePrior
@@ -37,13 +37,14 @@ def crops(paths: list[Path]) -> Tensor:
     return torch.stack([torch.from_numpy(np.array(Image.open(path))) for path in paths]).permute(0, 3, 1, 2)
 
 
-def told(report: LeakageReport) -> dict[str, Any]:
-    """A report without what names the store, and times."""
-    found = report.to_json()
-    for name in ("run", "seconds", "hygiene"):
-        del found[name]
-    del found["store"]["kind"], found["store"]["name"]
-    return found
+def compared(report: LeakageReport) -> LeakageReport:
+    """A report without the kind of its store, and times."""
+    return replace(
+        report,
+        store=replace(report.store, kind="", name=""),
+        hygiene=(),
+        run=replace(report.run, fingerprint="", seconds=0),
+    )
 
 
 def in_postgres(server: str, templates: np.ndarray, names: list[str]) -> str:
@@ -96,12 +97,12 @@ def test_the_same_report_is_written(
     tiny_faces: Path,
     tmp_path: Path,
 ) -> None:
-    config = AuditConfig(sample=3, steps=2, calibration_faces=tiny_faces, photos=tiny_faces)
+    config = AuditConfig(sample=3, attack=AttackConfig(steps=2), calibration_faces=tiny_faces, photos=tiny_faces)
     reports = []
     for kind in ("npz", "csv", "sqlite"):
         store = open_store(str(writing.write_store(kind, tmp_path, templates, NAMES)))
         reports.append(
-            told(audit(store, tiny_recognizer, config=config, prior=small_prior, calibration=tiny_calibration))
+            compared(audit(store, tiny_recognizer, config=config, prior=small_prior, calibration=tiny_calibration))
         )
     assert reports[1] == reports[0]
     assert reports[2] == reports[0]
@@ -116,10 +117,12 @@ def test_postgres_gives_the_same_report(
     tiny_faces: Path,
     tmp_path: Path,
 ) -> None:
-    config = AuditConfig(sample=3, steps=2, calibration_faces=tiny_faces, photos=tiny_faces)
+    config = AuditConfig(sample=3, attack=AttackConfig(steps=2), calibration_faces=tiny_faces, photos=tiny_faces)
     places = [in_postgres(postgres, templates, NAMES), str(writing.write_store("npz", tmp_path, templates, NAMES))]
     first, second = (
-        told(audit(open_store(place), tiny_recognizer, config=config, prior=small_prior, calibration=tiny_calibration))
+        compared(
+            audit(open_store(place), tiny_recognizer, config=config, prior=small_prior, calibration=tiny_calibration)
+        )
         for place in places
     )
     assert first == second
@@ -150,16 +153,16 @@ def test_real_templates_give_the_same_report_in_every_kind(
     judge = Recognizer.load(test_data / "models" / "mobileface-v3.onnx")
     people = sorted(path.name for path in held_out.iterdir())
     rows = attacked.embed(crops([held_out / name / f"0{n}.jpg" for name in people for n in (0, 1)])).numpy()
-    config = AuditConfig(photos=held_out, calibration_faces=held_out, steps=steps)
+    config = AuditConfig(photos=held_out, calibration_faces=held_out, attack=AttackConfig(steps=steps))
     names = [name for name in people for _ in (0, 1)]
     reports = {}
     for kind in writing.FILES:
         (tmp_path / kind).mkdir()
         store = open_store(str(writing.write_store(kind, tmp_path / kind, rows, names)))
-        reports[kind] = told(audit(store, attacked, judges={"mobileface-v3": judge}, config=config))
+        reports[kind] = compared(audit(store, attacked, judges={"mobileface-v3": judge}, config=config))
     store = open_store(in_postgres(postgres, rows, names))
-    reports["postgres"] = told(audit(store, attacked, judges={"mobileface-v3": judge}, config=config))
+    reports["postgres"] = compared(audit(store, attacked, judges={"mobileface-v3": judge}, config=config))
     for kind, report in reports.items():
         assert report == reports["npy"], kind
-    for judged in reports["npy"]["judges"]:
-        print(judged["name"], *judged["rows"], sep="\n")
+    for judge_result in reports["npy"].judges:
+        print(judge_result.name, *judge_result.rates, sep="\n")

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from arcinvert.audit import photos
-from arcinvert.audit.judges import appoint, folder_faces
+from arcinvert.audit.judges import folder_faces, make_judge
 from arcinvert.audit.photos import match_photos
 from arcinvert.errors import InputError
 from arcinvert.recognizer import Recognizer
@@ -35,11 +35,11 @@ def test_the_photo_of_the_identity_that_fits_is_the_enrolled_one(
 ) -> None:
     found = match_photos(tiny_faces, tiny_recognizer, targets, positions=range(6), identities=NAMES)
     assert found.files == tuple(tiny_faces / name / "2.png" for name in NAMES)
-    assert all(torch.equal(a, crop(path)) for a, path in zip(found.first, found.files, strict=True))  # type: ignore[arg-type]
+    assert all(torch.equal(a, crop(path)) for a, path in zip(found.enrolled, found.files, strict=True))  # type: ignore[arg-type]
     assert all(torch.equal(b, crop(tiny_faces / n / "0.png")) for n, b in zip(NAMES, found.second, strict=True))  # type: ignore[arg-type]
-    assert (found.about["enrolled_found"], found.about["second_found"], found.about["of"]) == (6, 6, 6)
-    judge = appoint("tiny", tiny_recognizer, folder_faces(tiny_faces))
-    assert (found.held_by(judge).first * targets).sum(1).min() > 0.9999
+    assert (found.matches.enrolled, found.matches.second, found.matches.templates) == (6, 6, 6)
+    judge = make_judge("tiny", tiny_recognizer, folder_faces(tiny_faces))
+    assert (found.references(judge).enrolled * targets).sum(1).min() > 0.9999
 
 
 def test_without_names_any_photo_may_be_it(tiny_recognizer: Recognizer, tiny_faces: Path, targets: Tensor) -> None:
@@ -62,10 +62,10 @@ def test_a_photo_may_be_named_as_the_record_or_the_identity(
 
 def test_photos_unlike_the_template_are_none(tiny_recognizer: Recognizer, tiny_faces: Path, targets: Tensor) -> None:
     found = match_photos(tiny_faces, tiny_recognizer, -targets, positions=range(6), identities=NAMES)
-    assert found.first == (None,) * 6
+    assert found.enrolled == (None,) * 6
     assert all(second is not None for second in found.second)  # of the person they are all the same
-    judge = appoint("tiny", tiny_recognizer, folder_faces(tiny_faces))
-    assert found.held_by(judge).first.isnan().all()
+    judge = make_judge("tiny", tiny_recognizer, folder_faces(tiny_faces))
+    assert found.references(judge).enrolled.isnan().all()
 
 
 def test_photos_that_cannot_be_read_are_counted(
@@ -76,7 +76,7 @@ def test_photos_that_cannot_be_read_are_counted(
     found = match_photos(tmp_path, tiny_recognizer, targets[:1], positions=[0], identities=["id0"])
     assert found.files == (tmp_path / "id0" / "2.png",)
     assert torch.equal(found.second[0], crop(tiny_faces / "id0" / "1.png"))  # type: ignore[arg-type]
-    assert found.about["unusable"] == 1
+    assert found.matches.unreadable == 1
 
 
 def test_larger_photos_are_aligned(
@@ -88,14 +88,14 @@ def test_larger_photos_are_aligned(
     aligned = crop(tiny_faces / "id0" / "2.png").numpy()
     monkeypatch.setattr(photos, "align_photo", lambda path, detector: (aligned, 1))
     found = match_photos(tmp_path, tiny_recognizer, targets[:1], positions=[0], identities=["id0"])
-    assert np.array_equal(found.first[0], aligned)  # type: ignore[arg-type]
+    assert np.array_equal(found.enrolled[0], aligned)  # type: ignore[arg-type]
 
 
 def test_a_name_that_climbs_out_of_the_folder_finds_nothing(
     tiny_recognizer: Recognizer, tiny_faces: Path, targets: Tensor
 ) -> None:
     found = match_photos(tiny_faces / "id1", tiny_recognizer, targets[:1], positions=[99], identities=["../id0"])
-    assert found.first == (None,)
+    assert found.enrolled == (None,)
     assert found.second == (None,)
 
 

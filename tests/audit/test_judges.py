@@ -17,7 +17,7 @@ def test_thresholds_are_those_of_all_impostor_pairs(tiny_recognizer: Recognizer,
     faces = judges.folder_faces(tiny_faces)
     assert faces.images.shape == (36, 112, 112, 3)
     assert faces.labels.tolist() == sorted([*range(6)] * 6)
-    judge = judges.appoint("tiny", tiny_recognizer, faces)
+    judge = judges.make_judge("tiny", tiny_recognizer, faces)
     rows = tiny_recognizer.embed(faces.images.permute(0, 3, 1, 2)).numpy()
     slow = [float(rows[i] @ rows[j]) for i in range(36) for j in range(i + 1, 36) if faces.labels[i] != faces.labels[j]]
     wide, narrow = judge.thresholds
@@ -27,21 +27,15 @@ def test_thresholds_are_those_of_all_impostor_pairs(tiny_recognizer: Recognizer,
     assert narrow.threshold is None
     assert narrow.reason is not None
     assert "fewer than 3" in narrow.reason
-    assert judges.described(judge, [], None)["thresholds"][1] == {
-        "fmr": 1e-3,
-        "threshold": None,
-        "impostor_pairs": 540,
-        "reason": narrow.reason,
-    }
 
 
 def test_a_large_folder_gives_every_first_picture_before_any_second(
     tiny_faces: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(judges, "MOST", 8)
+    monkeypatch.setattr(judges, "MAX_IMAGES", 8)
     faces = judges.folder_faces(tiny_faces)
     assert faces.labels.tolist() == [0, 0, 1, 1, 2, 3, 4, 5]
-    assert "8 pictures of 6 identities" in faces.what
+    assert "8 images of 6 identities" in faces.source
 
 
 def test_one_rendered_face_of_each_identity_of_the_prior(small_prior: FacePrior) -> None:
@@ -53,15 +47,15 @@ def test_one_rendered_face_of_each_identity_of_the_prior(small_prior: FacePrior)
     assert (faces.images[2].permute(2, 0, 1).float() / 255 - face).abs().max() < 0.003
 
 
-def test_faces_of_one_person_fix_nothing(tiny_recognizer: Recognizer, tiny_faces: Path) -> None:
+def test_faces_of_one_person_are_refused(tiny_recognizer: Recognizer, tiny_faces: Path) -> None:
     faces = judges.folder_faces(tiny_faces)
-    alone = judges.Faces(faces.images[:6], faces.labels[:6], "one", "")
+    alone = judges.ThresholdFaces(faces.images[:6], faces.labels[:6], "one", "")
     with pytest.raises(InputError, match="several people"):
-        judges.appoint("tiny", tiny_recognizer, alone)
+        judges.make_judge("tiny", tiny_recognizer, alone)
 
 
-def test_names_are_told_apart() -> None:
-    assert judges.named([Path("a/net.onnx"), Path("b/net.onnx"), Path("c/other.pth")]) == [
+def test_equal_names_get_a_number() -> None:
+    assert judges.judge_names([Path("a/net.onnx"), Path("b/net.onnx"), Path("c/other.pth")]) == [
         "net (1)",
         "net (2)",
         "other",

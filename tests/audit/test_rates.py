@@ -9,7 +9,7 @@ from torch import Tensor
 
 from arcinvert.audit import rates as measures
 from arcinvert.audit.judges import Judge, Threshold
-from arcinvert.audit.rates import Held, Row
+from arcinvert.audit.rates import References
 from arcinvert.evaluation.intervals import wilson_interval
 from arcinvert.faceprior.prior import FacePrior
 
@@ -18,7 +18,7 @@ NAN, FAILED = float("nan"), float("-inf")
 
 
 def made(judge_of: Callable[[Tensor], Tensor] | None = None, thresholds: tuple[Threshold, ...] = THRESHOLDS) -> Judge:
-    """A judge whose embedding of a picture is what ``judge_of`` says."""
+    """A judge that embeds images with ``judge_of``."""
 
     class Network:
         digest = ""
@@ -36,20 +36,20 @@ def at(*angles: float) -> Tensor:
 
 
 def test_a_failed_attempt_stays_in_the_denominator_and_one_without_a_reference_does_not() -> None:
-    rows = measures.rates(made(), "type I", torch.tensor([0.9, 0.6, 0.5, 0.1, FAILED, NAN]))
+    rows = measures.rates_at_thresholds(made(), "type I", torch.tensor([0.9, 0.6, 0.5, 0.1, FAILED, NAN]))
     assert [(row.fmr, row.accepted, row.tried) for row in rows] == [(1e-2, 3, 5), (1e-3, 1, 5)]
     assert rows[0].cosine == pytest.approx((0.9 + 0.6 + 0.5 + 0.1) / 4)
     low, high = wilson_interval(3, 5)
-    found = rows[0].to_json()
-    assert (found["sar"], found["low"], found["high"]) == (0.6, round(low, 6), round(high, 6))
+    assert (rows[0].rate, rows[0].low, rows[0].high) == (0.6, round(low, 6), round(high, 6))
 
 
 def test_no_threshold_or_no_trial_gives_null_and_never_a_rate() -> None:
-    unknown = measures.rates(made(thresholds=(Threshold(1e-3, None, 10, "few"),)), "type I", torch.tensor([0.9]))
-    none = measures.rates(made(), "type II", torch.tensor([NAN, NAN]))
+    unknown = measures.rates_at_thresholds(
+        made(thresholds=(Threshold(1e-3, None, 10, "few"),)), "type I", torch.tensor([0.9])
+    )
+    none = measures.rates_at_thresholds(made(), "type II", torch.tensor([NAN, NAN]))
     for row in (*unknown, *none):
-        found = row.to_json()
-        assert (found["sar"], found["low"], found["high"]) == (None, None, None)
+        assert (row.rate, row.low, row.high) == (None, None, None)
     assert none[0].tried == 0
     assert none[0].cosine is None
     assert unknown[0].accepted is None
@@ -57,9 +57,9 @@ def test_no_threshold_or_no_trial_gives_null_and_never_a_rate() -> None:
 
 def test_type_one_and_two_are_held_against_the_first_and_the_second() -> None:
     one = torch.tensor([[1.0, 0.0]])
-    held = Held(one.repeat(3, 1), torch.cat([one, one, one * NAN]))
-    rows = measures.attack_rows(made(), held, torch.cat([at(0.6, 0.9), at(0.9)]))
-    assert [(r.what, r.fmr, r.accepted, r.tried) for r in rows] == [
+    held = References(one.repeat(3, 1), torch.cat([one, one, one * NAN]))
+    rows = measures.attack_rates(made(), held, torch.cat([at(0.6, 0.9), at(0.9)]))
+    assert [(r.kind, r.fmr, r.accepted, r.tried) for r in rows] == [
         ("type I", 1e-2, 3, 3),
         ("type I", 1e-3, 2, 3),
         ("type II", 1e-2, 2, 2),
@@ -69,23 +69,23 @@ def test_type_one_and_two_are_held_against_the_first_and_the_second() -> None:
 
 def test_a_failed_attempt_without_a_reference_is_no_attempt() -> None:
     rows = torch.full((2, 2), FAILED)
-    found = measures.scored(rows, torch.tensor([[1.0, 0.0], [NAN, NAN]]))
+    found = measures.cosines(rows, torch.tensor([[1.0, 0.0], [NAN, NAN]]))
     assert found[0] == FAILED
     assert found[1].isnan()
 
 
 def test_controls() -> None:
     first = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
-    held = Held(first, torch.cat([at(0.9), torch.full((1, 2), NAN)]))
+    held = References(first, torch.cat([at(0.9), torch.full((1, 2), NAN)]))
     judge = made(lambda images: torch.tensor([[0.6, 0.8]]).expand(len(images), -1))
     pictures = {measures.MEAN: torch.zeros(1, 112, 112, 3, dtype=torch.uint8)}
-    rows = measures.control_rows(judge, held, first, pictures, [1, 0])
-    found = {(row.what, row.fmr): (row.accepted, row.tried) for row in rows}
+    rows = measures.control_rates(judge, held, first, pictures, [1, 0])
+    found = {(row.kind, row.fmr): (row.accepted, row.tried) for row in rows}
     assert found[measures.MEAN, 1e-2] == (2, 2)
     assert found[measures.MEAN, 1e-3] == (1, 2)
     assert found[measures.SHUFFLED, 1e-2] == (0, 2)  # each is held against the other
     assert found[measures.SECOND, 1e-2] == (1, 1)
-    assert measures.SHUFFLED not in {row.what for row in measures.control_rows(judge, held, first, pictures, [])}
+    assert measures.SHUFFLED not in {row.kind for row in measures.control_rates(judge, held, first, pictures, [])}
 
 
 def test_control_faces_are_the_mean_face_and_different_faces(small_prior: FacePrior) -> None:
@@ -116,18 +116,7 @@ def test_someone_else_is_never_the_same_person(names: list[str | None] | None, e
 
 def test_shuffled_scores_of_chance_stay_within_the_interval_of_the_rate() -> None:
     scores = torch.from_numpy(np.random.default_rng(0).uniform(-1, 1, 4000))
-    row = measures.rates(made(thresholds=(Threshold(1e-2, 0.98, 1000),)), measures.SHUFFLED, scores)[0].to_json()
-    assert row["low"] <= 1e-2 <= row["high"]
-
-
-def test_a_row_says_what_it_is() -> None:
-    assert Row("type I", 1e-2, 1, 2, 0.25).to_json() == {
-        "what": "type I",
-        "fmr": 1e-2,
-        "accepted": 1,
-        "tried": 2,
-        "sar": 0.5,
-        "low": round(wilson_interval(1, 2)[0], 6),
-        "high": round(wilson_interval(1, 2)[1], 6),
-        "cosine": 0.25,
-    }
+    row = measures.rates_at_thresholds(made(thresholds=(Threshold(1e-2, 0.98, 1000),)), measures.SHUFFLED, scores)[0]
+    assert row.low is not None
+    assert row.high is not None
+    assert row.low <= 1e-2 <= row.high

@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "benchmarks"
-
 
 def people(count: int, pictures: int, size: int, first: int) -> tuple[np.ndarray, np.ndarray]:
     """Identities whose pictures all are one axis: everybody is told from everybody."""
@@ -41,12 +39,6 @@ def test_a_network_that_tells_all_people_apart(script: ModuleType) -> None:
     assert cells["intra-class angle; nearest other center, mean and least (degrees)"] == ["0.0, 90.0, 90.0"] * 2
     last = text.splitlines()[-1]
     assert last.startswith("24 pictures of 6 identities; flip test: none.")
-
-
-def test_why_a_figure_is_missing_is_said_once(script: ModuleType) -> None:
-    rows, labels = people(6, 4, 64, 0)
-    text = script.table(report(script, one=script.measure(rows, labels, None)))
-    assert text.count("At 1e-2: ") == text.count("fewer than 3 fix no threshold") - 6 == 1
 
 
 def test_the_whole_command(

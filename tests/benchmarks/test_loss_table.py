@@ -8,7 +8,6 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-import torch
 
 from arcinvert.backbones import BACKBONES
 from arcinvert.errors import UsageError
@@ -28,38 +27,11 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     sys.modules.pop("loss_table")
 
 
-def test_the_small_network_learns_at_a_quarter_of_the_resolution(script: ModuleType) -> None:
-    network = script.Small(width=0.25, embedding_size=128)
-    shown: list[tuple[int, ...]] = []
-    handle = network.layer4.register_forward_hook(lambda module, given, out: shown.append(tuple(out.shape)))
-    features = network(torch.randn(2, 3, 112, 112))
-    handle.remove()
-    assert features.shape == (2, 128)
-    assert shown == [(2, 128, 2, 2)]
-    features.square().sum().backward()
-    assert all(weight.grad is not None for weight in network.parameters() if weight.requires_grad)
-
-
-def test_every_loss_is_a_setting_of_the_trainer(script: ModuleType) -> None:
-    margins = [script.small_config(**settings).resolve_margin() for settings in script.LOSSES.values()]
-    assert margins[0] is None
-    assert [(m.m1, m.m2, m.m3) for m in margins[1:]] == [
-        (1, 0, 0),
-        (1.35, 0, 0),
-        (1, 0, 0.35),
-        (1, 0.5, 0),
-        (1, 0.3, 0.2),
-        (0.9, 0.4, 0.15),
-    ]
-
-
 def test_a_run_is_judged_and_not_done_twice(script: ModuleType, tiny_faces: Path, tmp_path: Path) -> None:
     config = script.small_config(**NARROW, epochs=1, held_out=2)
     found = script.run_once(tiny_faces, tmp_path / "width-0.5-0", config)
     assert found["images"] == 24
     assert sorted(path.suffix for path in tmp_path.glob("width-0.5-0.*")) == [".json", ".safetensors", ".state"]
-    assert set(found["figures"]) == set(script.FIGURES)
-    assert 0 <= found["figures"]["AUC"] <= 1
     kept = json.loads((tmp_path / "width-0.5-0.json").read_text())
     assert kept["figures"] == found["figures"]
     (tmp_path / "width-0.5-0.safetensors").unlink()
@@ -84,14 +56,3 @@ def test_the_whole_table(
     assert capsys.readouterr().out.endswith("\n".join(lines) + "\n")
     runs = json.loads((tmp_path / "table.json").read_text())
     assert [run["config"]["seed"] for run in runs["cm2"]] == [0, 1]
-
-
-def test_cells(script: ModuleType) -> None:
-    assert script.spread([0.25, 0.75]) == "0.500 (0.250 to 0.750)"
-    assert script.spread([0.25]) == "0.250"
-    assert script.spread([10.0, 11.0], digits=1) == "10.5 (10.0 to 11.0)"
-    assert script.spread([None, None]) == "-"
-    assert script.part_of("2/3") == (1, 3)
-    for text in ("0/2", "3/2", "x", "1/2/3"):
-        with pytest.raises(UsageError, match="--part"):
-            script.part_of(text)

@@ -3,7 +3,7 @@ import json
 import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import combinations
 from pathlib import Path
 from types import ModuleType
@@ -16,14 +16,14 @@ from PIL import Image
 from torch import Tensor
 
 from arcinvert.backbones import BACKBONES
-from arcinvert.errors import InputError, UsageError
+from arcinvert.errors import UsageError
 from arcinvert.faceprior.prior import FacePrior
-from arcinvert.inversion.presets import fast
+from arcinvert.inversion.presets import preset_of
 from arcinvert.synthesis.sheets import read_png
 from arcinvert.training.data.faces import load_faces
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "benchmarks"
-MODULES = ("margin_table", "margin_bench", "loss_table", "bench_inversion")
+MODULES = ("margin_table", "margin_inversion", "loss_table", "inversion")
 NARROW = {"width": 0.05, "embedding_size": 16, "batch_size": 8, "held_out": 4}
 FMRS = (1e-1, 2e-2)
 
@@ -44,16 +44,16 @@ class PixelJudge:
 def script(monkeypatch: pytest.MonkeyPatch, small_prior: FacePrior) -> Iterator[ModuleType]:
     """The script as a module: narrow networks, three steps, and four of eight identities held out."""
     monkeypatch.syspath_prepend(str(SCRIPTS))
-    module, bench, losses, bench_inversion = (importlib.import_module(name) for name in MODULES)
+    module, bench, losses, inversion = (importlib.import_module(name) for name in MODULES)
     for part in (module, bench, losses):
         monkeypatch.setattr(part, "HELD_OUT", 4)
-    for part in (module, bench, bench_inversion):
+    for part in (module, bench, inversion):
         monkeypatch.setattr(part, "FMRS", FMRS)
     whole = losses.small_config
     monkeypatch.setattr(module, "small_config", lambda **settings: whole(**{**settings, **NARROW}))
     monkeypatch.setattr(bench, "Judge", PixelJudge)
     monkeypatch.setattr(bench, "default_face_prior", lambda: small_prior)
-    monkeypatch.setattr(bench, "PRESETS", {"fast": lambda attack, steps: fast(attack, 3)})
+    monkeypatch.setattr(bench, "preset_of", lambda name: replace(preset_of(name), steps=3))
     yield module
     BACKBONES.pop(losses.NETWORK)
     for name in MODULES:
@@ -89,9 +89,9 @@ def test_every_variant_changes_one_thing_of_the_first_row(script: ModuleType) ->
         now = asdict(config(**row.settings))
         changed[name] = {key for key in now if now[key] != plain[key]}
         assert changed[name] or row.share < 1, name
-        if "teacher" in row.settings:
-            assert list(rows).index(row.settings["teacher"]) < list(rows).index(name)
-    assert {name for name, keys in changed.items() if len(keys) > 1} == {"hard-augmentation", "taught"}
+        if "distillation" in row.settings:
+            assert list(rows).index(row.settings["distillation"].teacher) < list(rows).index(name)
+    assert {name for name, keys in changed.items() if len(keys) > 1} == {"hard-augmentation"}
     assert list(script.TABLES["margins"]) == ["softmax", "sphereface", "cosface", "arcface"]
     assert script.TABLES["margins"]["arcface"].settings == script.LOSSES["arcface"]
 
@@ -99,9 +99,9 @@ def test_every_variant_changes_one_thing_of_the_first_row(script: ModuleType) ->
 def test_half_of_the_identities_for_twice_the_epochs(script: ModuleType, people: Path, tmp_path: Path) -> None:
     found = script.trained(people, tmp_path, "half", script.Training(share=0.5), seed=0, epochs=1)
     assert (found["identities"], found["images"], found["config"]["epochs"]) == (2, 12, 2)
-    taught = script.Training({"teacher": "half"})
+    taught = script.Training({"distillation": script.DistillationConfig("half")})
     found = script.trained(people, tmp_path, "taught", taught, seed=0, epochs=1)
-    assert found["config"]["teacher"] == str(tmp_path / "half-0.safetensors")
+    assert found["config"]["distillation"]["teacher"] == str(tmp_path / "half-0.safetensors")
     assert found["images"] == 24
 
 
@@ -111,7 +111,8 @@ def test_what_the_judges_are_asked(script: ModuleType, people: Path, judge: Path
     rows = PixelJudge(judge)(faces)
     assert torch.equal(bench.shown, faces[:24])  # what they were trained on
     assert torch.equal(bench.enrolled, faces[[24, 30, 36, 42]])
-    strangers = [float(rows[a] @ rows[b]) for a, b in combinations(range(24), 2) if a // 6 != b // 6]
+    cosine = rows[:24] @ rows[:24].T  # as the judge multiplies: a single product may round differently
+    strangers = [float(cosine[a, b]) for a, b in combinations(range(24), 2) if a // 6 != b // 6]
     for fmr, threshold in bench.judges[0].thresholds.items():
         accepted = sum(score >= threshold for score in strangers)
         assert accepted == int(fmr * len(strangers))
@@ -125,17 +126,8 @@ def test_what_the_judges_are_asked(script: ModuleType, people: Path, judge: Path
     assert np.allclose(bench.real["pixels"], rows[real] * np.sqrt(147))
     second = bench.controls(judge.parent / "strip.png")["controls"]["a real second photo"]["judges"]["pixels"]
     assert second["cosines"] == pytest.approx(others[::5])
-    for targets in (1, 5):
-        with pytest.raises(UsageError, match="2 to 4 targets"):
-            script.Bench.open(people, [judge], targets)
-
-
-def test_too_few_strangers_fix_no_threshold(
-    script: ModuleType, people: Path, judge: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sys.modules["margin_bench"], "FMRS", (1e-3,))
-    with pytest.raises(InputError, match=r"too few impostor pairs \(216\)"):
-        script.Bench.open(people, [judge], 4)
+    with pytest.raises(UsageError, match="2 to 4 targets"):
+        script.Bench.open(people, [judge], 5)
 
 
 def test_the_difference_is_paired_by_target(script: ModuleType) -> None:
@@ -188,17 +180,8 @@ def test_the_whole_table(
     sheet = read_png(out / "sheet.png")
     assert sheet.shape == (3 * 116 - 4, 4 * 116 - 4, 3)
     assert torch.equal(sheet[:112, 116:228], load_faces(people, ["id5"]).images[0])
-    for number, name in enumerate(("softmax", "cosface"), 1):
-        strip = read_png(runs / "inverted" / f"{name}-0.png")
-        assert torch.equal(sheet[number * 116 : number * 116 + 112], strip)
-    monkeypatch.setattr(sys, "argv", [*command, "--part", "3/3"])
-    with pytest.raises(SystemExit, match="there are 2 networks"):
-        script.main()
     monkeypatch.setattr(sys, "argv", command)
     judge.write_bytes(b"another")
     with pytest.raises(SystemExit, match="made with other judges"):
-        script.main()
-    judge.unlink()
-    with pytest.raises(SystemExit, match="no such judge"):
         script.main()
     assert capsys.readouterr().out.endswith("\n".join(lines) + "\n")

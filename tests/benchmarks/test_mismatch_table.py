@@ -9,8 +9,6 @@ import pytest
 from arcinvert.recognizer import Recognizer
 from arcinvert.training.data.faces import load_faces
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "benchmarks"
-
 
 def embeddings(seed: int, count: int, size: int = 64) -> np.ndarray:
     """Of one model whatever the seed: few directions, and a mean."""
@@ -19,32 +17,10 @@ def embeddings(seed: int, count: int, size: int = 64) -> np.ndarray:
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
-def test_what_a_store_may_have_become(script: ModuleType) -> None:
-    rows = embeddings(1, 7)
-    found = script.stores(rows, 3)
-    assert found["as it is"] is rows
-    assert set(np.unique(found["signs"])) == {-1, 1}
-    np.testing.assert_allclose(found["rotated"] @ found["rotated"].T, rows @ rows.T, atol=1e-5)
-    np.testing.assert_array_equal(np.sort(found["shuffled"], 1), np.sort(rows, 1))
-    assert not np.allclose(found["rotated"], rows)
-    assert not np.allclose(found["rotated"], script.stores(rows, 4)["rotated"])
-
-
 def test_every_draw_is_counted(script: ModuleType) -> None:
     people = [embeddings(100 + i, 3) for i in range(40)]
     found = script.suspected(embeddings(1, 300), people, 30, 4)
     assert found == {"as it is": 0, "signs": 0, "rotated": 4, "shuffled": 4, "random": 4}
-
-
-def test_the_table(script: ModuleType) -> None:
-    counts = {"as it is": 0, "rotated": 8}
-    report = {"draws": 8, "sizes": [60, 1], "recognizers": {"a": {"60": counts, "1": {"as it is": 1, "rotated": 6}}}}
-    assert script.table(report).splitlines()[2:] == [
-        "| as it is | 60 | 0 of 8 |",
-        "| as it is | 1 | 1 of 8 |",
-        "| rotated, not the recognizer's own | 60 | 8 of 8 |",
-        "| rotated, not the recognizer's own | 1 | 6 of 8 |",
-    ]
 
 
 def test_the_whole_command(

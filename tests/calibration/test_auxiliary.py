@@ -46,7 +46,7 @@ def test_a_chip_shows_the_face_as_dlib_aligns_it() -> None:
 
 
 def test_residual_blocks_fill_up_with_zeros() -> None:
-    """With convolutions that give nothing a block hands its input on, halved where it strides."""
+    """With convolutions of zeros the output of a block is its input, halved where it strides."""
     network = DlibResNet().eval()
     with torch.no_grad():
         for layer in network.layers[1:]:
@@ -57,7 +57,7 @@ def test_residual_blocks_fill_up_with_zeros() -> None:
         network.fc.weight.copy_(torch.eye(SIZE, 256))
         network.fc.bias.zero_()
         chips = torch.rand(2, 3, CHIP, CHIP, generator=torch.Generator().manual_seed(0))
-        found = network.of_chips(chips)
+        found = network.embed_chips(chips)
         x = torch.nn.functional.max_pool2d(torch.relu(network.layers[0](chips)), 3, 2)
         for _ in range(4):
             x = torch.nn.functional.avg_pool2d(x, 2, 2)
@@ -66,7 +66,7 @@ def test_residual_blocks_fill_up_with_zeros() -> None:
     assert float(found[:, 32:].abs().max()) == 0.0
 
 
-def test_a_trace_keeps_what_blocks_give() -> None:
+def test_a_trace_keeps_the_outputs_of_blocks() -> None:
     faces = torch.rand(2, 3, 112, 112, generator=torch.Generator().manual_seed(0))
     found = default_auxiliary()
     kept = found.trace(faces, taps=BLOCKS).activations
@@ -83,7 +83,7 @@ def test_a_trace_keeps_what_blocks_give() -> None:
     assert all(float(value.min()) >= 0 for value in kept.values())
 
 
-def test_it_tells_synthetic_people_apart() -> None:
+def test_it_separates_synthetic_identities() -> None:
     prior = default_face_prior()
     rows = slice(0, 160)
     faces = prior.render(prior.coefficients(rows)).clamp(0, 1)
@@ -91,7 +91,7 @@ def test_it_tells_synthetic_people_apart() -> None:
     assert auc(genuine=scores.genuine, impostor=scores.impostor) > 0.9
 
 
-def test_it_keeps_little_of_what_faces_have_in_common() -> None:
+def test_the_mean_of_faces_is_subtracted() -> None:
     prior = default_face_prior()
     faces = prior.render(prior.coefficients(range(0, len(prior), 60))).clamp(0, 1)
     rows = default_auxiliary().embed(faces)
@@ -100,7 +100,7 @@ def test_it_keeps_little_of_what_faces_have_in_common() -> None:
 
 
 @pytest.mark.parametrize("what", ["another kind", "no unit", "a layer is missing", "no file"])
-def test_what_is_no_auxiliary_recognizer_is_refused(tmp_path: Path, what: str) -> None:
+def test_other_files_are_refused(tmp_path: Path, what: str) -> None:
     stored = load_checkpoint(SHIPPED)
     header, tensors = dict(stored.header), dict(stored.tensors)
     path = tmp_path / "a.safetensors"
@@ -112,5 +112,5 @@ def test_what_is_no_auxiliary_recognizer_is_refused(tmp_path: Path, what: str) -
         del tensors["unit.layers.3.weight"]
     if what != "no file":
         save_checkpoint(path, header, tensors)
-    with pytest.raises(CheckpointError, match=r"auxiliary|mismatches|found none|without their units"):
+    with pytest.raises(CheckpointError, match=r"auxiliary|mismatches|found none|no scale that fits"):
         load_auxiliary(path)

@@ -7,7 +7,7 @@ from sklearn.linear_model import Ridge
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from arcinvert.calibration.regression import Sums, fit_regression, reduced_rank
+from arcinvert.calibration.regression import Accumulators, Regression, fit_regression, reduced_rank
 
 
 def planted(rows: int, size: int, coefficients: int, noise: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -23,42 +23,42 @@ def planted(rows: int, size: int, coefficients: int, noise: float) -> tuple[Tens
 @pytest.mark.parametrize("ridge", [1e-3, 1.0, 10.0, 300.0])
 def test_the_regression_is_that_of_scikit_learn(ridge: float) -> None:
     embeddings, coefficients, _, _ = planted(80, 12, 5, noise=0.5)
-    weight, bias, residual = fit_regression(embeddings, coefficients, ridges=(ridge,))
+    found = fit_regression(embeddings, coefficients, ridges=(ridge,))
     x, y = embeddings.double().numpy(), coefficients.double().numpy()
     whole = Ridge(alpha=ridge).fit(x, y)
-    np.testing.assert_allclose(weight.numpy(), whole.coef_.T, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(bias.numpy(), whole.intercept_, rtol=1e-4, atol=1e-5)
-    left_over = y[64:] - Ridge(alpha=ridge).fit(x[:64], y[:64]).predict(x[64:])
-    np.testing.assert_allclose(residual.numpy(), np.sqrt((left_over**2).mean(0)), rtol=1e-4)
+    np.testing.assert_allclose(found.weight.numpy(), whole.coef_.T, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found.bias.numpy(), whole.intercept_, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found.predict(embeddings).numpy(), whole.predict(x), rtol=1e-3, atol=1e-4)
+    held_out = y[64:] - Ridge(alpha=ridge).fit(x[:64], y[:64]).predict(x[64:])
+    np.testing.assert_allclose(found.residual.numpy(), np.sqrt((held_out**2).mean(0)), rtol=1e-4)
 
 
 def test_a_planted_map_is_found() -> None:
     embeddings, coefficients, weight, bias = planted(400, 10, 6, noise=0.0)
-    found, found_bias, residual = fit_regression(embeddings, coefficients, ridges=(1e-6,))
-    torch.testing.assert_close(found, weight, atol=1e-3, rtol=1e-3)
-    torch.testing.assert_close(found_bias, bias, atol=1e-3, rtol=1e-3)
-    assert (residual == 1e-3).all()  # the floor: a deviation of 0 would freeze a coefficient
+    found = fit_regression(embeddings, coefficients, ridges=(1e-6,))
+    torch.testing.assert_close(found.weight, weight, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(found.bias, bias, atol=1e-3, rtol=1e-3)
+    assert (found.residual == 1e-3).all()  # the floor: a deviation of 0 would freeze a coefficient
 
 
-def test_residuals_are_measured_on_faces_the_fit_has_not_seen() -> None:
+def test_residuals_are_measured_on_held_out_faces() -> None:
     # 60 rows for 40 unknowns: on its own rows the fit leaves about half of the noise.
     embeddings, coefficients, _, _ = planted(75, 40, 30, noise=1.0)
-    weight, bias, residual = fit_regression(embeddings, coefficients, ridges=(1e-4,))
-    in_sample = (coefficients - embeddings @ weight - bias).square().mean(0).sqrt()
+    found = fit_regression(embeddings, coefficients, ridges=(1e-4,))
+    in_sample = (coefficients - found.predict(embeddings)).square().mean(0).sqrt()
     assert float(in_sample.mean()) < 0.8
-    assert float(residual.mean()) > 1.3
+    assert float(found.residual.mean()) > 1.3
 
 
-def test_one_persons_pictures_do_not_vouch_for_each_other() -> None:
+def test_images_of_one_person_are_held_out_together() -> None:
     # Ten rows a person whose coefficients are noise: rows drawn at random would look predictable.
     generator = torch.Generator().manual_seed(0)
     embeddings = normalize(torch.randn(10, 40, generator=generator)).repeat_interleave(10, 0)
     coefficients = torch.randn(10, 20, generator=generator).repeat_interleave(10, 0)
-    _, _, residual = fit_regression(embeddings, coefficients, ridges=(1e-3,))
-    assert float(residual.mean()) > 0.7
+    assert float(fit_regression(embeddings, coefficients, ridges=(1e-3,)).residual.mean()) > 0.7
 
 
-def test_each_coefficient_takes_the_ridge_that_serves_unseen_faces_best() -> None:
+def test_each_coefficient_takes_the_ridge_that_predicts_held_out_faces_best() -> None:
     # Column 0 is a clean function of the embedding and wants a small ridge; column 1 is noise and wants a large one.
     generator = torch.Generator().manual_seed(1)
     embeddings = normalize(torch.randn(120, 60, generator=generator))
@@ -66,19 +66,29 @@ def test_each_coefficient_takes_the_ridge_that_serves_unseen_faces_best() -> Non
     both = fit_regression(embeddings, coefficients, ridges=(1e-3, 100.0))
     small = fit_regression(embeddings, coefficients, ridges=(1e-3,))
     large = fit_regression(embeddings, coefficients, ridges=(100.0,))
-    torch.testing.assert_close(both[0][:, 0], small[0][:, 0])
-    torch.testing.assert_close(both[0][:, 1], large[0][:, 1])
-    torch.testing.assert_close(both[2], torch.minimum(small[2], large[2]))
-    assert not torch.allclose(small[0][:, 1], large[0][:, 1])
+    torch.testing.assert_close(both.weight[:, 0], small.weight[:, 0])
+    torch.testing.assert_close(both.weight[:, 1], large.weight[:, 1])
+    torch.testing.assert_close(both.residual, torch.minimum(small.residual, large.residual))
+    assert not torch.allclose(small.weight[:, 1], large.weight[:, 1])
 
 
-def test_sums_of_parts_are_those_of_the_whole() -> None:
+def test_accumulators_add_up() -> None:
     embeddings, coefficients, _, _ = planted(50, 8, 3, noise=0.5)
-    parts = Sums.of(embeddings[:20], coefficients[:20]) + Sums.of(embeddings[20:], coefficients[20:])
-    whole = Sums.of(embeddings.double(), coefficients.double())
-    torch.testing.assert_close(parts.solved(0.1), whole.solved(0.1), atol=1e-4, rtol=1e-4)
+    parts = Accumulators.of(embeddings[:20], coefficients[:20]) + Accumulators.of(embeddings[20:], coefficients[20:])
+    whole = Accumulators.of(embeddings.double(), coefficients.double())
+    torch.testing.assert_close(parts.solve(0.1), whole.solve(0.1), atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(parts.variance(), coefficients.double().var(0, correction=0), atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(parts.covariance(), embeddings.double().T.cov(correction=0), atol=1e-5, rtol=1e-4)
+
+
+def test_predictions_of_embeddings_are_normalized_and_stored_so() -> None:
+    embeddings, targets, _, _ = planted(50, 8, 3, noise=0.5)
+    found = fit_regression(embeddings, targets, unit_norm=True)
+    plain = fit_regression(embeddings, targets).predict(embeddings)
+    torch.testing.assert_close(found.predict(embeddings), normalize(plain))
+    stored = Regression.from_tensors(found.to_tensors("a"), "a", unit_norm=True)
+    torch.testing.assert_close(stored.predict(embeddings), normalize(plain), atol=2e-3, rtol=0)
+    assert torch.equal(stored.residual, found.residual)
 
 
 def test_a_map_of_few_directions_is_kept_whole_by_as_many() -> None:
@@ -94,7 +104,7 @@ def test_a_map_of_few_directions_is_kept_whole_by_as_many() -> None:
 def test_embeddings_that_do_not_fill_their_space() -> None:
     generator = torch.Generator().manual_seed(0)
     embeddings = torch.randn(60, 4, generator=generator) @ torch.randn(4, 12, generator=generator)
-    sums = Sums.of(embeddings, torch.randn(60, 9, generator=generator))
-    weight = sums.solved(1e-3)[:-1]
-    into, out = reduced_rank(weight, sums.covariance(), 4)
+    accumulators = Accumulators.of(embeddings, torch.randn(60, 9, generator=generator))
+    weight = accumulators.solve(1e-3)[:-1]
+    into, out = reduced_rank(weight, accumulators.covariance(), 4)
     torch.testing.assert_close(embeddings.double() @ into @ out, embeddings.double() @ weight, atol=1e-3, rtol=1e-3)

@@ -11,7 +11,7 @@ from arcinvert.faces.alignment import RetinaFace
 
 @pytest.fixture(scope="module")
 def photos(faces_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two people in photographs of 240x240, one picture without a face, one that is none."""
+    """Two people in photos of 480x480, one image without a face, one damaged."""
     folder = tmp_path_factory.mktemp("photos")
     for person in sorted(entry.name for entry in faces_dir.iterdir())[:2]:
         (folder / person).mkdir()

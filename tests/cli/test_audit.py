@@ -52,7 +52,7 @@ def whole(store: Path, settings: list[str], tmp_path_factory: pytest.TempPathFac
 
 def report(out: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((out / "report.json").read_text())
-    del found["seconds"]
+    del found["run"]["seconds"]
     return found
 
 
@@ -64,12 +64,17 @@ def test_the_answer_names_verdict_and_report(
     answered, remarks = capsys.readouterr()
     assert report(whole)["verdict"]["text"] in answered
     assert "report.html" in answered
-    assert "the report is there already" in remarks
+    assert "has the report of this audit already" in remarks
     assert "no --judge" in remarks
     assert run(["-q", *again, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    del told["seconds"]
+    del told["run"]["seconds"]
     assert told == report(whole)
+
+
+def test_the_schema_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["audit", "--schema"]) == 0
+    assert json.loads(capsys.readouterr().out)["title"] == "LeakageReport"
 
 
 def test_the_gate_has_an_exit_code_of_its_own(
@@ -77,7 +82,7 @@ def test_the_gate_has_an_exit_code_of_its_own(
 ) -> None:
     again = ["audit", str(store), *settings, "-o", str(whole), "--defense", "int8"]
     assert run([*again, "--fail-over", "sar@1e-2=1"]) == 0
-    assert "holds" in capsys.readouterr().err
+    assert "is kept" in capsys.readouterr().err
     assert run([*again, "--fail-over", "sar@1e-3=1"]) == 10  # so few impostor pairs fix no threshold there
     assert "cannot be judged" in capsys.readouterr().err
 
@@ -98,8 +103,8 @@ def test_without_a_folder_the_summary_is_printed_and_nothing_stays(
     assert run(["audit", str(bad), *settings, "--sample", "3"]) == 4
     answered, remarks = capsys.readouterr()
     assert "| tiny (attacked) | type I | 0.01 | " in answered
-    assert "not shown: " in answered
-    assert "1 rows of the store could not be used" in remarks
+    assert "limitation: " in answered
+    assert "1 rows of the store were skipped" in remarks
     assert "\x1b" not in answered + remarks
     assert [path.name for path in tmp_path.iterdir()] == [bad.name]
     shown = {f"{value:.3f}" for value in np.abs(rows[np.isfinite(rows)]).ravel()[:40]} - {"0.000"}
@@ -111,7 +116,7 @@ def test_a_sweep_writes_the_curve(
 ) -> None:
     out = tmp_path / "out"
     sample = ["--sample", "2", "--defense", "sign", "--defense", "biohash:k"]
-    assert run(["-q", "audit", "sweep", str(store), *settings, *sample, "-o", str(out)]) == 0
+    assert run(["-q", "audit", str(store), "--sweep", *settings, *sample, "-o", str(out)]) == 0
     assert sorted(path.name for path in out.iterdir()) == ["report.html", "report.json", "sweep.html"]
     assert "biohash" in (out / "sweep.html").read_text()
     specs = [(entry["spec"], entry["key_known"]) for entry in report(out)["defenses"]]
@@ -122,6 +127,7 @@ def test_a_sweep_writes_the_curve(
     ("arguments", "code", "message"),
     [
         (["STORE", "STORE"], 2, "expected one store"),
+        (["sweep", "STORE"], 2, "store.npz --sweep"),
         (["STORE", "--fail-over", "much"], 2, "sar@1e-3=0.05"),
         (["STORE", "--defense", "magic"], 2, "magic"),
         (["STORE", "--sample", "0"], 2, "at least 1"),
@@ -197,7 +203,7 @@ def test_two_processes_share_the_targets(store: Path, settings: list[str], whole
     answered, remarks = running.communicate(timeout=240)
     assert running.returncode == 0, remarks
     told = json.loads(answered)  # one process speaks
-    assert told["settings"]["processes"] == 2
+    assert told["run"]["processes"] == 2
     found, expected = report(out), report(whole)
-    del found["settings"]["processes"], expected["settings"]["processes"]
+    del found["run"]["processes"], expected["run"]["processes"]
     assert found == expected

@@ -14,7 +14,7 @@ def test_around_the_three_kinds(tiny_faces: Path, tmp_path: Path, capsys: pytest
         extra = ["--shard", "20"] if kind == "shards" else []
         assert run(["data", "convert", str(source), "-o", str(out), "--json", *extra]) == 0
         said = json.loads(capsys.readouterr().out)
-        assert said == {"out": str(out), "kind": kind, "pictures": 36, "identities": 6}
+        assert said == {"out": str(out), "kind": kind, "images": 36, "identities": 6}
     assert sorted(p.name for p in steps[-1].iterdir()) == [f"{label:08d}" for label in range(6)]
     assert open_faces(steps[-1]).digest == open_faces(steps[-2]).digest
 
@@ -22,8 +22,8 @@ def test_around_the_three_kinds(tiny_faces: Path, tmp_path: Path, capsys: pytest
 def test_a_clean_list(tiny_faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "clean.txt").write_text("id1/0.png\nid3/2.png\n")
     out = tmp_path / "clean"
-    assert run(["data", "convert", str(tiny_faces), "-o", str(out), "--clean", str(tmp_path / "clean.txt")]) == 0
-    assert capsys.readouterr().out == f"{out}: 2 pictures of 2 identities (folder)\n"
+    assert run(["data", "convert", str(tiny_faces), "-o", str(out), "--clean-list", str(tmp_path / "clean.txt")]) == 0
+    assert capsys.readouterr().out == f"{out}: 2 images of 2 identities (folder)\n"
     assert sorted(str(p.relative_to(out)) for p in out.glob("*/*")) == ["id1/0.png", "id3/2.png"]
 
 

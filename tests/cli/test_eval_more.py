@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from arcinvert.cli import run
+from arcinvert.evaluation.embedding import embed_folder
 from arcinvert.evaluation.protocols.angles import angle_statistics
-from arcinvert.evaluation.protocols.folder_protocols import identify_folder, retrieve_folder, template_folder
 from arcinvert.evaluation.protocols.identification import identify
-from arcinvert.evaluation.readers.sets import embed_folder
+from arcinvert.evaluation.protocols.labeled_sets import identify_folder, retrieve_folder, template_folder
 from arcinvert.recognizer import Recognizer
 
 pytestmark = pytest.mark.usefixtures("as_found")

@@ -5,9 +5,10 @@ import pytest
 
 from arcinvert.checkpoint import load_checkpoint
 from arcinvert.cli import run
+from arcinvert.training.config import TrainConfig
 from arcinvert.training.data.clean_list import read_clean_list
 from arcinvert.training.data.faces import load_faces, open_faces
-from arcinvert.training.trainer import TrainConfig, train
+from arcinvert.training.trainer import train
 
 IDS = ["id0", "id1", "id2", "id3"]
 Output = pytest.CaptureFixture[str]
@@ -29,7 +30,7 @@ def test_a_clean_list_a_report_and_a_checkpoint(state: str, tiny_faces: Path, tm
     said = json.loads(capsys.readouterr().out)
     assert said == json.loads((tmp_path / "report.json").read_text())
     kept = read_clean_list(out)
-    assert 0 < len(kept) == said["kept"] < said["pictures"] == 24
+    assert 0 < len(kept) == said["kept"] < said["images"] == 24
     assert open_faces(tiny_faces, IDS, keep=kept).files == tuple(sorted(kept))  # what train does with it
     assert run(["checkpoint", "info", str(tmp_path / "net.safetensors")]) == 0
 
@@ -41,7 +42,7 @@ def test_true_labels_give_the_four_categories(state: str, tiny_faces: Path, tmp_
     end = ["-o", str(tmp_path / "clean.txt"), "--true-labels", str(tmp_path / "truth.txt")]
     assert run(["purify", state, "--data", str(tiny_faces), "--angle", "180", *end]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].endswith("clean.txt: 24 of 24 pictures stay, within 180.0 degrees")
+    assert lines[0].endswith("clean.txt: 24 of 24 images kept, within 180.0 degrees")
     assert lines[1] == "8 labels are wrong: 0.000 of them found, 0.000 of the right ones dropped"
     assert [line.split(":")[0].strip() for line in lines[2:]] == [
         "clean, dominant",
@@ -68,7 +69,7 @@ def test_train_takes_the_clean_list(state: str, tiny_faces: Path, tmp_path: Path
     [
         (["--angle", "wide"], 2, "expected degrees or auto as --angle, got 'wide'"),
         (["--angle", "0"], 2, "expected an angle in (0, 180] degrees, got 0"),
-        (["--angle", "0.001"], 2, "no picture lies within 0.001 degrees; the nearest is at "),
+        (["--angle", "0.001"], 2, "no image lies within 0.001 degrees; the nearest is at "),
         (["--true-labels", "nothing.txt"], 3, "cannot read the true labels 'nothing.txt'"),
         (["--clean-list", "nothing.txt"], 3, "cannot read the clean list 'nothing.txt'"),
     ],

@@ -1,5 +1,6 @@
-"""``arcinvert synth`` on many targets: killed and run again, in several processes, with a floor."""
+"""``arcinvert synth`` on many targets: killed and run again, in several processes, with a least cosine."""
 
+import contextlib
 import json
 import os
 import signal
@@ -13,18 +14,18 @@ import numpy as np
 import pytest
 import torch
 
+from arcinvert import distributed
+from arcinvert.checkpoint import load_checkpoint, save_checkpoint
 from arcinvert.cli import run
-from arcinvert.synthesis import reconstruct as synthesis
+from arcinvert.inversion import reconstruct
+from arcinvert.inversion.invert import Inversion
+from arcinvert.inverter import Inverter
+from arcinvert.synthesis import journal
 
 pytestmark = pytest.mark.usefixtures("as_found")
 
 SIZE, TARGETS = 16, 5
 SETTINGS = ["--steps", "3", "--batch-size", "2", "--variations", "2", "--no-report", "--device", "cpu"]
-
-
-@pytest.fixture(scope="module")
-def checkpoint(calibrated_checkpoint: Path) -> Path:
-    return calibrated_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -40,26 +41,21 @@ def command(checkpoint: Path, target: Path, out: Path, *more: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def whole(checkpoint: Path, target: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An uninterrupted run of one process. Do not write to it."""
+def whole(calibrated_checkpoint: Path, target: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An uninterrupted job of one process. Do not write to it."""
     out = tmp_path_factory.mktemp("whole") / "out"
-    assert run(["-q", *command(checkpoint, target, out)]) == 0
+    assert run(["-q", *command(calibrated_checkpoint, target, out)]) == 0
     return out
 
 
-def process(*arguments: str, **options: Any) -> "subprocess.Popen[str]":
+def process(*arguments: str) -> "subprocess.Popen[str]":
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
-        [sys.executable, *arguments],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        **options,
+        [sys.executable, *arguments], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
 
 
-def pictures(out: Path) -> dict[str, bytes]:
+def images(out: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in out.iterdir() if path.suffix == ".png"}
 
 
@@ -68,22 +64,22 @@ def results(out: Path) -> list[dict[str, Any]]:
     return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
 
 
-def same(out: Path, whole: Path) -> None:
+def assert_same(out: Path, whole: Path) -> None:
     assert sorted(path.name for path in out.iterdir()) == sorted(path.name for path in whole.iterdir())
-    assert pictures(out) == pictures(whole)
+    assert images(out) == images(whole)
     assert results(out) == results(whole)
 
 
 @pytest.mark.slow
-def test_a_run_that_was_killed_ends_with_the_same_set(
-    checkpoint: Path, target: Path, whole: Path, tmp_path: Path
+def test_a_job_that_was_killed_resumes_to_the_same_images(
+    calibrated_checkpoint: Path, target: Path, whole: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    running = process("-m", "arcinvert", *command(checkpoint, target, out))
+    running = process("-m", "arcinvert", *command(calibrated_checkpoint, target, out))
     deadline = time.monotonic() + 240
     while time.monotonic() < deadline and running.poll() is None:
-        journal = out / "journal.0.jsonl"
-        if journal.is_file() and journal.read_bytes().count(b"\n") >= 3:
+        lines = out / "journal.0.jsonl"
+        if lines.is_file() and lines.read_bytes().count(b"\n") >= 3:
             break
         time.sleep(0.002)
     running.send_signal(signal.SIGKILL)
@@ -92,18 +88,16 @@ def test_a_run_that_was_killed_ends_with_the_same_set(
     assert not (out / "manifest.json").exists()
     made = [line for line in (out / "journal.0.jsonl").read_text().splitlines()[1:] if line.endswith("}")]
     times = {row["file"]: (out / row["file"]).stat().st_mtime_ns for row in map(json.loads, made)}
-    assert run(["-q", *command(checkpoint, target, out, "--seed", "9")]) == 2
-    assert run(["-q", *command(checkpoint, target, out)]) == 0
-    same(out, whole)
+    assert run(["-q", *command(calibrated_checkpoint, target, out, "--seed", "9")]) == 2
+    assert run(["-q", *command(calibrated_checkpoint, target, out)]) == 0
+    assert_same(out, whole)
     assert {name: (out / name).stat().st_mtime_ns for name in times} == times
 
 
 @pytest.mark.slow
-def test_two_processes_end_with_the_same_set_also_of_a_run_begun_by_one(
-    checkpoint: Path, target: Path, whole: Path, tmp_path: Path
+def test_two_processes_make_the_same_images_even_of_a_job_that_one_began(
+    calibrated_checkpoint: Path, target: Path, whole: Path, tmp_path: Path
 ) -> None:
-    from arcinvert.synthesis import journal
-
     out = tmp_path / "out"
     out.mkdir()
     manifest = json.loads((whole / "manifest.json").read_text())
@@ -111,69 +105,73 @@ def test_two_processes_end_with_the_same_set_also_of_a_run_begun_by_one(
         (out / row["file"]).write_bytes((whole / row["file"]).read_bytes())
         journal.append(out, 0, manifest["run"], row)
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "arcinvert"]
-    running = process(*launch, *command(checkpoint, target, out, "--json"))
-    said, remarks = running.communicate(timeout=300)
-    assert running.returncode == 0, remarks
-    same(out, whole)
-    (line,) = [line for line in said.splitlines() if line.startswith("{")]
+    running = process(*launch, *command(calibrated_checkpoint, target, out, "--json"))
+    answer, messages = running.communicate(timeout=300)
+    assert running.returncode == 0, messages
+    assert_same(out, whole)
+    (line,) = [line for line in answer.splitlines() if line.startswith("{")]
     assert json.loads(line)["settings"]["processes"] == 2
 
 
 def test_standard_input_cannot_be_shared(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, checkpoint: Path, tmp_path: Path
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, calibrated_checkpoint: Path, tmp_path: Path
 ) -> None:
-    import contextlib
-
-    from arcinvert import distributed as ranks
-
-    monkeypatch.setattr(ranks, "joined", lambda: contextlib.nullcontext(ranks.Ranks(0, 2)))
-    assert run(command(checkpoint, Path("-"), tmp_path / "out")) == 2
+    monkeypatch.setattr(distributed, "process_group", lambda: contextlib.nullcontext(distributed.Processes(0, 2)))
+    assert run(command(calibrated_checkpoint, Path("-"), tmp_path / "out")) == 2
     assert "standard input" in capsys.readouterr().err
 
 
-def test_pictures_below_the_floor_end_with_4(
-    capsys: pytest.CaptureFixture[str], checkpoint: Path, target: Path, tmp_path: Path
+def test_bad_targets_are_refused_before_a_calibration_is_fitted(
+    monkeypatch: pytest.MonkeyPatch, tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
-    arguments = command(checkpoint, target, tmp_path / "out", "--steps", "1", "--retries", "1", "--min-cosine")
-    assert run([*arguments, "0.9999"]) == 4
-    said = capsys.readouterr()
-    assert "10 reconstructions stay below --min-cosine" in said.err
-    assert said.out.startswith("10 faces in ")
+    monkeypatch.setattr(Inverter, "of", None)
+    np.save(tmp_path / "bad.npy", np.ones((1, SIZE + 1)))
+    assert run(command(tiny_checkpoint, tmp_path / "bad.npy", tmp_path / "out")) == 3
+
+
+def test_images_below_the_least_cosine_end_with_4(
+    capsys: pytest.CaptureFixture[str], calibrated_checkpoint: Path, target: Path, tmp_path: Path
+) -> None:
+    arguments = command(calibrated_checkpoint, target, tmp_path / "out", "--steps", "1", "--retries", "1")
+    assert run([*arguments, "--min-cosine", "0.9999"]) == 4
+    printed = capsys.readouterr()
+    assert "10 reconstructions stay below --min-cosine" in printed.err
+    assert printed.out.startswith("10 faces in ")
     rows = json.loads((tmp_path / "out" / "manifest.json").read_text())["results"]
     assert [(row["attempts"], row["below_min_cosine"]) for row in rows] == [(2, True)] * 10
-    assert run(["-q", *arguments[:-1], "--min-cosine", "-1", "--force"]) == 0
+    assert run(["-q", *arguments, "--min-cosine", "0.9999", "--force"]) == 4
+    assert capsys.readouterr().err == ""
+    assert run(["-q", *arguments, "--min-cosine", "-1", "--force"]) == 0
 
 
-def test_out_of_memory_goes_on_and_ends_with_6_where_even_one_is_too_many(
+def test_out_of_memory_continues_and_ends_with_6_where_one_image_is_too_many(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
-    checkpoint: Path,
+    calibrated_checkpoint: Path,
     target: Path,
     tmp_path: Path,
 ) -> None:
-    real = synthesis.invert
+    real = reconstruct.invert
     room = 1
 
-    def invert(*arguments: Any, target: torch.Tensor, **options: Any) -> Any:
+    def limited(*arguments: Any, target: torch.Tensor, **options: Any) -> Inversion:
         if len(target) > room:
             raise torch.OutOfMemoryError("CUDA out of memory.")
         return real(*arguments, target=target, **options)
 
-    monkeypatch.setattr(synthesis, "invert", invert)
-    assert run(command(checkpoint, target, tmp_path / "one", "--steps", "1")) == 0
-    assert capsys.readouterr().err.count("out of memory with 2 pictures at once; going on with 1") == 1
+    monkeypatch.setattr(reconstruct, "invert", limited)
+    assert run(command(calibrated_checkpoint, target, tmp_path / "one", "--steps", "1")) == 0
+    assert capsys.readouterr().err.count("out of memory with 2 images at once, continuing with 1") == 1
     room = 0
-    assert run(command(checkpoint, target, tmp_path / "none", "--steps", "1")) == 6
+    assert run(command(calibrated_checkpoint, target, tmp_path / "none", "--steps", "1")) == 6
     assert "out of memory" in capsys.readouterr().err.splitlines()[-1]
     assert list((tmp_path / "none").iterdir()) == []
 
 
 def test_classes_of_a_checkpoint_that_keeps_its_centers(
-    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    calibrated_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from arcinvert.checkpoint import load_checkpoint, save_checkpoint
-
-    stored = load_checkpoint(checkpoint)
+    stored = load_checkpoint(calibrated_checkpoint)
     centers = torch.nn.functional.normalize(torch.randn(6, SIZE, generator=torch.Generator().manual_seed(3)))
     kept = tmp_path / "kept.safetensors"
     save_checkpoint(kept, stored.header, {**stored.tensors, "head.centers": centers.half()})
@@ -186,18 +184,24 @@ def test_classes_of_a_checkpoint_that_keeps_its_centers(
     capsys.readouterr()
     assert run([*by_number[:-1], "6", "-o", str(tmp_path / "c")]) == 3
     assert "expected identities from 0 to 5, got [6]" in capsys.readouterr().err
-    margin = [*by_number, "--match", "margin", "--json", "-o", str(tmp_path / "m")]
-    assert run(margin) == 0
+    assert run([*by_number, "--objective", "margin", "--json", "-o", str(tmp_path / "m")]) == 0
     assert json.loads(capsys.readouterr().out)["run"]["objective"] == "margin"
     assert (tmp_path / "m" / "0000_00.png").read_bytes() != (tmp_path / "a" / "0000_00.png").read_bytes()
-    without = ["-q", "synth", "--checkpoint", str(checkpoint), "--identity", "1", "-o", str(tmp_path / "c")]
-    assert run(without) == 3
+    without = ["synth", "--checkpoint", str(calibrated_checkpoint), "--identity", "1", "-o", str(tmp_path / "c")]
+    assert run(["-q", *without]) == 3
     assert "does not keep its class centers" in capsys.readouterr().err
 
 
-def test_a_pose_that_is_asked_for_reaches_the_pictures(checkpoint: Path, target: Path, tmp_path: Path) -> None:
+def test_the_margin_needs_identities(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for source, got in ((["--identity", "1"], "l2"), (["-e", "x"], "margin")):
+        assert run(["synth", "-o", str(tmp_path / "out"), *source, "--objective", got]) == 2
+        assert f"got {got!r}" in capsys.readouterr().err
+
+
+def test_pose_and_expression_reach_the_images(calibrated_checkpoint: Path, target: Path, tmp_path: Path) -> None:
     for pose in ("left", "right"):
-        assert run(["-q", *command(checkpoint, target, tmp_path / pose), "--pose", pose, "--expression", "smile"]) == 0
+        options = ["--pose", pose, "--expression", "smile"]
+        assert run(["-q", *command(calibrated_checkpoint, target, tmp_path / pose), *options]) == 0
     left, right = ((tmp_path / pose / "0000_00.png").read_bytes() for pose in ("left", "right"))
     assert left != right
     manifest = json.loads((tmp_path / "left" / "manifest.json").read_text())

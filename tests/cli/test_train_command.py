@@ -58,7 +58,7 @@ def test_the_examples_are_there_and_say_what_they_should() -> None:
     shipped = TrainConfig.from_mapping(tomllib.loads((REPOSITORY / "checkpoints" / "default.toml").read_text()))
     same = ("backbone", "width", "embedding_size", "margin", "scale", "held_out")
     assert all(getattr(found["default"], name) == getattr(shipped, name) for name in same)
-    assert (found["default"].start, shipped.start) == ("", "second.safetensors")
+    assert (found["default"].init_from, shipped.init_from) == ("", "second.safetensors")
     for name, epochs, milestones in (("casia", 32, (20, 28)), ("ms1mv3", 18, (8, 14)), ("ibug500k", 18, (8, 14))):
         chosen = found[name]
         assert (chosen.epochs, chosen.milestones, chosen.batch_size, chosen.lr) == (epochs, milestones, 512, 0.1)
@@ -73,8 +73,8 @@ def test_a_dry_run_needs_no_out_and_writes_nothing(
     before = sorted(tmp_path.rglob("*"))
     assert run(command(tiny_faces, config, "--dry-run")) == 0
     said = capsys.readouterr()
-    assert said.out.startswith("24 pictures of 4 identities, 2 held out; one step works: loss ")
-    assert "memory of each rank: backbone" in said.err
+    assert said.out.startswith("24 images of 4 identities, 2 held out; one step works: loss ")
+    assert "memory of each process: backbone" in said.err
     assert run(["-q", *command(tiny_faces, config, "--dry-run", "--json", "-o", tmp_path / "net")]) == 0
     said = capsys.readouterr()
     assert json.loads(said.out)["steps"] == 12
@@ -142,6 +142,6 @@ def test_two_processes_of_torchrun_train_one_network(tiny_faces: Path, config: P
     assert running.returncode == 0, remarks
     (line,) = [line for line in said.splitlines() if line.startswith("{")]
     stored = load_checkpoint(out)
-    assert stored.header == {"format": 1, **json.loads(line)}
+    assert stored.header == {"format": 2, **json.loads(line)}
     assert stored.tensors["head.centers"].shape == (4, 16)
     assert len(stored.header["history"]) == 4

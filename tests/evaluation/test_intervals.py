@@ -24,23 +24,13 @@ def test_of_identities_against_a_plain_loop() -> None:
     assert found == pytest.approx(tuple(np.quantile(rates, [0.05, 0.95])), abs=0.01)
 
 
-def test_identities_that_differ_widen_it() -> None:
-    accepted = np.repeat([45, 0], [30, 10])  # all pairs of an identity, or none
-    ones = np.repeat([1, 0], [30 * 45, 10 * 45])
-    low, high = bootstrap_interval(accepted=accepted, trials=np.full(40, 45), seed=0)
-    narrow_low, narrow_high = bootstrap_interval(accepted=ones, trials=np.ones_like(ones), seed=0)
-    assert high - low > 4 * (narrow_high - narrow_low)
-
-
 def test_the_seed_decides() -> None:
     accepted, trials = np.array([1, 0, 2, 5]), np.array([3, 1, 2, 9])
     first, again, other = (bootstrap_interval(accepted=accepted, trials=trials, seed=s, draws=99) for s in (5, 5, 6))
     assert first == again != other
 
 
-@pytest.mark.parametrize(
-    ("accepted", "trials"), [([2], [1]), ([-1], [1]), ([0], [0]), ([], []), ([1, 1], [1]), ([[1]], [[1]])]
-)
+@pytest.mark.parametrize(("accepted", "trials"), [([2], [1]), ([-1], [1]), ([0], [0]), ([1, 1], [1])])
 def test_impossible_counts(accepted: list[int], trials: list[int]) -> None:
     with pytest.raises(InputError, match="expected"):
         bootstrap_interval(accepted=np.array(accepted, int), trials=np.array(trials, int), seed=0)

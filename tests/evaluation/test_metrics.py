@@ -9,13 +9,9 @@ from sklearn.model_selection import KFold
 from arcinvert.errors import InputError
 from arcinvert.evaluation.metrics import (
     OperatingPoint,
-    acceptance_rate,
     allowed_false_matches,
     auc,
-    det,
     eer,
-    fmr,
-    fnmr,
     fold_accuracy,
     folds_in_order,
     operating_point,
@@ -33,8 +29,7 @@ def scores(seed: int, size: int, *, decimals: int | None = None, shift: float = 
     return values if decimals is None else values.round(decimals)
 
 
-@pytest.mark.parametrize("decimals", [None, 1, 0])
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("decimals", "dtype"), [(None, np.float64), (1, np.float32), (0, np.float64)])
 def test_auc_agrees_with_scikit_learn(decimals: int | None, dtype: type) -> None:
     genuine = scores(0, 137, decimals=decimals, shift=1.0).astype(dtype)
     impostor = scores(1, 411, decimals=decimals).astype(dtype)
@@ -43,12 +38,8 @@ def test_auc_agrees_with_scikit_learn(decimals: int | None, dtype: type) -> None
     assert auc(genuine=genuine, impostor=impostor) == pytest.approx(expected, abs=1e-12)
 
 
-def test_auc_at_its_ends_and_at_a_tie() -> None:
-    low, high = np.array([0.1, 0.2]), np.array([0.3, 0.9])
-    assert auc(genuine=high, impostor=low) == 1.0
-    assert auc(genuine=low, impostor=high) == 0.0
-    assert auc(genuine=low, impostor=low) == 0.5
-    assert auc(genuine=np.array([0.2]), impostor=low) == 0.75
+def acceptance_rate(threshold: float, values: np.ndarray) -> float:
+    return float((values >= threshold).mean())
 
 
 def brute_force_threshold(fmr: float, impostor: np.ndarray) -> float:
@@ -57,9 +48,10 @@ def brute_force_threshold(fmr: float, impostor: np.ndarray) -> float:
     return min(t for t in candidates if np.count_nonzero(impostor >= t) <= fmr * len(impostor) + 1e-9)
 
 
-@pytest.mark.parametrize("rate", [0.001, 0.004, 0.01, 0.1, 0.37, 0.9])
-@pytest.mark.parametrize("decimals", [None, 2, 1, 0])
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("rate", [0.001, 0.1, 0.9])
+@pytest.mark.parametrize(
+    ("decimals", "dtype"), [(None, np.float64), (None, np.float32), (2, np.float32), (0, np.float64)]
+)
 def test_threshold_against_a_scan_of_all_thresholds(rate: float, decimals: int | None, dtype: type) -> None:
     impostor = scores(2, 3000, decimals=decimals).astype(dtype)
     threshold = threshold_at_fmr(rate, impostor=impostor)
@@ -78,7 +70,7 @@ def test_threshold_by_hand() -> None:
     assert threshold_at_fmr(0.5, impostor=tied) == np.nextafter(5.0, 6.0)
 
 
-@pytest.mark.parametrize(("fmr", "pairs"), [(1e-2, 299), (1e-3, 2999), (0.1, 29), (0.9, 3)])
+@pytest.mark.parametrize(("fmr", "pairs"), [(1e-3, 2999), (0.9, 3)])
 def test_no_threshold_below_three_false_matches(fmr: float, pairs: int) -> None:
     assert threshold_at_fmr(fmr, impostor=scores(3, pairs)) is None
     assert threshold_at_fmr(fmr, impostor=scores(3, pairs + 1)) is not None
@@ -90,38 +82,22 @@ def test_exactly_three_false_matches_suffice_whatever_the_rounding() -> None:
     assert threshold_at_fmr(3 / 47, impostor=np.arange(47.0)) == np.nextafter(43.0, 44.0)
 
 
-@pytest.mark.parametrize("fmr", [0.0, 1.0, -0.1, 2.0, math.nan])
+@pytest.mark.parametrize("fmr", [0.0, 1.0, math.nan])
 def test_a_rate_outside_0_to_1_is_refused(fmr: float) -> None:
     with pytest.raises(InputError, match="between 0 and 1"):
         threshold_at_fmr(fmr, impostor=np.arange(100.0))
 
 
-def test_a_tie_with_the_threshold_is_accepted() -> None:
-    assert acceptance_rate(0.5, np.array([0.5, 0.49, 0.51, 0.5])) == 0.75
-
-
 @pytest.mark.parametrize(
     ("accepted", "trials", "low", "high"),
     [
-        (0, 10, 0.0, 0.2775),
         (10, 10, 0.7225, 1.0),
-        (5, 10, 0.2366, 0.7634),
         (81, 263, 0.2553, 0.3662),  # Newcombe 1998, Table I
-        (15, 148, 0.0624, 0.1605),
         (0, 20, 0.0, 0.1611),
-        (1, 29, 0.0061, 0.1718),
     ],
 )
 def test_wilson_interval_against_published_values(accepted: int, trials: int, low: float, high: float) -> None:
     assert wilson_interval(accepted, trials) == pytest.approx((low, high), abs=6e-5)
-
-
-@pytest.mark.parametrize(("accepted", "trials"), [(3, 8), (40, 41), (500, 100_000)])
-@pytest.mark.parametrize("z", [1.0, 1.96, 3.0])
-def test_wilson_ends_solve_the_equation_that_defines_them(accepted: int, trials: int, z: float) -> None:
-    """An end p is where the observed rate lies z standard errors, taken at p, from p."""
-    for p in wilson_interval(accepted, trials, z):
-        assert abs(accepted / trials - p) == pytest.approx(z * math.sqrt(p * (1 - p) / trials), rel=1e-9)
 
 
 @pytest.mark.parametrize(("accepted", "trials"), [(-1, 5), (6, 5), (0, 0)])
@@ -145,7 +121,7 @@ def test_score_pairs_against_a_double_loop() -> None:
     np.testing.assert_allclose(scored.impostor, sorted(impostor), atol=1e-12)
 
 
-@pytest.mark.parametrize("labels", [[0, 0, 0], [0, 1, 2], [0], []])
+@pytest.mark.parametrize("labels", [[0, 0, 0], [0, 1, 2]])
 def test_score_pairs_needs_both_kinds(labels: list[int]) -> None:
     with pytest.raises(InputError, match="genuine and impostor pairs"):
         score_pairs(np.ones((len(labels), 2)), np.array(labels, dtype=np.int64))
@@ -195,15 +171,12 @@ def test_counts_at_tied_scores() -> None:
         assert point.false_matches == sum(s >= point.threshold for s in impostor) <= point.fmr * 900
         assert point.true_matches == sum(s >= point.threshold for s in genuine)
         assert point.tar == point.true_matches / 200
-        assert fmr(point.threshold, impostor=impostor) == point.false_matches / 900
-        assert fnmr(point.threshold, genuine=genuine) == pytest.approx(1 - point.tar)
 
 
 # --- curves
 
 
-@pytest.mark.parametrize("decimals", [None, 1, 0])
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("decimals", "dtype"), [(None, np.float64), (1, np.float32), (0, np.float64)])
 def test_roc_and_det_agree_with_scikit_learn(decimals: int | None, dtype: type) -> None:
     genuine = scores(11, 150, decimals=decimals, shift=1.0).astype(dtype)
     impostor = scores(12, 700, decimals=decimals).astype(dtype)
@@ -216,12 +189,12 @@ def test_roc_and_det_agree_with_scikit_learn(decimals: int | None, dtype: type) 
     assert np.isfinite(curve.thresholds).all()
     error, miss, _ = det_curve(truth, together)
     expected = {(round(a, 12), round(b, 12)) for a, b in zip(error, miss, strict=True) if 0 < a < 1 and 0 < b < 1}
-    found = {(round(a, 12), round(b, 12)) for a, b in det(genuine=genuine, impostor=impostor)}
+    inside = (curve.fmr > 0) & (curve.fmr < 1) & (curve.fnmr > 0) & (curve.fnmr < 1)
+    found = {(round(a, 12), round(b, 12)) for a, b in zip(curve.fmr[inside], curve.fnmr[inside], strict=True)}
     assert found == expected
 
 
-@pytest.mark.parametrize("rate", [0.005, 0.02, 0.1, 0.5])
-@pytest.mark.parametrize("decimals", [None, 1])
+@pytest.mark.parametrize(("rate", "decimals"), [(0.005, None), (0.02, 1), (0.5, None)])
 def test_tar_is_the_best_that_scikit_learn_has_at_the_rate(rate: float, decimals: int | None) -> None:
     genuine, impostor = scores(13, 150, decimals=decimals, shift=1.0), scores(14, 700, decimals=decimals)
     truth = np.repeat([1, 0], [150, 700])
@@ -229,15 +202,14 @@ def test_tar_is_the_best_that_scikit_learn_has_at_the_rate(rate: float, decimals
     assert operating_point(rate, genuine=genuine, impostor=impostor).tar == true[false <= rate].max()
 
 
-@pytest.mark.parametrize("decimals", [None, 1, 0])
-@pytest.mark.parametrize("shift", [0.2, 1.0, 3.0])
+@pytest.mark.parametrize(("decimals", "shift"), [(None, 0.2), (1, 1.0), (0, 1.0), (None, 3.0)])
 def test_eer_is_where_the_interpolated_roc_meets_the_diagonal(decimals: int | None, shift: float) -> None:
     genuine, impostor = scores(15, 150, decimals=decimals, shift=shift), scores(16, 700, decimals=decimals)
     false, true, _ = roc_curve(np.repeat([1, 0], [150, 700]), np.concatenate([genuine, impostor]))
     expected = brentq(lambda x: 1 - x - np.interp(x, false, true), 0, 1, xtol=1e-14)
     rate, threshold = eer(genuine=genuine, impostor=impostor)
     candidates = np.nextafter(np.unique(np.concatenate([genuine, impostor])), np.inf)
-    balanced = [t for t in candidates if fmr(t, impostor=impostor) <= fnmr(t, genuine=genuine) + 1e-12]
+    balanced = [t for t in candidates if acceptance_rate(t, impostor) <= 1 - acceptance_rate(t, genuine) + 1e-12]
     assert rate == pytest.approx(expected, abs=1e-9)
     assert threshold == min(balanced)
 
@@ -299,19 +271,12 @@ def test_folds_that_cannot_be_judged(same: list[bool], folds: list[int], says: s
         fold_accuracy(scores=np.arange(6.0), same=np.array(same), folds=np.array(folds))
 
 
-def test_folds_of_another_length() -> None:
-    with pytest.raises(InputError, match="equal length"):
-        fold_accuracy(scores=np.arange(6.0), same=np.ones(5, bool), folds=np.zeros(6, np.int64))
-
-
-@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_scores_that_are_not_finite_are_refused(bad: float) -> None:
-    good, spoilt = np.arange(100.0), np.append(np.arange(100.0), bad)
+def test_scores_that_are_not_finite_are_refused() -> None:
+    good, spoilt = np.arange(100.0), np.append(np.arange(100.0), math.nan)
     for call in (
         lambda: auc(genuine=spoilt, impostor=good),
         lambda: auc(genuine=good, impostor=spoilt),
         lambda: threshold_at_fmr(0.1, impostor=spoilt),
-        lambda: acceptance_rate(0.5, spoilt),
         lambda: operating_point(0.1, genuine=spoilt, impostor=good),
         lambda: operating_point(0.1, genuine=good, impostor=spoilt),
     ):
@@ -323,12 +288,3 @@ def test_scores_that_are_not_finite_are_refused(bad: float) -> None:
 def test_scores_of_another_shape_are_refused(wrong: np.ndarray) -> None:
     with pytest.raises(InputError, match="non-empty row"):
         auc(genuine=wrong, impostor=np.arange(3.0))
-
-
-def test_the_scores_given_are_left_as_they_were() -> None:
-    genuine, impostor = scores(7, 50), scores(8, 50)
-    before = genuine.copy(), impostor.copy()
-    operating_point(0.1, genuine=genuine, impostor=impostor)
-    auc(genuine=genuine, impostor=impostor)
-    assert np.array_equal(genuine, before[0])
-    assert np.array_equal(impostor, before[1])

@@ -22,50 +22,50 @@ def written(path: Path, tensors: dict[str, torch.Tensor], **header: str) -> Path
     return path
 
 
-def test_a_new_network_draws_nothing() -> None:
+def test_a_new_network_adds_nothing() -> None:
     torch.manual_seed(0)
     soft = torch.rand(2, 3, 56, 56)
-    drawn = DetailNetwork()(soft)
-    assert drawn.shape == (2, 3, 112, 112)
-    assert float(drawn.detach().abs().max()) == 0.0
+    detailed = DetailNetwork()(soft)
+    assert detailed.shape == (2, 3, 112, 112)
+    assert float(detailed.detach().abs().max()) == 0.0
 
 
-def test_pictures_of_a_batch_do_not_touch_each_other() -> None:
+def test_images_of_a_batch_are_independent() -> None:
     detail = default_face_prior().detail
     assert detail is not None
     soft = torch.rand(3, 3, 56, 56, generator=torch.Generator().manual_seed(1))
     torch.testing.assert_close(detail.network(soft)[1:2], detail.network(soft[1:2]), atol=1e-5, rtol=1e-4)
 
 
-def test_the_shipped_detail_brings_soft_faces_nearer_to_the_pictures(test_data: Path, faces_dir: Path) -> None:
+def test_the_shipped_detail_brings_soft_faces_nearer_to_the_images(test_data: Path, faces_dir: Path) -> None:
     # Of identities that neither the basis nor the network has seen.
     from arcinvert.training.data.faces import load_faces, to_float
 
     prior = default_face_prior()
     names = sorted(entry.name for entry in faces_dir.iterdir())[-8:]
-    pictures = to_float(load_faces(faces_dir, names).images)
-    codes = prior.encode(pictures)
-    soft, drawn = prior.decode(codes), prior.render(codes)
+    images = to_float(load_faces(faces_dir, names).images)
+    codes = prior.encode(images)
+    soft, detailed = prior.decode(codes), prior.render(codes)
 
     def edges(images: torch.Tensor) -> float:
         return float((images[..., 1:] - images[..., :-1]).abs().mean())
 
     face = (slice(None), slice(None), slice(35, 100), slice(25, 88))
-    assert float((drawn - pictures)[face].abs().mean()) < float((soft - pictures)[face].abs().mean())
-    assert 1.15 * edges(soft[face]) < edges(drawn[face]) < edges(pictures[face])
+    assert float((detailed - images)[face].abs().mean()) < float((soft - images)[face].abs().mean())
+    assert 1.15 * edges(soft[face]) < edges(detailed[face]) < edges(images[face])
 
 
-def test_turned_faces_have_the_yaw_that_their_coefficients_say(small_prior: FacePrior) -> None:
+def test_turned_faces_have_the_yaw_that_their_coefficients_predict(small_prior: FacePrior) -> None:
     prior = default_face_prior()
     codes = prior.coefficients(slice(0, 400))
-    said = prior.attributes(codes)
-    assert said.shape == (400, len(ATTRIBUTES))
+    predicted = prior.attributes(codes)
+    assert predicted.shape == (400, len(ATTRIBUTES))
     # A mirror image turns the other way and smiles as much.
     mirrored = prior.encode(prior.decode(codes).flip(-1))
     turned = prior.attributes(mirrored)
-    assert float(torch.corrcoef(torch.stack([turned[:, 0], -said[:, 0]]))[0, 1]) > 0.95
-    assert float(torch.corrcoef(torch.stack([turned[:, 2], said[:, 2]]))[0, 1]) > 0.9
-    assert 0.08 < float(said[:, 0].std()) < 0.3
+    assert float(torch.corrcoef(torch.stack([turned[:, 0], -predicted[:, 0]]))[0, 1]) > 0.95
+    assert float(torch.corrcoef(torch.stack([turned[:, 2], predicted[:, 2]]))[0, 1]) > 0.9
+    assert 0.08 < float(predicted[:, 0].std()) < 0.3
 
 
 def test_read_back(tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_read_back(tmp_path: Path) -> None:
     assert torch.equal(moved.network(soft), found.network(soft))
 
 
-def test_files_that_are_not_it(tmp_path: Path, tiny_checkpoint: Path) -> None:
+def test_other_files_are_refused(tmp_path: Path, tiny_checkpoint: Path) -> None:
     with pytest.raises(CheckpointError, match="is not face detail"):
         load_face_detail(tiny_checkpoint, prior_digest=OTHER)
     with pytest.raises(CheckpointError, match="belongs to another face prior"):

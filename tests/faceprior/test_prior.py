@@ -69,7 +69,7 @@ def test_components_come_by_size_and_are_orthogonal(prior: FacePrior) -> None:
     assert float(angles.abs().max()) < 0.02
 
 
-def test_mean_face_and_starting_faces_are_pictures(prior: FacePrior) -> None:
+def test_mean_face_and_starting_faces_are_images(prior: FacePrior) -> None:
     assert torch.equal(prior.decode(torch.zeros(1, prior.size))[0], prior.mean)
     faces = prior.decode(torch.stack(list(prior.starts.values())))
     assert faces.shape == (len(prior.starts), 3, 112, 112)
@@ -157,16 +157,11 @@ def test_an_incomplete_prior_is_refused(tmp_path: Path, missing: str) -> None:
         {"mean": torch.zeros(3, 64, 64)},
         {"components": torch.zeros(5, 3, 8, 8)},
         {"components": torch.zeros(4, 192)},
-        {"components": torch.zeros(4, 1, 8, 8)},
         {"component_scale": torch.zeros(3)},
-        {"component_scale": torch.zeros(())},
-        {"codes": torch.zeros(6, 5, dtype=torch.int8)},
         {"codes": torch.zeros(6, dtype=torch.int8)},
-        {"code_scale": torch.zeros(())},
         {"code_scale": torch.zeros(5)},
         {"labels": torch.zeros(5, dtype=torch.int32)},
         {"start.smile": torch.zeros(3)},
-        {"start.smile": torch.zeros(2, 4)},
     ],
     ids=lambda wrong: " ".join(f"{key} {tuple(value.shape)}" for key, value in wrong.items()),
 )
@@ -195,9 +190,9 @@ def test_without_detail_a_face_stays_soft_and_pose_is_unknown(prior: FacePrior) 
     soft = dataclasses.replace(prior, detail=None)
     codes = prior.coefficients(slice(0, 2))
     assert torch.equal(soft.render(codes), prior.decode(codes))
-    with pytest.raises(UsageError, match="does not know pose"):
+    with pytest.raises(UsageError, match="pose and expression"):
         soft.attributes(codes)
-    with pytest.raises(UsageError, match="does not know pose"):
+    with pytest.raises(UsageError, match="pose and expression"):
         _ = soft.attribute_weight
 
 
@@ -207,13 +202,13 @@ def test_moved_leaves_a_face_that_has_the_attributes_already(small_prior: FacePr
 
 
 def test_moved_follows_the_faces_behind_the_prior_where_a_straight_line_does_not() -> None:
-    """The mean face told to turn, against the average of the faces that are turned so."""
+    """The mean face turned, against the average of the faces that are turned so."""
     prior = default_face_prior()
     codes = prior.coefficients()
-    said = prior.attributes(codes)
+    predicted = prior.attributes(codes)
     frontal, weight = torch.zeros(1, prior.size), prior.attribute_weight[0]
     for yaw in (-0.18, 0.18):
-        there = (said[:, 0] - yaw).abs() < 0.03
+        there = (predicted[:, 0] - yaw).abs() < 0.03
         average = codes[there].mean(0)
         asked = prior.attributes(frontal).index_fill(1, torch.tensor([0]), yaw)
         bent = prior.moved(frontal, asked)[0]

@@ -58,7 +58,7 @@ def four_parameters(points: np.ndarray, template: np.ndarray) -> np.ndarray:
 # --- similarity
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(3))
 def test_recovers_a_known_similarity(seed: int) -> None:
     rng = np.random.default_rng(seed)
     truth = known(rng.uniform(0.01, 50), rng.uniform(-math.pi, math.pi), tuple(rng.uniform(-1000, 1000, 2)))
@@ -66,7 +66,7 @@ def test_recovers_a_known_similarity(seed: int) -> None:
     np.testing.assert_allclose(similarity(points, move(truth, points)), truth, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(3))
 def test_noisy_points_agree_with_slow_references(seed: int) -> None:
     rng = np.random.default_rng(seed)
     points = move(known(rng.uniform(0.2, 9), rng.uniform(-3, 3), (300, -20)), TEMPLATE) + rng.normal(0, 9, (5, 2))
@@ -119,7 +119,6 @@ def near(image: np.ndarray, picture: Image.Image, tolerance: float) -> None:
 @pytest.mark.parametrize(
     ("name", "mode", "tolerance"),
     [
-        ("plain.png", "RGB", 0),
         ("plain.bmp", "RGB", 0),
         ("plain.tif", "RGB", 0),
         ("plain.jpg", "RGB", 4),
@@ -219,7 +218,7 @@ def huge_png(path: Path, width: int, height: int) -> None:
 
 
 # The cap itself, Pillow's warning above it, Pillow's error, and the largest that a header can say.
-@pytest.mark.parametrize("size", [(8001, 8000), (10_000, 10_000), (20_000, 20_000), (2**31 - 1, 2**31 - 1)])
+@pytest.mark.parametrize("size", [(8001, 8000), (10_000, 10_000), (2**31 - 1, 2**31 - 1)])
 def test_refuses_a_bomb_before_decoding(tmp_path: Path, size: tuple[int, int]) -> None:
     huge_png(tmp_path / "bomb.png", *size)
     with pytest.raises(InputError, match=rf"{MAX_PIXELS:,} pixels.*bomb\.png"):
@@ -232,8 +231,9 @@ def test_the_cap_itself_passes_on_to_the_decoder(tmp_path: Path) -> None:
         read_photo(tmp_path / "full.png")
 
 
-@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "gif", "tif", "bmp"])
-@pytest.mark.parametrize("share", [0.5, 0.9])
+@pytest.mark.parametrize(
+    ("suffix", "share"), [("jpg", 0.9), ("png", 0.5), ("webp", 0.9), ("gif", 0.5), ("tif", 0.9), ("bmp", 0.5)]
+)
 def test_refuses_a_truncated_file(tmp_path: Path, suffix: str, share: float) -> None:
     path = tmp_path / f"cut.{suffix}"
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
@@ -244,12 +244,12 @@ def test_refuses_a_truncated_file(tmp_path: Path, suffix: str, share: float) -> 
         read_photo(path)
 
 
-def test_refuses_what_is_not_a_picture(tmp_path: Path) -> None:
+def test_refuses_what_is_not_an_image(tmp_path: Path) -> None:
     (tmp_path / "note.jpg").write_text("not a picture\n")
     (tmp_path / "empty.jpg").touch()
     (tmp_path / "page.jpg").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n")
     for name in ("note.jpg", "empty.jpg", "page.jpg", "missing.jpg", "."):
-        with pytest.raises(InputError, match="expected a picture") as caught:
+        with pytest.raises(InputError, match="expected an image") as caught:
             read_photo(tmp_path / name)
         assert str(tmp_path) in str(caught.value)
 
@@ -276,8 +276,10 @@ def grid(width: int, height: int) -> np.ndarray:
     return np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1).astype(float)
 
 
-@pytest.mark.parametrize("scale", [0.5, 0.9, 1.0, 1.3, 2.0, 2.7, 4.0, 6.5])
-@pytest.mark.parametrize("angle", [0.0, 0.4, -2.0])
+@pytest.mark.parametrize(
+    ("scale", "angle"),
+    [(0.5, 0.4), (0.9, -2.0), (1.0, 0.4), (1.3, 0.0), (2.0, -2.0), (2.7, 0.4), (6.5, 0.0), (6.5, -2.0)],
+)
 def test_align_undoes_a_similarity(scale: float, angle: float) -> None:
     """The photo is a function sampled at the places that a known similarity brings there; no resampling of ours."""
     side = int(112 * scale * 1.5) + 8
@@ -302,7 +304,7 @@ def test_identity_is_exact_and_size_scales() -> None:
     assert np.abs(averaged - photo).mean() < 1
 
 
-@pytest.mark.parametrize("scale", [1.9, 3.0, 3.9, 12.0])
+@pytest.mark.parametrize("scale", [1.9, 3.9, 12.0])
 def test_shrinking_averages(scale: float) -> None:
     """White noise shrunk s times by the mean of s x s pixels has 1/s of its deviation; merely sampled, nearly all."""
     side = int(112 * scale) + 1
@@ -320,7 +322,7 @@ def test_outside_is_black() -> None:
 
 
 @pytest.mark.parametrize("image", [np.zeros((9, 9)), np.zeros((9, 9, 3)), np.zeros((9, 0, 3), np.uint8)])
-def test_refuses_an_array_that_is_no_picture(image: np.ndarray) -> None:
+def test_refuses_an_array_that_is_no_image(image: np.ndarray) -> None:
     with pytest.raises(InputError, match="uint8"):
         align(image, TEMPLATE)
 
@@ -334,7 +336,7 @@ class Broken(importlib.abc.MetaPathFinder):
             raise ImportError("libGL.so.1: cannot open shared object file: No such file or directory\nsecond line")
 
 
-def test_a_detector_that_cannot_load_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_of_a_detector_that_cannot_load_names_the_fix(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "retinaface", raising=False)
     monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
     with pytest.raises(EnvironmentProblem, match=r"libGL\.so\.1.*opencv-python-headless.*--aligned") as caught:
@@ -359,7 +361,7 @@ def test_no_face_in_noise(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 3), (3, 700, 3)])
-def test_pictures_of_odd_shape_have_no_face(shape: tuple[int, int, int]) -> None:
+def test_images_of_odd_shape_have_no_face(shape: tuple[int, int, int]) -> None:
     assert RetinaFace().detect(np.full(shape, 90, np.uint8)) == []
 
 
@@ -373,20 +375,10 @@ def test_area_and_inside() -> None:
 # --- pose
 
 
-def test_pose_follows_the_nose_and_not_the_tilt() -> None:
-    points = np.array([[-10.0, 0], [10, 0], [0, 8], [-7, 20], [7, 20]])
-    assert landmark_pose(points) == pytest.approx((0, 0.4))
-    right, down = points.copy(), points.copy()
-    right[2, 0], down[2, 1] = 3, 14
-    assert landmark_pose(right) == pytest.approx((3 / 20, 0.4))
-    assert landmark_pose(down) == pytest.approx((0, 0.7))
-    for angle in (-2.0, 0.3, 3.0):
-        assert landmark_pose(move(known(3.5, angle, (100, -7)), right)) == pytest.approx((3 / 20, 0.4))
-    assert landmark_pose(right[[1, 0, 2, 4, 3]] * MIRROR) == pytest.approx((-3 / 20, 0.4))
-
-
-def test_pose_by_its_definition_in_vectors() -> None:
-    for points in TEMPLATE + np.random.default_rng(0).normal(size=(20, 5, 2)) * 4:
+def test_pose_whatever_the_tilt_by_its_definition_in_vectors() -> None:
+    noisy = TEMPLATE + np.random.default_rng(0).normal(size=(20, 5, 2)) * 4
+    for points, tilt in zip(noisy, np.linspace(-3, 3, 20), strict=True):
+        points = move(known(3.5, tilt, (100, -7)), points)
         left, right, nose, mouth_left, mouth_right = points
         middle, mouth = (left + right) / 2, (mouth_left + mouth_right) / 2
         distance = np.linalg.norm(right - left)

@@ -1,190 +1,199 @@
-"""The loop on a tiny network: it descends, it recovers, and images do not influence each other."""
+"""The loop on tiny networks: it descends, it recovers, views take turns, and images do not influence each other."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.functional import normalize
 
 from arcinvert.errors import UsageError
-from arcinvert.inversion.invert import Auxiliary, Recipe, invert, to_bytes
+from arcinvert.inversion.invert import Inversion, Recipe, View, invert, to_bytes
 from arcinvert.inversion.objectives import CosineMatch
 from arcinvert.inversion.parameterization import Pixels
 from arcinvert.inversion.priors import BatchNormMatch, stored_statistics
+from arcinvert.inversion.terms import Term, Terms
 from arcinvert.inversion.transforms import Jitter
 from arcinvert.preprocessing import Preprocessing
-from arcinvert.recognizer import Recognizer
+from arcinvert.recognizer import Recognizer, Trace
+
+START = torch.rand(4, 3, 112, 112, generator=torch.Generator().manual_seed(1))
+TARGET = normalize(torch.randn(4, 16, generator=torch.Generator().manual_seed(2)))
+OTHER = normalize(torch.randn(4, 16, generator=torch.Generator().manual_seed(3)))
 
 
 @pytest.fixture
-def recognizer():
+def recognizer() -> Recognizer:
     torch.manual_seed(0)
-    network = nn.Sequential(
-        nn.Conv2d(3, 8, 5, stride=4),
-        nn.BatchNorm2d(8),
-        nn.PReLU(8),
-        nn.AdaptiveAvgPool2d(3),
-        nn.Flatten(),
-        nn.Linear(72, 16),
-    )
-    return Recognizer(network, Preprocessing(), embedding_size=16)
+    layers = (nn.Conv2d(3, 8, 5, stride=4), nn.BatchNorm2d(8), nn.PReLU(8), nn.AdaptiveAvgPool2d(3), nn.Flatten())
+    return Recognizer(nn.Sequential(*layers, nn.Linear(72, 16)), Preprocessing(), embedding_size=16)
 
 
-def make(recognizer, rows, *, poison=None, steps=12):
-    start = torch.rand(4, 3, 112, 112, generator=torch.Generator().manual_seed(1))
-    target = nn.functional.normalize(torch.randn(4, 16, generator=torch.Generator().manual_seed(2)))[rows]
-    terms = {
-        "match": (1.0, CosineMatch(target)),
+@pytest.fixture
+def second() -> Recognizer:
+    """Another network."""
+    torch.manual_seed(1)
+    layers = (nn.AvgPool2d(28), nn.Flatten(), nn.Linear(48, 16))
+    return Recognizer(nn.Sequential(*layers), Preprocessing(), embedding_size=16)
+
+
+def inverted(recognizer: Recognizer, rows: Sequence[int], *, extra: Term | None = None, steps: int = 12) -> Inversion:
+    """The images ``rows`` of START, inverted to those of TARGET."""
+    terms: Terms = {
+        "match": (1.0, CosineMatch(TARGET[rows])),
         "batchnorm": (0.01, BatchNormMatch(stored_statistics(recognizer))),
+        **({} if extra is None else {"extra": (1.0, extra)}),
     }
-    if poison is not None:
-        terms["poison"] = (1.0, poison)
-    recipe = Recipe(Pixels(start[rows]), terms, steps=steps, lr=0.05, transform=Jitter())
-    generators = [torch.Generator().manual_seed(10 + row) for row in rows]
-    return invert(recognizer, recipe, target=target, generators=generators)
+    recipe = Recipe(Pixels(START[rows]), (View(recognizer, terms, Jitter()),), steps=steps, lr=0.05)
+    return invert(recipe, target=TARGET[rows], generators=[torch.Generator().manual_seed(10 + row) for row in rows])
 
 
-def test_it_descends_and_says_so(recognizer):
-    found = make(recognizer, [0, 1])
+def test_the_cost_falls_and_the_history_has_every_term(recognizer: Recognizer) -> None:
+    found = inverted(recognizer, [0, 1])
     assert set(found.history) == {"match", "batchnorm", "cosine"}
     assert found.history["match"].shape == (12, 2)
-    assert (found.history["match"][-1] < found.history["match"][0]).all()
-    assert found.images.shape == (2, 112, 112, 3)
-    assert found.images.dtype == torch.uint8
+    assert bool((found.history["match"][-1] < found.history["match"][0]).all())
+    assert (found.images.shape, found.images.dtype) == ((2, 112, 112, 3), torch.uint8)
+    assert torch.equal(inverted(recognizer, [0, 1]).images, found.images)  # the same generators, the same bytes
 
 
-def test_cosine_is_that_of_the_eight_bit_image(recognizer):
-    target = nn.functional.normalize(torch.randn(4, 16, generator=torch.Generator().manual_seed(2)))[:2]
-    found = make(recognizer, [0, 1])
-    again = (recognizer.embed(found.images.permute(0, 3, 1, 2)) * target).sum(1)
-    torch.testing.assert_close(found.cosine, again)
+def test_cosine_is_that_of_the_eight_bit_image(recognizer: Recognizer) -> None:
+    found = inverted(recognizer, [0, 1])
+    torch.testing.assert_close(found.cosine, (recognizer.embed(found.images) * TARGET[:2]).sum(1))
 
 
-def test_an_image_does_not_depend_on_its_batch_mates(recognizer):
-    together = make(recognizer, [0, 1, 2, 3])
-    alone = make(recognizer, [2])
-    assert float((together.images[2].int() - alone.images[0].int()).abs().max()) <= 1
+def test_an_image_does_not_depend_on_its_neighbors(recognizer: Recognizer) -> None:
+    together, alone = inverted(recognizer, [0, 1, 2, 3]), inverted(recognizer, [2])
+    assert int((together.images[2].int() - alone.images[0].int()).abs().max()) <= 1
     torch.testing.assert_close(together.history["match"][:, 2], alone.history["match"][:, 0], rtol=1e-4, atol=1e-5)
-
-
-def test_same_seed_gives_the_same_bytes(recognizer):
-    assert torch.equal(make(recognizer, [0, 1]).images, make(recognizer, [0, 1]).images)
 
 
 @dataclasses.dataclass
 class Poison:
-    """NaN for row 0: at one step, or from it on."""
+    """NaN for row 0: in one step, or from it on."""
 
     at: int
     forever: bool = False
     step: int = -1
     taps: tuple[str, ...] = ()
 
-    def __call__(self, trace):
+    def __call__(self, trace: Trace) -> Tensor:
         self.step += 1
-        hit = self.step == self.at or (self.forever and self.step >= self.at)
-        cost = trace.image.sum((1, 2, 3)) * 0
-        return cost + torch.tensor([float("nan"), 0.0]) if hit else cost
+        hit = self.step >= self.at if self.forever else self.step == self.at
+        return trace.image.sum((1, 2, 3)) * 0 + torch.tensor([float("nan") if hit else 0.0, 0.0])
 
 
-def test_a_step_that_is_not_finite_is_taken_back_for_that_image_only(recognizer):
-    clean, found = make(recognizer, [0, 1]), make(recognizer, [0, 1], poison=Poison(at=4))
-    assert found.diverged.tolist() == [False, False]
+@pytest.mark.parametrize("forever", [False, True])
+def test_a_step_that_is_not_finite_is_taken_back_for_that_image_only(recognizer: Recognizer, forever: bool) -> None:
+    clean, found = inverted(recognizer, [0, 1]), inverted(recognizer, [0, 1], extra=Poison(at=3, forever=forever))
+    assert found.diverged.tolist() == [forever, False]
     assert torch.equal(found.images[1], clean.images[1])
-    assert torch.isfinite(found.history["match"]).all()
-    assert found.history["match"][-1, 0] < found.history["match"][0, 0]
+    assert bool(torch.isfinite(found.history["match"]).all())
+    assert bool(found.history["match"][-1, 0] < found.history["match"][0, 0])
 
 
-def test_an_image_that_never_recovers_is_diverged_and_its_neighbor_is_not(recognizer):
-    clean, found = make(recognizer, [0, 1]), make(recognizer, [0, 1], poison=Poison(at=3, forever=True))
-    assert found.diverged.tolist() == [True, False]
-    assert torch.equal(found.images[1], clean.images[1])
-
-
-def test_no_step_at_all_gives_the_start(recognizer):
-    found = make(recognizer, [0, 1], steps=0)
-    start = torch.rand(4, 3, 112, 112, generator=torch.Generator().manual_seed(1))
-    assert torch.equal(found.images, to_bytes(start[:2]))
+def test_no_step_gives_the_start(recognizer: Recognizer) -> None:
+    found = inverted(recognizer, [0, 1], steps=0)
+    assert torch.equal(found.images, to_bytes(START[:2]))
     assert found.history == {}
 
 
-# --- the auxiliary network's turns
+# --- views
 
 
-def taking_turns(recognizer, second, *, every=4, steps=10, weight=1.0):
-    """Two gray images, the inverted network asking for one thing and the second for another; and where they were."""
-    target = nn.functional.normalize(torch.randn(2, 16, generator=torch.Generator().manual_seed(2)))
-    asks = nn.functional.normalize(torch.randn(2, 16, generator=torch.Generator().manual_seed(3)))
-    terms = {"match": (weight, CosineMatch(asks)), "again": (0.5, CosineMatch(asks)), "off": (0.0, CosineMatch(-asks))}
-    recipe = Recipe(
-        Pixels(torch.full((2, 3, 112, 112), 0.4)),
-        {"match": (1.0, CosineMatch(target))},
-        steps=steps,
-        lr=0.02,
-        auxiliary=Auxiliary(second, terms, every),
-    )
-    places = []
+def two_views(recognizer: Recognizer, other: View, steps: int) -> tuple[Inversion, list[Tensor]]:
+    """Two gray images inverted through the first network and another view; also the image before each step."""
+    own = View(recognizer, {"match": (1.0, CosineMatch(TARGET[:2]))})
+    recipe = Recipe(Pixels(torch.full((2, 3, 112, 112), 0.4)), (own, other), steps=steps, lr=0.02)
+    path: list[Tensor] = []
     found = invert(
-        recognizer,
         recipe,
-        target=target,
+        target=TARGET[:2],
         generators=[torch.Generator(), torch.Generator()],
-        watch=lambda step, image: places.append(image.clone()),
+        on_step=lambda step, image: path.append(image.clone()),
     )
-    return found, places, asks
+    return found, path
 
 
-def counted(recognizer, monkeypatch):
-    shown = []
+def other_view(recognizer: Recognizer, every: int) -> View:
+    """A view whose target is another one, and of whose terms one has no weight."""
+    match = CosineMatch(OTHER[:2])
+    terms: Terms = {"match": (1.0, match), "again": (0.5, match), "off": (0.0, CosineMatch(-OTHER[:2]))}
+    return View(recognizer, terms, every=every, name="other")
+
+
+def record_images(recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
+    """Every batch of images that the network gets from now on."""
+    images: list[Tensor] = []
     real = recognizer.trace
-    monkeypatch.setattr(recognizer, "trace", lambda images, **k: (shown.append(images.detach()), real(images, **k))[1])
-    return shown
+    monkeypatch.setattr(recognizer, "trace", lambda x, **options: (images.append(x.detach()), real(x, **options))[1])
+    return images
 
 
-def test_every_so_many_steps_one_goes_through_the_second_network_alone(recognizer, monkeypatch):
-    torch.manual_seed(1)
-    layers = (nn.AvgPool2d(28), nn.Flatten(), nn.Linear(48, 16))
-    second = Recognizer(nn.Sequential(*layers), Preprocessing(), embedding_size=16)
-    own, its = counted(recognizer, monkeypatch), counted(second, monkeypatch)
-    found, places, asks = taking_turns(recognizer, second)
-    assert (len(own) - 1, len(its)) == (8, 2)  # the last look is at the result
-    for image, step in zip(its, (2, 6), strict=True):
-        assert torch.equal(image, places[step])
+def test_one_step_of_four_goes_through_the_second_view_alone(
+    recognizer: Recognizer, second: Recognizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, others = record_images(recognizer, monkeypatch), record_images(second, monkeypatch)
+    found, path = two_views(recognizer, other_view(second, 4), 10)
+    assert (len(own) - 1, len(others)) == (8, 2)  # the last pass is that of the result
+    for image, step in zip(others, (2, 6), strict=True):
+        assert torch.equal(image, path[step])
     history = found.history
-    assert set(history) == {"match", "auxiliary", "cosine"}
+    assert set(history) == {"match", "cosine", "other.match", "other.again"}
     assert all(len(values) == 10 for values in history.values())
-    for name in ("match", "cosine"):  # what was not looked at is as it was
+    for name in ("match", "cosine"):  # not measured in these steps: the last value stays
         assert torch.equal(history[name][2], history[name][1])
         assert torch.equal(history[name][6], history[name][5])
         assert not torch.equal(history[name][3], history[name][1])
-    seen = [1 - (second.embed(places[step]) * asks).sum(1) for step in (2, 6)]
-    torch.testing.assert_close(history["auxiliary"][2], 1.5 * seen[0])
-    assert torch.equal(history["auxiliary"][5], history["auxiliary"][2])
-    assert not bool(history["auxiliary"][1].any())
+    for step in (2, 6):  # unweighted
+        expected = 1 - (second.embed(path[step]) * OTHER[:2]).sum(1)
+        torch.testing.assert_close(history["other.match"][step], expected)
+        torch.testing.assert_close(history["other.again"][step], expected)
+    assert torch.equal(history["other.match"][5], history["other.match"][2])
+    assert not bool(history["other.match"][1].any())
 
 
-def test_the_second_network_moves_the_image_and_a_weight_of_0_silences_it(recognizer):
-    torch.manual_seed(1)
-    second = Recognizer(
-        nn.Sequential(nn.AvgPool2d(28), nn.Flatten(), nn.Linear(48, 16)), Preprocessing(), embedding_size=16
+def test_the_second_view_moves_the_image(recognizer: Recognizer, second: Recognizer) -> None:
+    found, path = two_views(recognizer, other_view(second, 2), 24)
+    before, after = ((second.embed(images) * OTHER[:2]).sum(1) for images in (path[0], found.images))
+    assert bool((after > before + 0.1).all())
+
+
+def test_a_view_without_terms_takes_no_step(recognizer: Recognizer, second: Recognizer) -> None:
+    empty = View(second, {"off": (0.0, CosineMatch(OTHER[:2]))}, every=2, name="other")
+    assert empty.terms == {}
+    found, _ = two_views(recognizer, empty, 6)
+    alone = Recipe(
+        Pixels(torch.full((2, 3, 112, 112), 0.4)),
+        (View(recognizer, {"match": (1.0, CosineMatch(TARGET[:2]))}),),
+        steps=6,
+        lr=0.02,
     )
-    found, places, asks = taking_turns(recognizer, second, every=2, steps=24)
-    ends = (second.embed(found.images.permute(0, 3, 1, 2)) * asks).sum(1)
-    assert (ends > (second.embed(places[0]) * asks).sum(1) + 0.1).all()
-    terms = {"off": (0.0, CosineMatch(asks))}
-    target = nn.functional.normalize(torch.ones(1, 16))
-    start, steps = torch.full((1, 3, 112, 112), 0.4), 6
-
-    def descended(auxiliary):
-        recipe = Recipe(Pixels(start), {"match": (1.0, CosineMatch(target))}, steps=steps, lr=0.02, auxiliary=auxiliary)
-        return invert(recognizer, recipe, target=target, generators=[torch.Generator()])
-
-    alone, silent = descended(None), descended(Auxiliary(second, terms, 2))
-    assert torch.equal(alone.images, silent.images)
-    assert "auxiliary" not in silent.history
+    expected = invert(alone, target=TARGET[:2], generators=[torch.Generator(), torch.Generator()])
+    assert torch.equal(found.images, expected.images)
+    assert set(found.history) == {"match", "cosine"}
 
 
-@pytest.mark.parametrize("every", [-1, 0, 1])
-def test_the_inverted_network_keeps_some_steps(recognizer, every):
-    with pytest.raises(UsageError, match="every of at least 2"):
-        Auxiliary(recognizer, {}, every)
+def test_of_three_views_the_last_whose_turn_it_is_takes_the_step(recognizer: Recognizer, second: Recognizer) -> None:
+    terms: Terms = {"match": (1.0, CosineMatch(OTHER[:1]))}
+    views = (View(recognizer, terms, name="a"), View(second, terms, every=2, name="b"))
+    recipe = Recipe(Pixels(START[:1]), (*views, View(second, terms, every=3, name="c")), steps=12, lr=0.02)
+    assert "".join(recipe.view(step).name for step in range(12)) == "acabcbacabcb"
+    silent = dataclasses.replace(recipe, views=(*views, View(second, {}, every=3, name="c")))
+    assert "".join(silent.view(step).name for step in range(12)) == "ab" * 6
+    found = invert(recipe, target=TARGET[:1], generators=[torch.Generator()])
+    changes = {name: (values[1:] != values[:-1]).flatten().tolist() for name, values in found.history.items()}
+    for name in "abc":
+        steps = [step for step in range(1, 12) if recipe.view(step).name == name]
+        assert [step for step, changed in enumerate(changes[f"{name}.match"], 1) if changed] == steps
+
+
+def test_views_and_recipes_that_do_not_fit_are_refused(recognizer: Recognizer) -> None:
+    for every in (0, -1):
+        with pytest.raises(UsageError, match=f"got {every}"):
+            View(recognizer, {}, every=every)
+    pixels, always, sometimes = Pixels(START[:1]), View(recognizer, {}), View(recognizer, {}, every=2)
+    for views, says in (((), "first view"), ((sometimes,), "first view"), ((always, sometimes, always), "got 1")):
+        with pytest.raises(UsageError, match=says):
+            Recipe(pixels, views, steps=1, lr=0.1)

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import pytest
 import torch
-from arcinvert.synthesis.memory import in_parts, out_of_memory
+
+from arcinvert.inversion.memory import in_parts, out_of_memory
 
 
 @pytest.mark.parametrize(
@@ -27,14 +28,18 @@ def test_what_counts_as_out_of_memory(error: Exception, is_one: bool) -> None:
     assert out_of_memory(error) is is_one
 
 
-def test_this_torch_says_it_in_these_words() -> None:
+def test_the_words_of_this_torch() -> None:
     with pytest.raises(RuntimeError) as caught:
         torch.empty(2**60)
     assert out_of_memory(caught.value)
 
 
-def run(batches: Sequence[Sequence[int]], largest: int) -> tuple[list[int], list[tuple[int, int, int]], list[str]]:
-    calls, said = [], []
+Call = tuple[int, int, int]
+
+
+def run(batches: Sequence[Sequence[int]], largest: int) -> tuple[list[int], list[Call]]:
+    """What ``in_parts`` yields with room for ``largest`` items, and its calls: batch, items done, items."""
+    calls: list[Call] = []
 
     def work(number: int, done: int, part: Sequence[int]) -> list[int]:
         calls.append((number, done, len(part)))
@@ -42,38 +47,38 @@ def run(batches: Sequence[Sequence[int]], largest: int) -> tuple[list[int], list
             raise MemoryError
         return [10 * item for item in part]
 
-    return list(in_parts(batches, work, say=said.append)), calls, said
+    return [item for part in in_parts(batches, work) for item in part], calls
 
 
-def test_all_at_once_where_there_is_room() -> None:
-    found, calls, said = run([[1, 2, 3], [4, 5, 6], [7]], 3)
+def test_whole_batches_where_there_is_room(caplog: pytest.LogCaptureFixture) -> None:
+    found, calls = run([[1, 2, 3], [4, 5, 6], [7]], 3)
     assert found == [10, 20, 30, 40, 50, 60, 70]
     assert calls == [(0, 0, 3), (1, 0, 3), (2, 0, 1)]
-    assert said == []
+    assert caplog.messages == []
 
 
-def test_halves_once_says_so_once_and_goes_on() -> None:
-    found, calls, said = run([[0, 1, 2, 3, 4, 5, 6, 7], [8, 9, 10, 11, 12]], 4)
+def test_a_batch_is_halved_with_those_after_it(caplog: pytest.LogCaptureFixture) -> None:
+    found, calls = run([[0, 1, 2, 3, 4, 5, 6, 7], [8, 9, 10, 11, 12]], 4)
     assert found == [10 * i for i in range(13)]
     assert calls == [(0, 0, 8), (0, 0, 4), (0, 4, 4), (1, 0, 4), (1, 4, 1)]
-    assert said == ["out of memory with 8 pictures at once; going on with 4"]
+    assert caplog.messages == ["out of memory with 8 images at once, continuing with 4"]
 
 
-def test_halves_again_down_to_one() -> None:
-    found, calls, said = run([[0, 1, 2, 3, 4]], 1)
+def test_halves_down_to_one(caplog: pytest.LogCaptureFixture) -> None:
+    found, calls = run([[0, 1, 2, 3, 4]], 1)
     assert found == [0, 10, 20, 30, 40]
     assert [size for *_, size in calls] == [5, 2, 1, 1, 1, 1, 1]
-    assert len(said) == 2
+    assert len(caplog.messages) == 2
 
 
-def test_a_single_one_without_room_is_an_error() -> None:
+def test_a_single_item_without_room_is_an_error() -> None:
     with pytest.raises(MemoryError, match="single"):
         run([[0, 1, 2]], 0)
 
 
-def test_another_error_is_not_held_back() -> None:
+def test_another_error_passes() -> None:
     def broken(number: int, done: int, part: Sequence[int]) -> list[int]:
         raise RuntimeError("a bug")
 
     with pytest.raises(RuntimeError, match="a bug"):
-        list(in_parts([[0, 1]], broken, say=print))
+        list(in_parts([[0, 1]], broken))

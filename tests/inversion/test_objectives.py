@@ -1,4 +1,4 @@
-"""Terms that know the target."""
+"""Objectives against hand-made traces."""
 
 import math
 
@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import normalize
 
 from arcinvert.errors import InputError
-from arcinvert.inversion.objectives import ExpectedMatch, MarginMatch
+from arcinvert.inversion.objectives import MapMatch, MarginMatch
 from arcinvert.recognizer import Trace
 
 CENTERS = normalize(torch.randn(7, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64))
@@ -55,24 +55,24 @@ def test_margin_match_has_a_gradient_at_the_center_and_opposite_to_it() -> None:
     assert float(embedding.grad[1] @ CENTERS[0]) < 0
 
 
-def test_margin_match_wants_as_many_embeddings_as_labels() -> None:
+def test_margin_match_refuses_other_embeddings_than_labels() -> None:
     with pytest.raises(InputError, match="2 embeddings"):
         loss(CENTERS[:3], [0, 1])
 
 
-def test_expected_match_counts_deviations() -> None:
-    expected = {"a": torch.zeros(2, 3, 7, 7), "b": torch.ones(2, 4, 5, 5)}
+def test_map_match_counts_deviations() -> None:
+    predicted = {"a": torch.zeros(2, 3, 7, 7), "b": torch.ones(2, 4, 5, 5)}
     deviation = {"a": torch.full((3, 7, 7), 2.0), "b": torch.full((4, 5, 5), 0.5)}
-    match = ExpectedMatch(expected, deviation)
+    match = MapMatch(predicted, deviation)
     assert match.taps == ("a", "b")
-    shown = torch.zeros(2, 3, 14, 14)
-    shown[1, :, ::2, ::2] = 8.0  # in the mean of each 2x2 square this is 2, one deviation
-    trace = Trace(BLACK, torch.zeros(2, 5), {"a": shown, "b": torch.stack([torch.ones(4, 5, 5), torch.zeros(4, 5, 5)])})
+    maps = torch.zeros(2, 3, 14, 14)
+    maps[1, :, ::2, ::2] = 8.0  # in the mean of each 2x2 square this is 2, one deviation
+    trace = Trace(BLACK, torch.zeros(2, 5), {"a": maps, "b": torch.stack([torch.ones(4, 5, 5), torch.zeros(4, 5, 5)])})
     torch.testing.assert_close(match(trace), torch.tensor([0.0, (1.0 + 4.0) / 2]))
-    shared = ExpectedMatch(expected, deviation, torch.tensor([1.0, 0.1]))
+    shared = MapMatch(predicted, deviation, torch.tensor([1.0, 0.1]))
     torch.testing.assert_close(shared(trace), torch.tensor([0.0, 0.25]))
 
 
-def test_expected_match_of_a_network_without_maps_is_nothing() -> None:
-    assert ExpectedMatch({}, {}).taps == ()
-    torch.testing.assert_close(ExpectedMatch({}, {})(Trace(BLACK, torch.ones(3, 5))), torch.zeros(3))
+def test_map_match_of_a_network_without_maps_is_0() -> None:
+    assert MapMatch({}, {}).taps == ()
+    torch.testing.assert_close(MapMatch({}, {})(Trace(BLACK, torch.ones(3, 5))), torch.zeros(3))

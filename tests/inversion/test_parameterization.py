@@ -11,23 +11,23 @@ from arcinvert.inversion.parameterization import FaceBasis, Fourier, Pixels, noi
 def parameterizations():
     start = torch.rand(2, 3, 112, 112, generator=torch.Generator().manual_seed(0)) * 0.8 + 0.1
     prior = default_face_prior()
-    soft = dataclasses.replace(prior, detail=None)
+    soft, zeros = dataclasses.replace(prior, detail=None), torch.zeros(2, prior.size)
     return {
         "pixels": (Pixels(start), start),
         "fourier": (Fourier(start), start),
-        "basis": (FaceBasis(soft, torch.zeros(2, prior.size)), prior.mean.expand(2, -1, -1, -1)),
-        "rendered": (FaceBasis(prior, torch.zeros(2, prior.size)), prior.render(torch.zeros(2, prior.size))),
-        "redrawn": (FaceBasis(prior, torch.zeros(2, prior.size), redraw=3), prior.render(torch.zeros(2, prior.size))),
+        "basis": (FaceBasis(soft, zeros), prior.mean.expand(2, -1, -1, -1)),
+        "rendered": (FaceBasis(prior, zeros), prior.render(zeros)),
+        "refreshed": (FaceBasis(prior, zeros, refresh=3), prior.render(zeros)),
     }
 
 
-@pytest.mark.parametrize("name", ["pixels", "fourier", "basis", "rendered", "redrawn"])
-def test_starts_where_it_was_told_to(name):
+@pytest.mark.parametrize("name", ["pixels", "fourier", "basis", "rendered", "refreshed"])
+def test_the_first_image_is_the_start(name):
     parameterization, start = parameterizations()[name]
     torch.testing.assert_close(parameterization().detach(), start, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["pixels", "fourier", "basis", "rendered", "redrawn"])
+@pytest.mark.parametrize("name", ["pixels", "fourier", "basis", "rendered", "refreshed"])
 def test_reaches_a_darker_image_in_five_adam_steps(name):
     parameterization, _ = parameterizations()[name]
     optimizer = torch.optim.Adam(parameterization.parameters(), lr=0.05)
@@ -39,7 +39,7 @@ def test_reaches_a_darker_image_in_five_adam_steps(name):
     assert float(parameterization().detach().mean()) < before - 1e-3
 
 
-@pytest.mark.parametrize("name", ["pixels", "fourier", "basis", "rendered", "redrawn"])
+@pytest.mark.parametrize("name", ["pixels", "fourier", "basis", "rendered", "refreshed"])
 def test_rows_do_not_touch_each_other(name):
     parameterization, _ = parameterizations()[name]
     parameterization()[0].square().sum().backward()
@@ -70,21 +70,21 @@ def test_fourier_stays_inside_and_a_single_coefficient_is_a_wave():
     assert float(torch.corrcoef(torch.stack([wave, expected]))[0, 1]) > 0.9999
 
 
-def test_detail_is_redrawn_now_and_then_and_always_in_the_end():
+def test_detail_is_refreshed_every_few_passes_and_in_the_result():
     prior = default_face_prior()
     center = prior.coefficients(slice(0, 2))
-    basis = FaceBasis(prior, center, redraw=3)
+    basis = FaceBasis(prior, center, refresh=3)
     there, first = prior.coefficients(slice(2, 4)), prior.render(center) - prior.decode(center)
     torch.testing.assert_close(basis().detach(), prior.render(center))
     with torch.no_grad():
         basis.coordinates.copy_(there - center)
-    for _ in range(2):  # the soft face has moved on, the detail has not
+    for _ in range(2):  # the soft face has moved, the detail has not
         torch.testing.assert_close(basis().detach(), prior.decode(there) + first)
     torch.testing.assert_close(basis().detach(), prior.render(there))
     with torch.no_grad():
         basis.coordinates.zero_()
     torch.testing.assert_close(basis.result().detach(), prior.render(center))
-    # Held detail is not optimized: the gradient is that of the soft face.
+    # Constant detail is not optimized: the gradient is that of the soft face.
     basis().square().sum().backward()
     soft = FaceBasis(dataclasses.replace(prior, detail=None), center)
     (soft() + (prior.render(there) - prior.decode(there))).square().sum().backward()

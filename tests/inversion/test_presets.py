@@ -1,78 +1,131 @@
-"""Recipes by name: what they are made of, and that their cost falls."""
+"""Presets: their constants, the recipes they make, and that the cost of these falls."""
 
-from dataclasses import replace
+from dataclasses import FrozenInstanceError, fields, replace
 
 import pytest
 import torch
-from arcinvert.synthesis.reconstruct import generator_for
 from torch import Tensor
 
-from arcinvert.calibration.calibration import Calibration
 from arcinvert.errors import UsageError
-from arcinvert.faceprior.prior import FacePrior
-from arcinvert.inversion.invert import invert
+from arcinvert.inversion.invert import Recipe, invert
 from arcinvert.inversion.parameterization import FaceBasis, Pixels
-from arcinvert.inversion.presets import PRESETS, Attack, conditional, halfway, location_match, preset
-from arcinvert.inversion.terms import all_taps
-from arcinvert.recognizer import Recognizer
+from arcinvert.inversion.presets import (
+    PRESETS,
+    Attack,
+    FacePreset,
+    FourierPreset,
+    PaperPreset,
+    conditional,
+    constants_of,
+    location_match,
+    mixed_target,
+    preset_of,
+)
+from arcinvert.inversion.reconstruct import generator_for
+from arcinvert.inverter import Inverter
 
 
 @pytest.fixture
-def attack(tiny_recognizer: Recognizer, small_prior: FacePrior, tiny_calibration: Calibration) -> Attack:
-    """Two targets, three images: the first of each, and a variation of the second."""
-    faces = small_prior.decode(small_prior.coefficients(slice(40, 42))).clamp(0, 1)
-    target = tiny_recognizer.embed(faces)[[0, 1, 1]]
+def attack(tiny_inverter: Inverter) -> Attack:
+    """Two targets, three images: the first image of each, and a variation of the second."""
+    prior = tiny_inverter.prior
+    target = tiny_inverter.recognizer.embed(prior.decode(prior.coefficients(slice(40, 42))).clamp(0, 1))[[0, 1, 1]]
     generators = [generator_for(0, 0, 0), generator_for(0, 1, 0), generator_for(0, 1, 1)]
-    return Attack(tiny_recognizer, small_prior, tiny_calibration, target, torch.tensor([0, 0, 1]), generators)
+    return Attack(tiny_inverter, target, torch.tensor([0, 0, 1]), generators)
 
 
-def cost(attack: Attack, recipe, image: Tensor | None = None) -> Tensor:
-    """The weighted cost of the recipe's image as it is, without a view, before the attacked network. (B,)"""
-    shown = recipe.parameterization() if image is None else image
-    trace = attack.recognizer.trace(shown, taps=all_taps(recipe.terms), latent=recipe.parameterization.latent())
-    return sum(weight * term(trace) for weight, term in recipe.terms.values()).detach()
+def cost(attack: Attack, recipe: Recipe) -> Tensor:
+    """(B,) the weighted cost of the recipe's image, by its first view."""
+    parameterization = recipe.parameterization
+    return recipe.views[0].costs(parameterization(), parameterization.latent(), attack.generators)[0].detach()
 
 
-def test_the_names_and_that_others_are_refused() -> None:
-    assert list(PRESETS) == ["fast", "best", "fourier", "paper"]
-    assert all(preset(name) is PRESETS[name] for name in PRESETS)
-    for name in ("", "Fast", "slow"):
-        with pytest.raises(UsageError, match="fast, best, fourier, paper"):
-            preset(name)
+# --- names and constants
 
 
-def test_steps_of_their_own_and_steps_asked_for(attack: Attack) -> None:
-    assert {name: PRESETS[name](attack, None).steps for name in PRESETS} == {
+def test_presets_by_name_with_their_steps() -> None:
+    assert {name: preset.steps for name, preset in PRESETS.items()} == {
         "fast": 60,
         "best": 80,
         "fourier": 100,
         "paper": 20_000,
     }
-    assert {PRESETS[name](attack, 7).steps for name in PRESETS} == {7}
+    for name, preset in PRESETS.items():
+        assert preset_of(name) is preset
+        assert preset_of(name, 7) == replace(preset, steps=7)  # type: ignore[type-var]
+    for name in ("", "Fast", "slow"):
+        with pytest.raises(UsageError, match="fast, best, fourier, paper"):
+            preset_of(name)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_constant_has_a_reason_and_none_can_be_changed(name: str) -> None:
+    preset = PRESETS[name]
+    constants = constants_of(preset)
+    assert {*constants} == {part.name for part in fields(preset)} - {"summary"}  # type: ignore[arg-type]
+    for constant, entry in constants.items():
+        assert entry["value"] == getattr(preset, constant)
+        assert len(entry["reason"]) > 5
+    with pytest.raises(FrozenInstanceError):
+        preset.steps = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "terms"),
+    [
+        ("fast", {"batchnorm_weight": 0.0}, {"match", "maps", "prior"}),
+        ("fast", {"maps_weight": 0.0, "prior_weight": 0.0}, {"match", "batchnorm"}),
+        ("fourier", {"location_weight": 0.0}, {"match", "batchnorm"}),
+        ("paper", {"tv_weight": 0.0, "l2_weight": 0.0}, {"match", "batchnorm"}),
+    ],
+)
+def test_a_weight_of_0_leaves_a_term_out(attack: Attack, name: str, changes: dict[str, float], terms: set[str]) -> None:
+    changed = replace(PRESETS[name], **changes)  # type: ignore[type-var]
+    assert {*changed.recipe(attack).views[0].terms} == terms
+
+
+def test_a_replaced_constant_reaches_the_recipe(attack: Attack) -> None:
+    changed = FacePreset(maps_weight=0.7, lr=0.2, detail_every=0, auxiliary_every=3, auxiliary_match_weight=0.4)
+    recipe = changed.recipe(attack)
+    attacked, auxiliary = recipe.views
+    assert (recipe.lr, attacked.terms["maps"][0], auxiliary.terms["match"][0], auxiliary.every) == (0.2, 0.7, 0.4, 3)
+    assert isinstance(recipe.parameterization, FaceBasis)
+    assert recipe.parameterization.refresh == 0
+    assert len(FacePreset(auxiliary_every=0).recipe(attack).views) == 1
+    assert PRESETS["best"] == replace(
+        FacePreset(), steps=80, detail_every=0, summary=PRESETS["best"].summary
+    )  # else as fast
+
+
+# --- recipes
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_the_cost_falls_in_five_adam_steps(attack: Attack, name: str) -> None:
-    recipe = replace(PRESETS[name](attack, 5), transform=None)  # what falls is the cost of one view
+    recipe = preset_of(name, 5).recipe(attack)
+    first, *others = recipe.views
+    recipe = replace(recipe, views=(replace(first, transform=None), *others))  # what falls is the cost of one image
     before = cost(attack, recipe)
-    found = invert(attack.recognizer, recipe, target=attack.target, generators=attack.generators)
-    assert (cost(attack, recipe) < before).all()
+    found = invert(recipe, target=attack.target, generators=attack.generators)
+    assert bool((cost(attack, recipe) < before).all())
     assert not found.diverged.any()
-    assert set(found.history) == {*recipe.terms, "cosine"} | ({"auxiliary"} if recipe.auxiliary else set())
+    names = {view.term_name(term) for view in recipe.views for term in view.terms}
+    assert set(found.history) == {*names, "cosine"}
+    assert ("auxiliary.match" in names) is isinstance(PRESETS[name], FacePreset)
     assert found.history["match"].shape == (5, 3)
 
 
 @pytest.mark.parametrize("name", ["fast", "fourier"])
 def test_the_reconstruction_comes_nearer_to_the_target(attack: Attack, name: str) -> None:
-    recipe = PRESETS[name](attack, 15)
+    recipe = preset_of(name, 15).recipe(attack)
     start = recipe.parameterization().detach().clamp(0, 1)
-    begun = (attack.recognizer.embed(start) * attack.target).sum(1)
-    found = invert(attack.recognizer, recipe, target=attack.target, generators=attack.generators)
-    assert (found.cosine > begun).all()
+    before = (attack.inverter.recognizer.embed(start) * attack.target).sum(1)
+    found = invert(recipe, target=attack.target, generators=attack.generators)
+    assert bool((found.cosine > before).all())
 
 
 def test_paper_starts_at_noise_with_a_constant_rate(attack: Attack) -> None:
-    recipe = PRESETS["paper"](attack, 3)
+    recipe = PaperPreset().recipe(attack)
     assert isinstance(recipe.parameterization, Pixels)
     image = recipe.parameterization.normalized.detach()
     assert float(image.mean()) == pytest.approx(0, abs=0.02)
@@ -80,70 +133,66 @@ def test_paper_starts_at_noise_with_a_constant_rate(attack: Attack) -> None:
     neighbors = torch.corrcoef(torch.stack([image[0, :, :, 1:].flatten(), image[0, :, :, :-1].flatten()]))[0, 1]
     assert abs(float(neighbors)) < 0.03
     assert not torch.equal(image[0], image[1])
-    assert (recipe.lr, recipe.decay, recipe.transform) == (0.25, False, None)
-    found = invert(attack.recognizer, recipe, target=attack.target, generators=attack.generators)
-    assert found.images.shape == (3, 112, 112, 3)
+    assert (recipe.lr, recipe.decay, recipe.views[0].transform) == (0.25, False, None)
 
 
 def test_fourier_starts_at_the_frontal_face(attack: Attack) -> None:
-    image = PRESETS["fourier"](attack, 3).parameterization().detach()
-    frontal = attack.prior.decode(attack.prior.starts["frontal"][None]).clamp(0.01, 0.99)
+    prior = attack.inverter.prior
+    frontal = prior.decode(prior.starts["frontal"][None]).clamp(0.01, 0.99)
+    image = FourierPreset().recipe(attack).parameterization().detach()
     torch.testing.assert_close(image, frontal.expand(3, -1, -1, -1), atol=1e-4, rtol=1e-4)
 
 
-def test_variation_0_is_the_prediction_itself(attack: Attack) -> None:
-    center, spread = conditional(attack)
-    predicted = attack.calibration.coefficients.predict(attack.target)
-    assert torch.equal(center[:2], predicted[:2])
-    assert torch.equal(spread, attack.calibration.coefficients.residual)
-    assert not torch.allclose(center[2], predicted[2], atol=0.05)
-
-
-def test_variations_are_drawn_around_the_prediction_at_their_temperature(attack: Attack) -> None:
-    count = 400
-    many = Attack(
-        attack.recognizer,
-        attack.prior,
-        attack.calibration,
-        attack.target[:1].expand(count, -1),
-        torch.ones(count, dtype=torch.int64),
-        [generator_for(3, 0, variation) for variation in range(count)],
-    )
-    center, spread = conditional(many, temperature=0.5)
-    standard = (center - attack.calibration.coefficients.predict(attack.target[:1])) / spread
-    assert float(standard.mean().abs()) < 0.02
-    assert float(standard.std()) == pytest.approx(0.5, abs=0.02)
-
-
-def test_fast_starts_at_the_expected_face(attack: Attack) -> None:
-    recipe = PRESETS["fast"](attack, 1)
-    assert isinstance(recipe.parameterization, FaceBasis)
-    expected = attack.prior.render(attack.calibration.coefficients.predict(attack.target))
-    image = recipe.parameterization().detach()
+def test_fast_starts_at_the_predicted_face(attack: Attack) -> None:
+    predicted = attack.inverter.calibration.coefficients.predict(attack.target)
+    expected = attack.inverter.prior.render(predicted)
+    image = FacePreset().recipe(attack).parameterization().detach()
     torch.testing.assert_close(image[:2], expected[:2])
     assert float((image[2] - expected[2]).abs().mean()) > 0.005
 
 
-def test_the_maps_of_a_calibration_reach_the_size_of_their_layers(attack: Attack) -> None:
-    term = location_match(attack.recognizer, attack.calibration)
-    assert set(term.taps) == set(attack.calibration.statistics.location_mean)
-    trace = attack.recognizer.trace(attack.prior.decode(attack.prior.coefficients(slice(0, 4))), taps=term.taps)
+# --- the parts of a recipe
+
+
+def test_variation_0_is_the_prediction_itself(attack: Attack) -> None:
+    center, spread = conditional(attack, temperature=0.6)
+    coefficients = attack.inverter.calibration.coefficients
+    predicted = coefficients.predict(attack.target)
+    assert torch.equal(center[:2], predicted[:2])
+    assert torch.equal(spread, coefficients.residual)
+    assert not torch.allclose(center[2], predicted[2], atol=0.05)
+
+
+def test_variations_spread_around_the_prediction_by_their_temperature(attack: Attack) -> None:
+    count = 400
+    generators = [generator_for(3, 0, variation) for variation in range(count)]
+    ones = torch.ones(count, dtype=torch.int64)
+    many = Attack(attack.inverter, attack.target[:1].expand(count, -1), ones, generators)
+    center, spread = conditional(many, temperature=0.5)
+    standard = (center - attack.inverter.calibration.coefficients.predict(attack.target[:1])) / spread
+    assert float(standard.mean().abs()) < 0.02
+    assert float(standard.std()) == pytest.approx(0.5, abs=0.02)
+
+
+def test_the_maps_of_a_calibration_are_enlarged_to_the_size_of_their_layers(attack: Attack) -> None:
+    recognizer, calibration, prior = attack.inverter.recognizer, attack.inverter.calibration, attack.inverter.prior
+    term = location_match(recognizer, calibration)
+    assert set(term.taps) == set(calibration.statistics.location_mean)
+    trace = recognizer.trace(prior.decode(prior.coefficients(slice(0, 4))), taps=term.taps)
     for layer in term.taps:
         assert term.mean[layer].shape == term.var[layer].shape == trace.activations[layer].shape[1:]
-    usual = float(term(trace).mean())
     noise = torch.rand(4, 3, 112, 112, generator=torch.Generator().manual_seed(0))
-    assert float(term(attack.recognizer.trace(noise, taps=term.taps)).mean()) > 3 * usual
+    assert float(term(recognizer.trace(noise, taps=term.taps)).mean()) > 3 * float(term(trace).mean())
 
 
-def test_halfway_is_between_the_target_and_what_the_basis_can_draw(attack: Attack) -> None:
+def test_the_mixed_target_lies_between_the_target_and_its_predicted_projection(attack: Attack) -> None:
     size = attack.target.shape[1]
-    swapped = torch.eye(size).roll(1, 0)
-    projection = replace(attack.calibration.projected, weight=swapped, bias=torch.zeros(size))
-    taught = replace(attack.calibration, projected=projection)
-    moved = replace(attack, calibration=taught)
-    torch.testing.assert_close(halfway(moved, 0.0), attack.target)
-    torch.testing.assert_close(halfway(moved, 1.0), attack.target @ swapped)
-    between = halfway(moved, 0.6)
+    swap = torch.eye(size).roll(1, 0)
+    calibration = attack.inverter.calibration
+    projected = replace(calibration.projected, weight=swap, bias=torch.zeros(size))
+    changed = replace(attack, inverter=replace(attack.inverter, calibration=replace(calibration, projected=projected)))
+    torch.testing.assert_close(mixed_target(changed, 0.0), attack.target)
+    torch.testing.assert_close(mixed_target(changed, 1.0), attack.target @ swap)
+    between = mixed_target(changed, 0.6)
     torch.testing.assert_close(between.norm(dim=1), torch.ones(3))
-    projected = taught.projected.predict(attack.target)
-    assert bool(((between * attack.target).sum(1) > (attack.target * projected).sum(1)).all())
+    assert bool(((between * attack.target).sum(1) > (attack.target * (attack.target @ swap)).sum(1)).all())

@@ -1,17 +1,14 @@
-"""The compiled pass against the one as it is."""
+"""The tracer: a compiled pass is the plain pass, and without a compiler the plain pass takes its place."""
 
-import dataclasses
+import logging
 
 import pytest
 import torch
-from arcinvert.inversion.compiled import CompiledNetwork
-from arcinvert.synthesis.reconstruct import SynthConfig, reconstruct
 from torch import Tensor
 from torch._dynamo.exc import BackendCompilerFailed
 
-from arcinvert.calibration.calibration import Calibration
-from arcinvert.faceprior.prior import FacePrior
-from arcinvert.inversion import compiled
+from arcinvert.inversion.tracer import Tracer
+from arcinvert.inverter import Inverter
 from arcinvert.recognizer import Recognizer, Trace
 
 
@@ -25,27 +22,38 @@ def hooks(recognizer: Recognizer) -> int:
 
 
 @pytest.mark.slow
-def test_a_compiled_pass_is_the_pass_as_it_is(tiny_recognizer: Recognizer) -> None:
+def test_a_compiled_pass_is_the_plain_pass(tiny_recognizer: Recognizer) -> None:
     taps = tiny_recognizer.layers[2:6]
     images = torch.rand(2, 3, 112, 112, generator=torch.Generator().manual_seed(0)).requires_grad_(True)
     expected = tiny_recognizer.trace(images, taps=taps)
-    said: list[str] = []
-    with CompiledNetwork(tiny_recognizer, said.append) as network:
-        found = network.tracer(taps, torch.float32)(images, None)
+    with Tracer(compile=True) as tracer:
+        found = tracer.trace(tiny_recognizer, images, taps, None)
         torch.testing.assert_close(found.embedding, expected.embedding)
         assert list(found.activations) == list(expected.activations)
         torch.testing.assert_close(gradient(found, images), gradient(expected, images), rtol=1e-3, atol=1e-6)
-        fewer = network.tracer(taps[:1], torch.float32)(images, None)
+        fewer = tracer.trace(tiny_recognizer, images, taps[:1], None)
         assert list(fewer.activations) == [taps[0]]
-    assert said == []
+        assert tracer.compile  # it did not fall back to the plain pass
     assert hooks(tiny_recognizer) == 0
 
 
-def test_without_a_compiler_the_run_goes_on(
-    tiny_recognizer: Recognizer,
-    tiny_calibration: Calibration,
-    small_prior: FacePrior,
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_a_plain_pass_is_that_of_the_recognizer(tiny_recognizer: Recognizer, precision: torch.dtype) -> None:
+    images, latent = torch.rand(1, 3, 112, 112, generator=torch.Generator().manual_seed(0)), torch.ones(1, 4)
+    taps = tiny_recognizer.layers[:1]
+    found = Tracer(precision).trace(tiny_recognizer, images, taps, latent)
+    expected = tiny_recognizer.trace(images, taps=taps, precision=precision)
+    assert torch.equal(found.embedding, expected.embedding)
+    assert found.embedding.dtype == torch.float32
+    assert torch.equal(found.activations[taps[0]], expected.activations[taps[0]])
+    assert found.latent is latent
+
+
+def test_without_a_compiler_a_run_continues_and_warns_once(
+    tiny_inverter: Inverter,
+    targets: Tensor,
     monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     def broken(network: torch.nn.Module) -> torch.nn.Module:
         def fails(shown: Tensor) -> Tensor:
@@ -53,18 +61,13 @@ def test_without_a_compiler_the_run_goes_on(
 
         return fails  # type: ignore[return-value]
 
-    monkeypatch.setattr(compiled.torch, "compile", broken)
-    targets = tiny_recognizer.embed(torch.rand(3, 3, 112, 112, generator=torch.Generator().manual_seed(1)))
-    plain = SynthConfig(steps=2, batch_size=2, report=False)
-    said: list[str] = []
-    made = [
-        torch.stack([r.image for r in reconstruct(tiny_recognizer, targets, small_prior, tiny_calibration, **settings)])
-        for settings in (
-            {"config": plain},
-            {"config": dataclasses.replace(plain, compile=True), "say": said.append},
-        )
-    ]
-    assert torch.equal(*made)
-    assert len(said) == 1  # of two batches
-    assert "cannot be had here, going on without it" in said[0]
-    assert hooks(tiny_recognizer) == 0
+    monkeypatch.setattr(torch, "compile", broken)
+    plain = tiny_inverter.reconstruct(targets, steps=2, batch_size=2)
+    assert caplog.messages == []
+    compiled = tiny_inverter.reconstruct(targets, steps=2, batch_size=2, compile=True)
+    for one, other in zip(plain, compiled, strict=True):
+        assert torch.equal(one.pixels, other.pixels)
+    (record,) = caplog.records  # of two batches
+    assert record.levelno == logging.WARNING
+    assert "torch.compile failed" in record.getMessage()
+    assert hooks(tiny_inverter.recognizer) == 0

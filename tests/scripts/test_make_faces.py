@@ -13,7 +13,7 @@ import torch
 
 from arcinvert.errors import EnvironmentProblem
 from arcinvert.faces.alignment import TEMPLATE, Face, landmark_pose
-from arcinvert.training.data.sources import open_pictures
+from arcinvert.training.data.containers import list_images
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 
@@ -120,7 +120,7 @@ def test_pictures_metadata_shards_and_records(script: ModuleType, run: Any, tmp_
     assert list(files) == [f"{row['identity']}/{row['picture']:02d}.jpg" for row in rows]
     assert len(list((tmp_path / "shards").glob("*.tar"))) == 3
     for container in ("shards", "faces.rec"):
-        pictures = open_pictures(tmp_path / container)
+        pictures = list_images(tmp_path / container)
         assert sorted(pictures.read(entry) for entry in pictures.entries) == sorted(files.values())
 
 

@@ -1,6 +1,5 @@
-"""How much the variations of a target differ."""
+"""Diversity of the variations of a target."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import lpips
@@ -9,16 +8,15 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from arcinvert.calibration.calibration import Calibration
 from arcinvert.errors import CheckpointError, EnvironmentProblem
 from arcinvert.faceprior.prior import FacePrior
 from arcinvert.inversion.priors import stored_statistics
-from arcinvert.recognizer import Recognizer
+from arcinvert.inverter import Inverter
 from arcinvert.synthesis.diversity import BACKBONE, VARIABLE, feature_distance, open_distance
 
 
 @pytest.fixture(autouse=True)
-def nothing_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def no_backbone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv(VARIABLE, raising=False)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
 
@@ -37,44 +35,41 @@ def alexnet(tmp_path_factory: pytest.TempPathFactory) -> Path:
     weights = {}
     for layer, (outputs, inputs, kernel) in sizes.items():
         fan = inputs * kernel**2
-        drawn = torch.randn(outputs, inputs, kernel, kernel, generator=generator)
-        weights[f"features.{layer}.weight"] = drawn * (2 / fan) ** 0.5
+        random = torch.randn(outputs, inputs, kernel, kernel, generator=generator)
+        weights[f"features.{layer}.weight"] = random * (2 / fan) ** 0.5
         weights[f"features.{layer}.bias"] = torch.randn(outputs, generator=generator) * 0.1
     path = tmp_path_factory.mktemp("alexnet") / BACKBONE
     torch.save({**weights, "classifier.1.bias": torch.zeros(3)}, path)
     return path
 
 
-# --- by the attacked network
+# --- distance by the attacked network
 
 
-def test_the_mean_over_pairs_one_by_one(
-    tiny_recognizer: Recognizer, tiny_calibration: Calibration, faces: Tensor
-) -> None:
-    known = stored_statistics(tiny_recognizer, tiny_calibration)
-    layers = [name for name in known if tiny_recognizer.layer_sizes[name][1] in (28, 56)]
+def test_the_mean_distance_against_a_loop_over_pairs(tiny_inverter: Inverter, faces: Tensor) -> None:
+    recognizer = tiny_inverter.recognizer
+    stored = stored_statistics(recognizer, tiny_inverter.calibration)
+    layers = [name for name in stored if recognizer.layer_sizes[name][1] in (28, 56)]
     assert layers
-    assert len(layers) < len(known)
+    assert len(layers) < len(stored)
     with torch.no_grad():
-        seen = tiny_recognizer.trace(faces.permute(0, 3, 1, 2) / 255, taps=layers).activations
+        seen = recognizer.trace(faces.permute(0, 3, 1, 2) / 255, taps=layers).activations
     distances = []
     for i in range(len(faces)):
         for k in range(i):
             per_layer = []
             for name in layers:
-                mean, deviation = known[name].mean.view(-1, 1, 1), known[name].var.view(-1, 1, 1).sqrt()
+                mean, deviation = stored[name].mean.view(-1, 1, 1), stored[name].var.view(-1, 1, 1).sqrt()
                 one, other = ((seen[name][row] - mean) / deviation for row in (i, k))
                 per_layer.append(float((1 - cosine_similarity(one, other, dim=0)).mean()))
             distances.append(sum(per_layer) / len(per_layer))
     expected = sum(distances) / len(distances)
-    assert feature_distance(tiny_recognizer, tiny_calibration, faces) == pytest.approx(expected, abs=1e-4)
+    assert feature_distance(tiny_inverter, faces) == pytest.approx(expected, abs=1e-4)
 
 
-def test_none_for_equal_pictures_more_for_others(
-    tiny_recognizer: Recognizer, tiny_calibration: Calibration, faces: Tensor
-) -> None:
+def test_0_for_equal_images_and_more_for_others(tiny_inverter: Inverter, faces: Tensor) -> None:
     def distance(*images: Tensor) -> float | None:
-        return feature_distance(tiny_recognizer, tiny_calibration, torch.stack(images))
+        return feature_distance(tiny_inverter, torch.stack(images))
 
     same = distance(faces[0], faces[0], faces[0])
     noisy = distance(
@@ -86,16 +81,16 @@ def test_none_for_equal_pictures_more_for_others(
     assert distance(faces[0]) is None
 
 
-def test_many_pictures_are_taken_in_chunks(
-    tiny_recognizer: Recognizer, tiny_calibration: Calibration, faces: Tensor, monkeypatch: pytest.MonkeyPatch
+def test_many_images_are_embedded_in_chunks(
+    tiny_inverter: Inverter, faces: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    at_once = feature_distance(tiny_recognizer, tiny_calibration, faces)
+    at_once = feature_distance(tiny_inverter, faces)
     monkeypatch.setattr("arcinvert.synthesis.diversity.CHUNK", 2)
-    assert feature_distance(tiny_recognizer, tiny_calibration, faces) == pytest.approx(at_once, abs=1e-5)
+    assert feature_distance(tiny_inverter, faces) == pytest.approx(at_once, abs=1e-5)
 
 
-def test_without_the_backbone_it_says_so(tiny_recognizer: Recognizer, tiny_calibration: Calibration) -> None:
-    found = open_distance(tiny_recognizer, tiny_calibration)
+def test_without_the_backbone_the_note_names_it(tiny_inverter: Inverter) -> None:
+    found = open_distance(tiny_inverter)
     assert found.name == "feature_distance"
     assert BACKBONE in found.note
     assert VARIABLE in found.note
@@ -126,8 +121,7 @@ def reference(alexnet: Path, images: Tensor) -> float:
 
 
 def test_lpips_of_a_named_backbone(
-    tiny_recognizer: Recognizer,
-    tiny_calibration: Calibration,
+    tiny_inverter: Inverter,
     faces: Tensor,
     alexnet: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -135,7 +129,7 @@ def test_lpips_of_a_named_backbone(
 ) -> None:
     monkeypatch.setenv(VARIABLE, str(alexnet))
     state = torch.random.get_rng_state()
-    found = open_distance(tiny_recognizer, tiny_calibration)
+    found = open_distance(tiny_inverter)
     assert torch.equal(torch.random.get_rng_state(), state)
     assert found.name == "lpips"
     assert found.mean(faces) == pytest.approx(reference(alexnet, faces), rel=1e-4)
@@ -143,20 +137,18 @@ def test_lpips_of_a_named_backbone(
     assert "".join(capfd.readouterr()) == ""
 
 
-def test_lpips_of_the_cache(
-    tiny_recognizer: Recognizer, tiny_calibration: Calibration, alexnet: Path, tmp_path: Path
-) -> None:
+def test_lpips_of_the_cache(tiny_inverter: Inverter, alexnet: Path, tmp_path: Path) -> None:
     (tmp_path / "torch" / "hub" / "checkpoints").mkdir(parents=True)
     (tmp_path / "torch" / "hub" / "checkpoints" / BACKBONE).write_bytes(alexnet.read_bytes())
-    assert open_distance(tiny_recognizer, tiny_calibration).name == "lpips"
+    assert open_distance(tiny_inverter).name == "lpips"
 
 
-def test_a_named_backbone_that_is_none(
-    tiny_recognizer: Recognizer, tiny_calibration: Calibration, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_named_file_that_is_no_backbone(
+    tiny_inverter: Inverter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(VARIABLE, str(tmp_path / "none.pth"))
     with pytest.raises(EnvironmentProblem, match="found no file"):
-        open_distance(tiny_recognizer, tiny_calibration)
+        open_distance(tiny_inverter)
     monkeypatch.setenv(VARIABLE, str(tmp_path / "bad.pth"))
     for content in (b"", b"text", None):
         if content is None:
@@ -164,11 +156,11 @@ def test_a_named_backbone_that_is_none(
         else:
             (tmp_path / "bad.pth").write_bytes(content)
         with pytest.raises(CheckpointError, match="no AlexNet"):
-            open_distance(tiny_recognizer, tiny_calibration)
+            open_distance(tiny_inverter)
 
 
 def test_a_network_without_early_layers(
-    tiny_recognizer: Recognizer, tiny_calibration: Calibration, faces: Tensor, monkeypatch: pytest.MonkeyPatch
+    tiny_inverter: Inverter, faces: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("arcinvert.synthesis.diversity.stored_statistics", lambda *a, **k: {})
-    assert feature_distance(tiny_recognizer, replace(tiny_calibration), faces) is None
+    assert feature_distance(tiny_inverter, faces) is None

@@ -1,4 +1,4 @@
-"""What a folder says of the run in it."""
+"""The journal of a job's folder."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ from arcinvert.synthesis.journal import append, clear, finished, locked, refuse_
 RUN = {"targets": "a", "seed": 0}
 
 
-def written(out: Path, target: int, variation: int = 0, content: bytes = b"picture") -> dict[str, Any]:
+def written(out: Path, target: int, variation: int = 0, content: bytes = b"image") -> dict[str, Any]:
     (out / f"{stem((target, variation))}.png").write_bytes(content)
     return {"target": target, "variation": variation, "sha256": hashlib.sha256(content).hexdigest()}
 
@@ -25,7 +25,7 @@ def names(out: Path) -> list[str]:
     return sorted(path.name for path in out.iterdir())
 
 
-def test_what_is_appended_is_found_whoever_wrote_it(tmp_path: Path) -> None:
+def test_rows_of_every_rank_are_found(tmp_path: Path) -> None:
     for target, rank in ((0, 0), (1, 1), (2, 0), (11111, 2)):
         append(tmp_path, rank, RUN, written(tmp_path, target, 3))
     assert sorted(finished(tmp_path, RUN)) == [(0, 3), (1, 3), (2, 3), (11111, 3)]
@@ -51,7 +51,7 @@ def test_a_line_may_be_torn_anywhere(tmp_path: Path) -> None:
         assert path.read_bytes().startswith(whole[: max(end for end in [0, *ends] if end <= length)])
 
 
-def test_a_picture_that_is_gone_or_another_is_not_finished(tmp_path: Path) -> None:
+def test_an_image_that_is_missing_or_changed_is_not_finished(tmp_path: Path) -> None:
     for target in range(3):
         append(tmp_path, 0, RUN, written(tmp_path, target))
     (tmp_path / "0000_00.png").unlink()
@@ -60,7 +60,7 @@ def test_a_picture_that_is_gone_or_another_is_not_finished(tmp_path: Path) -> No
     assert len(finished(tmp_path, RUN, check=False)) == 3
 
 
-def test_lines_that_are_no_rows_are_passed_over(tmp_path: Path) -> None:
+def test_lines_that_are_no_rows_are_skipped(tmp_path: Path) -> None:
     append(tmp_path, 0, RUN, written(tmp_path, 0))
     with open(tmp_path / "journal.0.jsonl", "ab") as file:
         file.write(b'\0\0\0\n[]\n{"target": "../../x", "variation": 0, "sha256": ""}\n' + b"[" * 100_000 + b"\n")
@@ -69,27 +69,34 @@ def test_lines_that_are_no_rows_are_passed_over(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("first", [b'{"run": {"seed": 1}}\n', b"{}\n", b"mine\n", b"\n", b"[]\nmore"])
-def test_a_journal_of_another_run_is_refused(tmp_path: Path, first: bytes) -> None:
+def test_a_journal_of_another_job_is_refused(tmp_path: Path, first: bytes) -> None:
     (tmp_path / "journal.3.jsonl").write_bytes(first)
-    with pytest.raises(UsageError, match=r"another run.*--force"):
+    with pytest.raises(UsageError, match=r"another job.*--force"):
         refuse_other_run(tmp_path, RUN)
     assert finished(tmp_path, RUN) == {}
 
 
-def test_the_manifest_counts_as_a_journal(tmp_path: Path) -> None:
+def test_a_job_of_another_version_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text(json.dumps({"run": RUN, "results": [written(tmp_path, 0)]}))
+    with pytest.raises(UsageError, match=r"another version.*--force"):
+        refuse_other_run(tmp_path, {**RUN, "version": 2})
+    assert finished(tmp_path, {**RUN, "version": 2}) == {}
+
+
+def test_rows_of_the_manifest_are_finished(tmp_path: Path) -> None:
     rows = [written(tmp_path, 0)]
     (tmp_path / "manifest.json").write_text(json.dumps({"run": RUN, "results": rows}))
     refuse_other_run(tmp_path, RUN)
     assert finished(tmp_path, RUN) == {(0, 0): rows[0]}
 
 
-def test_nothing_of_a_folder_that_is_not_there_is_asked(tmp_path: Path) -> None:
+def test_a_folder_that_does_not_exist_holds_no_job(tmp_path: Path) -> None:
     refuse_other_run(tmp_path / "none", RUN)
     assert finished(tmp_path / "none", RUN) == {}
     assert names(tmp_path) == []
 
 
-def test_clear_takes_what_is_ours_and_nothing_else(tmp_path: Path) -> None:
+def test_clear_removes_our_files_and_no_others(tmp_path: Path) -> None:
     ours = ["0000_00.png", "0001_12.png", "123456_00.png", "0000_00.webp", "0000_00.plot.png", "sheet.png"]
     ours += ["manifest.json", "journal.0.jsonl", "journal.17.jsonl"]
     others = ["0000.png", "a0000_00.png", "0000_00.jpg", "0000_00.png.bak", "my.part", "journal.jsonl", "notes.txt"]
@@ -101,7 +108,7 @@ def test_clear_takes_what_is_ours_and_nothing_else(tmp_path: Path) -> None:
     assert names(tmp_path) == sorted(others)
 
 
-def test_what_says_whose_the_pictures_are_goes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clear_removes_the_manifest_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("0000_00.png", "journal.0.jsonl", "manifest.json", "sheet.png"):
         (tmp_path / name).write_text("x")
     gone: list[str] = []

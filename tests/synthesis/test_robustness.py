@@ -1,4 +1,4 @@
-"""Whether a reconstruction holds."""
+"""Robustness of reconstructions."""
 
 import io
 from pathlib import Path
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from arcinvert.faces.alignment import TEMPLATE, Face
 from arcinvert.recognizer import Recognizer
-from arcinvert.synthesis.robustness import BORDER, crop_detector, holds
+from arcinvert.synthesis.robustness import BORDER, crop_detector, robustness
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def noise() -> Tensor:
 
 
 class Finds:
-    """Finds the template where the crop was put, moved by so many pixels; or nothing."""
+    """Finds the template at the crop's place, moved by so many pixels; or nothing."""
 
     def __init__(self, *moves: tuple[float, float] | None) -> None:
         self.moves = list(moves)
@@ -39,13 +39,13 @@ class Finds:
         return [] if move is None else [Face(0.9, (0, 0, 9, 9), TEMPLATE + BORDER + move)]
 
 
-def test_each_cosine_by_hand(tiny_recognizer: Recognizer, noise: Tensor) -> None:
+def test_each_cosine_against_a_slow_reference(tiny_recognizer: Recognizer, noise: Tensor) -> None:
     target = tiny_recognizer.embed(noise.permute(0, 3, 1, 2)).roll(1, 0)
 
     def cosine(row: int, image: np.ndarray) -> float:
         return float((tiny_recognizer.embed(torch.from_numpy(image.copy()).permute(2, 0, 1)[None]) * target[row]).sum())
 
-    found = holds(tiny_recognizer, noise, target, None)
+    found = robustness(tiny_recognizer, noise, target, None)
     for row, image in enumerate(noise.numpy()):
         padded = np.pad(image, ((2, 2), (2, 2), (0, 0)), mode="edge")
         moved = [padded[2 + dy : 114 + dy, 2 + dx : 114 + dx] for dy, dx in ((0, 2), (0, -2), (2, 0), (-2, 0))]
@@ -66,10 +66,10 @@ def test_each_cosine_by_hand(tiny_recognizer: Recognizer, noise: Tensor) -> None
         )
 
 
-def test_a_face_found_in_its_place_is_the_same_picture_again(tiny_recognizer: Recognizer, noise: Tensor) -> None:
+def test_a_face_found_in_its_place_is_aligned_to_the_same_image(tiny_recognizer: Recognizer, noise: Tensor) -> None:
     target = tiny_recognizer.embed(noise.permute(0, 3, 1, 2))
     detector = Finds((0, 0), None, (6, 0))
-    rows: list[dict[str, Any]] = holds(tiny_recognizer, noise, target, detector)
+    rows: list[dict[str, Any]] = robustness(tiny_recognizer, noise, target, detector)
     assert [row["face_found"] for row in rows] == [True, False, True]
     assert rows[0]["realigned"] == pytest.approx(1, abs=1e-4)
     assert [rows[1][name] for name in ("realigned", "yaw", "pitch")] == [None] * 3
@@ -81,20 +81,20 @@ def test_a_face_found_in_its_place_is_the_same_picture_again(tiny_recognizer: Re
     assert (detector.seen[0][:BORDER, BORDER:-BORDER] == noise[0, :1].numpy()).all()
 
 
-def test_points_without_a_shape_are_no_face(tiny_recognizer: Recognizer, noise: Tensor) -> None:
+def test_points_in_one_place_are_no_face(tiny_recognizer: Recognizer, noise: Tensor) -> None:
     class OnePlace:
         def detect(self, image: np.ndarray) -> list[Face]:
             return [Face(0.9, (0, 0, 9, 9), np.full((5, 2), 50.0))]
 
-    (row,) = holds(tiny_recognizer, noise[:1], tiny_recognizer.embed(noise[:1].permute(0, 3, 1, 2)), OnePlace())
+    (row,) = robustness(tiny_recognizer, noise[:1], tiny_recognizer.embed(noise[:1].permute(0, 3, 1, 2)), OnePlace())
     assert (row["face_found"], row["realigned"]) == (False, None)
 
 
-def test_real_faces_are_found_again_and_noise_is_not(images: Tensor, noise: Tensor) -> None:
+def test_the_detector_finds_real_faces_and_not_noise(images: Tensor, noise: Tensor) -> None:
     recognizer = Recognizer.load()
     both = torch.cat([images, images.flip(2), noise[:1]])
     target = recognizer.embed(both.permute(0, 3, 1, 2))
-    rows: list[dict[str, Any]] = holds(recognizer, both, target, crop_detector())
+    rows: list[dict[str, Any]] = robustness(recognizer, both, target, crop_detector())
     assert [row["face_found"] for row in rows] == [True] * 8 + [False]
     for row, mirrored in zip(rows[:4], rows[4:8], strict=True):
         assert min(row[name] for name in ("jpeg_75", "shift_2", "flip", "realigned")) > 0.9

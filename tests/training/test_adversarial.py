@@ -1,29 +1,21 @@
-"""Training pictures that are moved against the network: where to, and what that leaves as it was."""
+"""Adversarial training images: their direction, and that the perturbation has no side effect."""
 
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from runs import TINY
 from torch import Tensor, nn
 
 from arcinvert.errors import CheckpointError, UsageError
 from arcinvert.training.config import TrainConfig
-from arcinvert.training.data.faces import Augmentation
-from arcinvert.training.trainer import Run, open_data, train
+from arcinvert.training.data.augmentation import Augmentation
+from arcinvert.training.run import Run
+from arcinvert.training.trainer import open_data, train
 
-REACH = 4 / 255
-SETTINGS = TrainConfig(
-    width=0.05,
-    embedding_size=16,
-    scale=16.0,
-    epochs=1,
-    batch_size=8,
-    held_out=2,
-    adversarial=REACH,
-    subcenters=2,
-    augmentation=Augmentation(cutout=0.0),
-)
+SIZE = 4 / 255
+SETTINGS = replace(TINY, epochs=1, adversarial=SIZE, subcenters=2, augmentation=Augmentation(cutout=0.0))
 
 
 @pytest.fixture
@@ -36,15 +28,15 @@ def test_each_pixel_goes_where_a_linear_networks_loss_rises(run: Run) -> None:
     run.network, run.head = linear, run.head.double()
     images, labels = run.data.at(0)
     images = images.double() * 0.5  # nothing is near the edges of the range
-    moved = run._disturbed(images, labels)
+    moved = run._perturbed(images, labels)
     step = moved - images
-    torch.testing.assert_close(step.abs(), torch.full_like(step, 2 * REACH))
+    torch.testing.assert_close(step.abs(), torch.full_like(step, 2 * SIZE))
 
     def loss(shown: Tensor) -> float:
-        return float(run.head.judge(linear(shown), labels).loss.sum().detach())
+        return float(run.head(linear(shown), labels).loss.sum().detach())
 
     for row, channel, y, x in ((0, 0, 3, 90), (3, 1, 60, 60), (7, 2, 100, 20)):
-        patch = torch.zeros_like(images)  # pixels of one pool are alike to this network
+        patch = torch.zeros_like(images)  # the network averages the pixels of one pool
         patch[row, channel, y // 28 * 28 : y // 28 * 28 + 28, x // 28 * 28 : x // 28 * 28 + 28] = 1e-4
         slope = loss(images + patch) - loss(images - patch)
         assert slope * float(step[row, channel, y, x]) > 0
@@ -52,11 +44,11 @@ def test_each_pixel_goes_where_a_linear_networks_loss_rises(run: Run) -> None:
     assert loss(moved) > loss(images)
 
 
-def test_it_stays_a_picture_and_leaves_no_trace(run: Run) -> None:
+def test_it_stays_in_range_and_has_no_side_effect(run: Run) -> None:
     images, labels = run.data.at(0)
     before = {key: value.clone() for key, value in {**run.network.state_dict(), **run.head.state_dict()}.items()}
     draws = torch.get_rng_state()
-    moved = run._disturbed(images.clamp(-1, 1), labels)
+    moved = run._perturbed(images.clamp(-1, 1), labels)
     assert float(moved.abs().max()) <= 1
     assert not moved.requires_grad
     assert all(value.grad is None for value in [*run.network.parameters(), *run.head.parameters()])
@@ -67,9 +59,9 @@ def test_it_stays_a_picture_and_leaves_no_trace(run: Run) -> None:
         assert torch.equal(value, before[key]), key
 
 
-def test_a_training_of_its_own(tiny_faces: Path, tmp_path: Path) -> None:
+def test_it_is_a_setting_of_the_run(tiny_faces: Path, tmp_path: Path) -> None:
     header = train(tiny_faces, tmp_path / "net", config=SETTINGS)
-    assert header["training"]["adversarial"] == REACH
+    assert header["training"]["adversarial"] == SIZE
     plain = train(tiny_faces, tmp_path / "plain", config=replace(SETTINGS, adversarial=0.0))
     assert header["history"][-1]["loss"] > plain["history"][-1]["loss"]
     with pytest.raises(CheckpointError, match="adversarial differs"):

@@ -53,7 +53,7 @@ def test_a_student_that_is_its_teacher_has_no_loss() -> None:
     assert (similarity_divergence(cosines.flip(1), cosines) > 0).all()
 
 
-def test_the_divergence_is_not_symmetric_and_bears_far_logits() -> None:
+def test_the_divergence_is_not_symmetric_and_finite_for_large_logits() -> None:
     sure, unsure = torch.tensor([[1.0, -1.0, -1.0]]).double(), torch.tensor([[0.1, 0.0, 0.0]]).double()
     from_teacher = similarity_divergence(unsure, sure, scale=64.0)
     assert float(from_teacher) == pytest.approx(math.log(1 + 2 * math.exp(-6.4)), rel=1e-5)  # p is (1, 0, 0)
@@ -74,7 +74,7 @@ def test_gradients() -> None:
     distillation_loss(x, t, class_products(x, w), teacher).sum().backward()
     assert x.grad is not None
     assert w.grad is not None
-    assert t.grad is None  # the teacher learns nothing
+    assert t.grad is None  # the teacher gets no gradient
 
 
 def test_half_precision_is_widened() -> None:
@@ -94,7 +94,7 @@ def test_shapes_that_differ() -> None:
         distillation_loss(x, x, class_products(x, w), class_products(x, w[:3]))
 
 
-def test_a_teacher_says_what_its_recognizer_says(tiny_checkpoint: Path, tiny_faces: Path) -> None:
+def test_a_teacher_embeds_as_its_recognizer(tiny_checkpoint: Path, tiny_faces: Path) -> None:
     teacher = Teacher.load(tiny_checkpoint)
     images = to_float(load_faces(tiny_faces, ["id0", "id3"]).images)
     found = teacher.embed(images * 2 - 1)

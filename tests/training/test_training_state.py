@@ -1,4 +1,4 @@
-"""The state on disk: what earlier versions wrote is taken up, and only rows of this rank are read."""
+"""The state on disk: states of earlier versions are resumed, and each process reads its own rows."""
 
 import json
 from dataclasses import asdict, replace
@@ -7,33 +7,28 @@ from typing import Any
 
 import pytest
 import torch
+from runs import CPU, made_up_faces
+from runs import TINY as SMALL
 
 from arcinvert.backbones import build_backbone, memory_format
-from arcinvert.distributed import Ranks
+from arcinvert.distributed import Processes
 from arcinvert.errors import CheckpointError
-from arcinvert.training.config import TrainConfig
-from arcinvert.training.data.faces import Faces
+from arcinvert.training.config import DistillationConfig, ExtraLosses, TrainConfig
+from arcinvert.training.data.augmentation import Augmentation
 from arcinvert.training.heads import MarginHead
-from arcinvert.training.trainer import Run
+from arcinvert.training.run import Run
 
-CPU = torch.device("cpu")
-TINY = TrainConfig(width=0.05, embedding_size=16, scale=16.0, epochs=2, batch_size=8, lr=0.05, dropout=0.1)
-BEFORE = (
+TINY = replace(SMALL, dropout=0.1)
+FIRST_SETTINGS = (
     "backbone", "width", "embedding_size", "dropout", "margin", "scale", "epochs", "batch_size", "lr", "momentum",
-    "weight_decay", "warmup", "clip", "held_out", "validate_every", "seed", "keep_head", "compile", "augmentation",
-    "late", "late_from",
+    "weight_decay", "warmup", "clip", "held_out", "validate_every", "seed", "keep_head", "compile",
 )  # fmt: skip
-
-
-def faces() -> Faces:
-    images = torch.randint(0, 256, (24, 112, 112, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    labels = torch.arange(4).repeat_interleave(6)
-    return Faces(tuple(f"{row}.png" for row in range(24)), images, labels, ("a", "b", "c", "d"), "digest")
+BRITISH = {"late": None, "late_from": 0.0, "augmentation": {"grey": 0.1, "colour": 0.08}}
 
 
 def write_early_state(path: Path, config: TrainConfig) -> None:
-    """One step as the first edition made it: one SGD of torch over network and head, cross-entropy's mean."""
-    images, labels = Run(faces(), config, CPU).data.at(0)
+    """One step as the first version made it: one SGD of torch over network and head, cross-entropy's mean."""
+    images, labels = Run(made_up_faces(), config, CPU).data.at(0)
     torch.manual_seed(config.seed)
     network = build_backbone(config.backbone, **config.backbone_settings()).train()
     network.to(memory_format=memory_format(network))  # type: ignore[call-overload]
@@ -41,28 +36,28 @@ def write_early_state(path: Path, config: TrainConfig) -> None:
     parameters = [p for p in [*network.parameters(), *head.parameters()] if p.requires_grad]
     rate = config.lr / 3  # the first of three steps of warm-up
     optimizer = torch.optim.SGD(parameters, lr=rate, momentum=config.momentum, weight_decay=config.weight_decay)
-    head(network(images), labels).mean().backward()
+    head(network(images), labels).loss.mean().backward()
     torch.nn.utils.clip_grad_norm_(network.parameters(), config.clip)
     optimizer.step()
     state = {
-        "config": json.dumps({key: value for key, value in asdict(config).items() if key in BEFORE}),
+        "config": json.dumps({key: value for key, value in asdict(config).items() if key in FIRST_SETTINGS} | BRITISH),
         "data": "digest",
         "step": 1,
         "history": [],
         "network": network.state_dict(),
-        "head": {"centers": head.centers.detach()},
-        "optimizer": optimizer.state_dict(),
+        "head": {"centres": head.centers.detach()},
+        "optimiser": optimizer.state_dict(),
         "rng": torch.get_rng_state(),
     }
     torch.save(state, path)
 
 
-def test_a_state_of_the_first_edition_goes_on_as_if_it_were_ours(tmp_path: Path) -> None:
+def test_a_state_of_the_first_version_resumes_under_its_old_names(tmp_path: Path) -> None:
     write_early_state(tmp_path / "state", TINY)
-    run = Run(faces(), TINY, CPU)
+    run = Run(made_up_faces(), TINY, CPU)
     run.advance(*run.data.at(0))
     expected = [run.advance(*run.data.at(step)) for step in (1, 2)]
-    again = Run(faces(), TINY, CPU)
+    again = Run(made_up_faces(), TINY, CPU)
     again.resume(tmp_path / "state")
     assert again.step == 1
     assert again.velocities["centers"].abs().max() > 0
@@ -73,8 +68,44 @@ def test_a_state_of_the_first_edition_goes_on_as_if_it_were_ours(tmp_path: Path)
     torch.testing.assert_close(again.head.centers, run.head.centers, atol=1e-5, rtol=1e-3)
 
 
-def test_what_is_saved_is_in_the_layout_of_torchs_own_optimizer(tmp_path: Path) -> None:
-    run = Run(faces(), TINY, CPU)
+def test_a_state_of_the_version_before_resumes_to_the_same_step(tmp_path: Path) -> None:
+    """Its keys in British spelling, its settings flat and under their old names."""
+    config = replace(
+        SMALL, margin="softmax-bias", subcenters=2, extra_losses=ExtraLosses(center=0.1), drop_last=False,
+        second_stage=Augmentation(gray=0.4), second_stage_from=1.0,
+        distillation=DistillationConfig("auxiliary", kl=0.0),
+    )  # fmt: skip
+    run = Run(made_up_faces(), config, CPU)
+    run.advance(*run.data.at(0))
+    run.save(tmp_path / "state")
+    state = torch.load(tmp_path / "state", weights_only=True)
+    settings = json.loads(state["config"])
+    for table in ("extra_losses", "distillation"):
+        settings |= settings.pop(table)
+    for table in ("augmentation", "second_stage"):
+        settings[table]["grey"], settings[table]["colour"] = settings[table].pop("gray"), settings[table].pop("color")
+    settings["keep_last"] = not settings.pop("drop_last")
+    names = {
+        "subcenters": "subcentres", "past_pi": "beyond", "init_from": "start", "weight_bits": "bits",
+        "center": "centre", "second_stage": "late", "second_stage_from": "late_from",
+        "l2": "distill_l2", "kl": "distill_kl",
+    }  # fmt: skip
+    settings = {names.get(name, name): value for name, value in settings.items()} | {"exact": True}
+    state["config"] = json.dumps(settings)
+    state["optimiser"], state["readout"] = state.pop("optimizer"), state.pop("projection_head")
+    state["head"] = {name.replace("centers", "centres"): value for name, value in state["head"].items()}
+    torch.save(state, tmp_path / "state")
+    again = Run(made_up_faces(), config, CPU)
+    again.resume(tmp_path / "state")
+    assert again.advance(*again.data.at(1)) == run.advance(*run.data.at(1))
+    assert torch.equal(again.head.centers, run.head.centers)
+    other = Run(made_up_faces(), replace(config, drop_last=True, past_pi="easy"), CPU)
+    with pytest.raises(CheckpointError, match="belongs to another run: drop_last, past_pi differs"):
+        other.resume(tmp_path / "state")
+
+
+def test_the_optimizer_state_has_the_layout_of_torchs_sgd(tmp_path: Path) -> None:
+    run = Run(made_up_faces(), TINY, CPU)
     run.advance(*run.data.at(0))
     run.save(tmp_path / "state")
     state = torch.load(tmp_path / "state", weights_only=True)
@@ -86,17 +117,17 @@ def test_what_is_saved_is_in_the_layout_of_torchs_own_optimizer(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("world", [2, 3])
-def test_each_rank_takes_its_rows_of_the_one_matrix(
+def test_each_process_reads_its_rows_of_the_one_matrix(
     world: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = replace(TINY, margin="softmax-bias", center=0.1, subcenters=2)
-    whole = Run(faces(), config, CPU)
+    config = replace(TINY, margin="softmax-bias", extra_losses=ExtraLosses(center=0.1), subcenters=2)
+    whole = Run(made_up_faces(), config, CPU)
     whole.advance(*whole.data.at(0))
     whole.save(tmp_path / "state")
-    monkeypatch.setattr("arcinvert.training.run.shared", lambda network, ranks, device: network)
+    monkeypatch.setattr("arcinvert.training.run.data_parallel", lambda network, processes, device: network)
     parts = []
     for rank in range(world):
-        part = Run(faces(), config, CPU, ranks=Ranks(rank, world))
+        part = Run(made_up_faces(), config, CPU, processes=Processes(rank, world))
         part.resume(tmp_path / "state")
         parts.append(part)
     for key in ("centers", "bias", "moving_centers", "hits"):
@@ -117,10 +148,10 @@ def test_each_rank_takes_its_rows_of_the_one_matrix(
     ],
 )
 def test_a_state_that_does_not_fit_is_refused(damage: Any, said: str, tmp_path: Path) -> None:
-    run = Run(faces(), TINY, CPU)
+    run = Run(made_up_faces(), TINY, CPU)
     run.save(tmp_path / "state")
     state = torch.load(tmp_path / "state", weights_only=True)
     damage(state)
     torch.save(state, tmp_path / "state")
     with pytest.raises(CheckpointError, match=said):
-        Run(faces(), TINY, CPU).resume(tmp_path / "state")
+        Run(made_up_faces(), TINY, CPU).resume(tmp_path / "state")

@@ -1,4 +1,4 @@
-"""What is wrong with a store, seen in one streamed pass and without any inversion; and what sampling needs."""
+"""Problems of a store that one streamed pass reveals without any inversion; and the data that sampling needs."""
 
 import hashlib
 from collections import Counter
@@ -7,19 +7,23 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from arcinvert.audit.checks.contents import contents_findings
+from arcinvert.audit.checks.finding import Finding, Severity
 from arcinvert.audit.checks.signs import mixture, quantization
-from arcinvert.audit.stores.store import Finding, Index, Rows, Store
+from arcinvert.audit.stores.store import Index, Rows, Store
 from arcinvert.progress import Progress, silent
 
 UNIT = 1e-2
 """How far from 1 the norm of a unit vector may be."""
-LOOKED_AT = 2048
-"""Rows that are kept for a closer look, drawn from the whole store."""
-REFUSED = {
+KEPT_ROWS = 2048
+"""Rows that are kept for the tests of quantization and of mixed models, drawn from the whole store."""
+SKIPPED: dict[str, tuple[Severity, str]] = {
     "null": ("warning", "rows hold no embedding"),
     "ragged": ("problem", "rows have another length than the others: another model's?"),
     "unreadable": ("problem", "rows hold something that is no embedding"),
     "pickle": ("problem", "rows hold pickles, which run code when they are opened; they were not read"),
+    "not-finite": ("problem", "rows hold NaN or infinity"),
+    "zero": ("problem", "rows are all zeros"),
 }
 
 
@@ -40,7 +44,7 @@ class Norms:
 
 @dataclass(frozen=True, eq=False)
 class Scan:
-    """The result of one pass over a store, in 25 bytes a row.
+    """The result of one pass over a store, in 33 bytes a row.
 
     Attributes:
         count, size: N and D.
@@ -50,7 +54,7 @@ class Scan:
         content: (N,) equal for equal templates, within one process.
         norms: of the usable rows; None without any.
         digest: SHA-256 of the usable templates as float32, in order; the same in whatever kind of store.
-        findings: those of opening first.
+        findings: of the contents first, then of the rows.
     """
 
     count: int
@@ -74,23 +78,23 @@ def scan(store: Store, *, progress: Progress = silent) -> Scan:
 
     Args:
         store: as opened.
-        progress: told (done, all, text), in rows.
+        progress: called with (done, all, text), in rows.
 
     Raises:
-        InputError: it is damaged, or changes meanwhile.
+        InputError: the store is damaged, or changes meanwhile.
     """
     usable = np.zeros(store.count, bool)
     content = np.zeros(store.count, np.int64)
     identity = np.zeros(store.count, np.uint64)
     named = False
-    refused: Counter[str] = Counter()
-    norms, digest, look = _NormSums(), hashlib.sha256(), _Look(store.size)
+    skipped: Counter[str] = Counter()
+    squared, digest, reservoir = np.zeros(store.count), hashlib.sha256(), _Reservoir(store.size)
     for block in store.blocks():
-        refused.update(block.refused)
+        skipped.update(block.skipped)
         squares = np.einsum("nd,nd->n", block.templates, block.templates, dtype=np.float64)
         good = np.isfinite(squares) & (squares > 0)
-        refused["not-finite"] += int((~np.isfinite(squares)).sum())
-        refused["zero"] += int((squares == 0).sum())
+        skipped["not-finite"] += int((~np.isfinite(squares)).sum())
+        skipped["zero"] += int((squares == 0).sum())
         rows, positions = block.templates[good] if not good.all() else block.templates, block.positions[good]
         usable[positions] = True
         content[positions] = [hash(row.tobytes()) for row in rows]
@@ -98,15 +102,16 @@ def scan(store: Store, *, progress: Progress = silent) -> Scan:
             named = True
             numbers = {name: _number(name) for name in set(block.identities)}
             identity[block.positions] = [numbers[name] for name in block.identities]
-        norms.add(np.sqrt(squares[good]))
+        squared[positions] = squares[good]
         digest.update(np.ascontiguousarray(rows, "<f4").data)
-        look.add(rows)
+        reservoir.add(rows)
         if len(block.positions):
             progress(int(block.positions[-1]) + 1, store.count, "reading the store")
     names = identity if named else None
-    findings = [*store.notes, *_refused(refused, store.count), *norms.findings()]
+    norms, norm_findings = _norms(np.sqrt(squared[usable]))
+    findings = [*contents_findings(store), *_skipped(skipped, store.count), *norm_findings]
     findings += _duplicates(content[usable], identity[usable] if named else None)
-    findings += look.findings()
+    findings += reservoir.findings()
     return Scan(
         store.count,
         store.size,
@@ -114,7 +119,7 @@ def scan(store: Store, *, progress: Progress = silent) -> Scan:
         names,
         len(np.unique(identity[identity != 0])),
         content,
-        norms.summary(),
+        norms,
         digest.hexdigest(),
         tuple(findings),
     )
@@ -136,35 +141,24 @@ def _number(name: str) -> int:
     return int.from_bytes(hashlib.blake2b(name.encode(errors="surrogatepass"), digest_size=8).digest(), "little") or 1
 
 
-class _NormSums:
-    def __init__(self) -> None:
-        self.count = self.unit = 0
-        self.total, self.min, self.max = 0.0, np.inf, 0.0
-
-    def add(self, norms: NDArray[np.float64]) -> None:
-        if len(norms):
-            self.count += len(norms)
-            self.unit += int((np.abs(norms - 1) <= UNIT).sum())
-            self.total += float(norms.sum())
-            self.min, self.max = min(self.min, float(norms.min())), max(self.max, float(norms.max()))
-
-    def summary(self) -> Norms | None:
-        return Norms(self.min, self.total / self.count, self.max, self.unit) if self.count else None
-
-    def findings(self) -> list[Finding]:
-        other = self.count - self.unit
-        if not other:
-            return []
-        spread = f"norms from {self.min:.3g} to {self.max:.3g}"
-        found = [Finding("unnormalized", "info", f"{other} embeddings are not of unit norm: {spread}", other)]
-        if self.unit and min(self.unit, other) > 0.001 * self.count:
-            text = f"{self.unit} embeddings are of unit norm and {other} are not: stored in two ways, or of two models"
-            found.append(Finding("mixed-norms", "warning", text, min(self.unit, other)))
-        return found
+def _norms(norms: NDArray[np.float64]) -> tuple[Norms | None, list[Finding]]:
+    """Their summary and findings."""
+    if not len(norms):
+        return None, []
+    unit = int((np.abs(norms - 1) <= UNIT).sum())
+    found, other = Norms(float(norms.min()), float(norms.mean()), float(norms.max()), unit), len(norms) - unit
+    findings = []
+    if other:
+        text = f"{other} embeddings are not of unit norm: norms from {found.min:.3g} to {found.max:.3g}"
+        findings.append(Finding("unnormalized", "info", text, other))
+    if min(unit, other) > 0.001 * len(norms):
+        text = f"{unit} embeddings are of unit norm and {other} are not: two ways of storing them, or two models"
+        findings.append(Finding("mixed-norms", "warning", text, min(unit, other)))
+    return found, findings
 
 
-class _Look:
-    """Rows drawn from all alike, in bounded memory."""
+class _Reservoir:
+    """A uniform random sample of the rows, in bounded memory."""
 
     def __init__(self, size: int) -> None:
         self.generator = np.random.default_rng(0)
@@ -173,9 +167,9 @@ class _Look:
 
     def add(self, rows: Rows) -> None:
         lot = self.generator.random(len(rows))
-        chosen = np.flatnonzero(lot <= (np.inf if len(self.lot) < LOOKED_AT else self.lot.max()))
+        chosen = np.flatnonzero(lot <= (np.inf if len(self.lot) < KEPT_ROWS else self.lot.max()))
         lot = np.concatenate([self.lot, lot[chosen]])
-        best = np.argsort(lot, kind="stable")[:LOOKED_AT]
+        best = np.argsort(lot, kind="stable")[:KEPT_ROWS]
         kept, new = best[best < len(self.lot)], best[best >= len(self.lot)] - len(self.lot)
         self.rows = np.concatenate([self.rows[kept], rows[chosen[new]]])
         self.lot = lot[best]
@@ -187,22 +181,19 @@ class _Look:
             found.append(Finding("quantized", "info", f"lossy quantization: {reason}", len(self.rows)))
         share = mixture(unit(self.rows)[0])
         if share is not None:
-            text = f"they fall into two groups that share no geometry, as of two models (the smaller one {share:.0%})"
+            text = (
+                f"the embeddings form two groups without common geometry, as of two models (the smaller: {share:.0%})"
+            )
             found.append(Finding("mixed-models", "warning", text, round(share * len(self.rows))))
         return found
 
 
-def _refused(refused: Counter[str], count: int) -> list[Finding]:
-    texts = {
-        **REFUSED,
-        "not-finite": ("problem", "rows hold NaN or infinity"),
-        "zero": ("problem", "rows are all zeros"),
-    }
+def _skipped(skipped: Counter[str], count: int) -> list[Finding]:
     found = []
-    for reason, number in refused.items():
+    for reason, number in skipped.items():
         if number:
-            severity, text = texts[reason]
-            found.append(Finding(reason, severity, f"{number} of {count} {text}; they are skipped", number))  # type: ignore[arg-type]
+            severity, text = SKIPPED[reason]
+            found.append(Finding(reason, severity, f"{number} of {count} {text}; they are skipped", number))
     return found
 
 

@@ -1,4 +1,4 @@
-"""Re-identification: whom of the whole store does a reconstruction find first? One streamed pass over all rows."""
+"""Re-identification: the rank of the true identity of a reconstruction in the whole store, in one streamed pass."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,18 +20,18 @@ def rank1(
     scanned: Scan | None = None,
     progress: Progress = silent,
 ) -> Index:
-    """The place of each probe's own identity among all rows; 1 is found first.
+    """The rank of each probe's own identity among all rows; 1 is the best.
 
     Args:
-        store: the gallery; rows that are NaN, infinite, zero or unreadable are left out.
+        store: the gallery; rows that are NaN, infinite, zero or unreadable are skipped.
         probes: (P, D), unit norm.
-        own_positions: (P,) the row that each probe was made from.
-        scanned: of the store, if there is one; else a store that names identities is read once more for them. All
-            rows of the probe's identity count as its own.
-        progress: told (done, all, text), in rows.
+        own_positions: (P,) the row that each probe was reconstructed from.
+        scanned: the scan of the store; without it, a store that names identities is read once more. All rows of the
+            probe's identity count as its own.
+        progress: called with (done, all, text), in rows.
 
     Returns:
-        (P,) int64: 1 + the number of rows of others that score at least as high as the best of its own; a tie counts
+        (P,) int64: 1 + the number of rows of others that score at least as high as its own best row; a tie counts
         against the probe.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Which templates an audit attacks: identities first, each with one enrolled template, by a seed."""
+"""The choice of the templates that an audit attacks: random identities, and one template of each."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,8 @@ class Drawn:
 
     Attributes:
         positions: (S,) int64, ascending, no two of one identity.
-        second: (S,) int64, another template of the same identity, -1 where there is none. A copy of the first is none.
+        second: (S,) int64, another template of the same identity, -1 where there is none; a copy of the first does not
+            count.
     """
 
     positions: Index
@@ -25,9 +26,9 @@ class Drawn:
 def draw_sample(scan: Scan, *, count: int, seed: int) -> Drawn:
     """At most ``count`` templates.
 
-    Where the store names identities, they are drawn first, each as likely as any other however many templates it
-    has, and then one template of each. Rows that name nobody count as identities of their own. The same templates in
-    the same order give the same sample, in whatever kind of store.
+    Where the store names identities, they are sampled first, with equal probability however many templates they have,
+    and then one template of each. A row that names nobody counts as an identity of its own. The same templates in the
+    same order give the same sample, in whatever kind of store.
 
     Raises:
         UsageError: a count below 1.
@@ -45,13 +46,13 @@ def draw_sample(scan: Scan, *, count: int, seed: int) -> Drawn:
     rows, starts, sizes = _groups(scan, usable)
     first = rows[starts]
     chosen = generator.choice(len(starts), min(count, len(starts)), replace=False)
-    chosen = np.argsort(first)[np.sort(chosen)]  # by appearance: nothing may depend on how names are hashed
+    chosen = np.argsort(first)[np.sort(chosen)]  # in the order of appearance: the hash of a name must not matter
     positions = np.sort(rows[starts[chosen] + generator.integers(0, sizes[chosen])])
     return Drawn(positions, _second(scan, positions, rows, starts, sizes))
 
 
 def _second(scan: Scan, positions: Index, rows: Index, starts: Index, sizes: Index) -> Index:
-    """The next row of the same identity that is no copy; after the last row comes the first."""
+    """The next row of the same identity that is not a copy; after the last row comes the first."""
     place = np.empty(scan.count, np.int64)
     place[rows] = np.arange(len(rows))
     group = np.searchsorted(starts, place[positions], side="right") - 1

@@ -1,4 +1,4 @@
-"""Signs that embeddings were quantized, or come from two models; judged by a few rows of a store."""
+"""Tests of a few rows: were the embeddings quantized, do they come from two models?"""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,21 +8,21 @@ from arcinvert.audit.stores.store import Rows
 CODES = 256
 RUNS = (64, 32, 16, 8, 4, 2)
 ENOUGH = 512
-"""Rows from which on few different values of a column say something."""
+"""With at least so many rows, few different values of a column are a sign of quantization."""
 MIXED_ROWS, MIXED_SIZE = 1024, 128
 LEAST_ROWS, LEAST_SIZE, LEAST_SHARE = 160, 64, 0.1
 UNRELATED = 0.15
-"""Two models' principal subspaces agree by 0 to 0.1, those of any two groups of one model's embeddings by 0.25 at least
-(measured on three recognizers)."""
+"""The principal subspaces of two models agree by 0 to 0.1, those of two groups of embeddings of one model by at least
+0.25 (measured on three recognizers)."""
 REPEATED = 0.9
-"""Numbers of one embedding hardly ever repeat in float32; of 8 bits many do."""
+"""Numbers of one embedding hardly ever repeat in float32; with 8 bits many do."""
 
 
 def quantization(rows: Rows) -> str | None:
-    """In which way rows (m, D) of float32 are coarser than float32; None if in none that is known.
+    """The way in which float32 rows (m, D) were quantized; None without a sign of any known one.
 
-    Looked for are signs, whole numbers, half precision, bfloat16, few levels within a row or within a
-    column, and code books for runs of neighboring numbers.
+    The known ones: signs, whole numbers, half precision, bfloat16, few levels within a row or a column, and codebooks
+    for runs of neighboring numbers.
     """
     if not len(rows):
         return None
@@ -55,11 +55,11 @@ def _few(rows: NDArray[np.float32]) -> bool:
 
 
 def mixture(rows: Rows) -> float | None:
-    """The smaller share, where rows (m, D) of unit norm fall into two groups that share no geometry; else None.
+    """The share of the smaller group, if rows (m, D) of unit norm form two groups without common geometry; else None.
 
-    The rows are split by two subspaces, each row going to the one that holds more of it, from several starts. Of one
-    model's embeddings any two groups vary in much the same directions, of two models' they do not. Shares below a
-    fifth are not found.
+    Two subspaces split the rows, from several starts: each row goes to the subspace that has more of its energy. Two
+    groups of embeddings of one model vary in much the same directions, those of two models do not. Shares below a fifth
+    are not found.
     """
     rows = rows[:MIXED_ROWS]
     if len(rows) < LEAST_ROWS or rows.shape[1] < LEAST_SIZE:
@@ -89,7 +89,7 @@ def _two_subspaces(rows: Rows, first: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _agreement(first: Rows, second: Rows) -> float:
-    """How much of the one group's spread lies in the other's main directions: 1 as of its own, 0 as by chance."""
+    """Share of one group's variance in the main directions of the other: 1 as for its own directions, 0 by chance."""
     size = first.shape[1] // 4
     chance, found = size / first.shape[1], []
     for here, there in ((first, second), (second, first)):
@@ -98,12 +98,12 @@ def _agreement(first: Rows, second: Rows) -> float:
             np.square((x - x.mean(0)) @ main).sum() / np.square(x - x.mean(0)).sum() for x in (here[1::2], there)
         )
         if own - chance < 0.05:
-            return 1.0  # no main directions to speak of
+            return 1.0  # there are no main directions
         found.append(float((other - chance) / (own - chance)))
     return max(found)
 
 
 def _directions(rows: Rows, count: int) -> Rows:
-    """(D, count) orthonormal: along which the rows are largest."""
+    """(D, count) orthonormal: the main directions of the rows."""
     _, vectors = np.linalg.eigh(rows.T.astype(np.float64) @ rows)
     return np.ascontiguousarray(vectors[:, ::-1][:, :count], np.float32)

@@ -1,4 +1,4 @@
-"""What a defense is: how templates are kept, how they are compared, and what an attacker makes of them."""
+"""The interface of a defense: how templates are stored, how they are compared, and how they are attacked."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -18,8 +18,8 @@ from arcinvert.recognizer import Trace
 class Defense(ABC):
     """A way to store embeddings. D is the size of an embedding, K that of a stored template.
 
-    The attacker knows the scheme, and the key unless :meth:`without_key` took it away: he has :meth:`soft`, so his
-    gradient goes through the defense to the pixels.
+    The attacker knows the scheme, and the key unless :meth:`without_key` replaced it. So :meth:`soft` is known, and the
+    gradient of the attack goes through the defense to the pixels.
     """
 
     @property
@@ -29,14 +29,14 @@ class Defense(ABC):
 
     @abstractmethod
     def soft(self, embeddings: Tensor) -> Tensor:
-        """(B, D) unit norm -> (B, V), whose cosine to :meth:`values` of a template is the score; with a gradient.
+        """(B, D) unit norm -> (B, V), whose cosine to :meth:`values` of a template is the score; differentiable.
 
-        A step that has none of use (sign, rounding, choice of a codeword) keeps its result and is given one
-        ("straight-through", Bengio et al. 2013).
+        A step without a useful gradient (sign, rounding, choice of a codeword) keeps its result and gets a substitute
+        gradient ("straight-through", Bengio et al. 2013).
         """
 
     def fitted(self, own: Tensor) -> "Defense":
-        """The defense ready for embeddings like ``own`` (M, D), unit norm; what is learned, is learned from them.
+        """The defense, ready for embeddings like ``own`` (M, D), unit norm; it learns from them what it has to learn.
 
         Raises:
             UsageError: it does not fit embeddings of this size.
@@ -44,18 +44,18 @@ class Defense(ABC):
         return self
 
     def protect(self, embeddings: Tensor, ids: Sequence[int]) -> Tensor:
-        """(N, D) unit norm -> (N, K) templates as stored; ``ids`` (N) decide what is drawn anew for every record."""
+        """(N, D) unit norm -> (N, K) templates as stored; ``ids`` (N) seed the randomness of each record."""
         with torch.no_grad():
             return self.soft(embeddings)
 
     def values(self, templates: Tensor) -> Tensor:
-        """(B, K) templates -> (B, V) vectors that are compared by their cosine."""
+        """(B, K) templates -> (B, V) vectors that are compared by cosine."""
         return templates
 
     def compare(self, a: Tensor, b: Tensor) -> Tensor:
         """Templates (N, K) and (M, K) -> (N, M) scores in [-1, 1], higher is more alike."""
         a, b = self.values(a), self.values(b)
-        # Divided after the product: of bits and whole numbers it is exact, and scores that should tie do.
+        # Division comes after the product, which is exact for bits and whole numbers: equal scores stay equal.
         lengths = torch.linalg.vector_norm(a, dim=1)[:, None] * torch.linalg.vector_norm(b, dim=1)
         scores: Tensor = (a @ b.T) / lengths.clamp_min(1e-30)
         return scores.clamp(-1, 1)
@@ -67,7 +67,7 @@ class Defense(ABC):
     def estimate(self, templates: Tensor, own: Tensor) -> Tensor:
         """The attacker's best guess of the embeddings behind templates.
 
-        By ridge regression: he protects his own faces as the store does and learns the way back.
+        Ridge regression from protected templates to embeddings, fitted to the attacker's own faces.
 
         Args:
             templates: (B, K).
@@ -80,24 +80,24 @@ class Defense(ABC):
         return fit_regression(known, own, unit_norm=True).predict(normalize(self.values(templates)))
 
     def without_key(self, seed: int) -> "Defense":
-        """What an attacker assumes who does not know the key: some other key; the same where there is none."""
+        """The defense with another key, as an attacker assumes who does not know it; itself where there is no key."""
         return self
 
     def guessed(self, templates: Tensor, own: Tensor, seed: int) -> "Defense":
-        """What an attacker who does not know the key assumes once he has seen the templates (B, K).
+        """The defense that an attacker without the key assumes after seeing the templates (B, K).
 
-        :meth:`without_key`, where there are too many keys that differ for trying some to be of use.
+        :meth:`without_key`, unless the scheme has so few different keys that trying some helps.
 
         Args:
             templates: (B, K).
             own: (M, D), unit norm, of the attacker's own faces.
-            seed: of what he tries.
+            seed: of the keys that are tried.
         """
         return self.without_key(seed)
 
     @property
     def keyed(self) -> bool:
-        """Whether there is a key to know."""
+        """Whether there is a key."""
         return False
 
 
@@ -122,21 +122,21 @@ class TemplateMatch:
 
 
 @dataclass(frozen=True, eq=False)
-class DrawnMatch:
-    """A match to the template, and by ``share`` to what calibration expects of the face drawn in the face basis.
+class ProjectedMatch:
+    """A mix of two costs: the match to the template, and the match to the projection of the face on the face basis.
 
-    What ``fast`` and ``best`` do by matching a point between the two (:func:`arcinvert.inversion.presets.halfway`):
-    without it the last of the match is false detail, that deceives only the attacked network.
+    The presets ``fast`` and ``best`` do the same with a target between the two. Without it the last part of the match
+    adds false detail that deceives only the attacked network.
 
     Attributes:
         match: to the template.
-        drawn: (B, D), unit norm: ``calibration.drawn`` of the estimate.
-        share: 0 is the match alone.
+        projected: (B, D), unit norm: the calibration's projection of the estimate.
+        mix: weight of the projection; 0 is the match alone.
     """
 
     match: Term
-    drawn: Tensor
-    share: float = 0.6
+    projected: Tensor
+    mix: float = 0.6
 
     @property
     def taps(self) -> tuple[str, ...]:
@@ -144,12 +144,12 @@ class DrawnMatch:
         return self.match.taps
 
     def __call__(self, trace: Trace) -> Tensor:
-        drawn = 1 - (trace.embedding * self.drawn.to(trace.embedding)).sum(1)
-        return (1 - self.share) * self.match(trace) + self.share * drawn
+        projected = 1 - (trace.embedding * self.projected.to(trace.embedding)).sum(1)
+        return (1 - self.mix) * self.match(trace) + self.mix * projected
 
 
 class _Sign(torch.autograd.Function):
-    """-1 or 1, 0 counting as positive; backward the slope of tanh, at the scale of the row."""
+    """-1 or 1, 1 for 0; the backward pass uses the slope of tanh at the scale of the row."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
-"""Defenses with a key. One key serves the whole store: what an attacker has who took the store, and perhaps its key.
+"""Defenses with a key. One key protects the whole store; an attacker may steal it together with the store.
 
-A key is any text. All that is drawn follows from the scheme's name and the key. Where the papers give every user a key
-of his own, the accuracy they report is that of the key as well as of the face; here it is the face's alone.
+A key is any text. The scheme's name and the key seed all random numbers. Where a paper gives every user an own key, its
+accuracy is that of key and face together; here it is that of the face alone.
 """
 
 import functools
@@ -18,8 +18,8 @@ from arcinvert.audit.defenses.base import Defense, sign
 from arcinvert.errors import UsageError
 
 
-def drawing(scheme: str, key: str) -> np.random.Generator:
-    """The generator behind a key."""
+def generator_of(scheme: str, key: str) -> np.random.Generator:
+    """The random generator that a key seeds."""
     digest = hashlib.sha256(f"{scheme}:{key}".encode("utf-8", "surrogateescape")).digest()
     return np.random.default_rng(np.frombuffer(digest, np.uint32))
 
@@ -32,7 +32,7 @@ def orthogonal(draw: np.random.Generator, size: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Keyed(Defense):
-    """What those with a key share.
+    """A defense with a key.
 
     Attributes:
         key: any text.
@@ -46,7 +46,7 @@ class Keyed(Defense):
 
     @classmethod
     def scheme(cls) -> str:
-        """Its name."""
+        """The name of the scheme."""
         return cls.__name__.lower()
 
     @property
@@ -58,7 +58,7 @@ class Keyed(Defense):
         return True
 
     def without_key(self, seed: int) -> Self:
-        # A text that no one types: it is never the key itself.
+        # Nobody can type this text, so it is never the true key.
         return replace(self, key=f"\x00guess {seed}")
 
 
@@ -83,8 +83,8 @@ class PolyProtect(Keyed):
     """PolyProtect (Hahn and Marcel 2022): a polynomial over every five neighboring elements.
 
     ``p_i = c_1 v_i^e_1 + ... + c_5 v_(i+4)^e_5``: the coefficients c are whole numbers in -50 to 50 without 0, the
-    exponents e are 1 to 5 in some order, both of the key. Neighboring fives share two elements; the last is
-    filled with zeros. Of the overlaps 0 to 4 that the paper studies this is the middle one.
+    exponents e are 1 to 5 in some order; the key determines both. Neighboring fives share two elements, the middle one
+    of the overlaps 0 to 4 that the paper studies; zeros fill the last five.
     """
 
     def soft(self, embeddings: Tensor) -> Tensor:
@@ -98,10 +98,10 @@ class PolyProtect(Keyed):
         return powers @ torch.tensor(coefficients, dtype=embeddings.dtype, device=embeddings.device)
 
     def guessed(self, templates: Tensor, own: Tensor, seed: int) -> Defense:
-        """Of 64 keys the one by which the attacker's own faces would be spread most like the templates.
+        """The one of 64 keys under which the attacker's own faces are distributed most like the templates.
 
-        Of a unit embedding the higher powers are small, so keys differ mostly in the place and the sign of the linear
-        element: there are ten of those.
+        The higher powers of a unit embedding are small, so keys differ mostly in place and sign of the linear element:
+        ten possibilities.
         """
         tried = [self.without_key(seed + number) for number in range(TRIES)]
         return max(tried, key=lambda one: likelihood(templates, one.protect(own, range(len(own)))))
@@ -112,9 +112,9 @@ TRIES = 64
 
 
 def likelihood(templates: Tensor, known: Tensor) -> float:
-    """Mean log density of templates (B, K), up to a constant, under a normal distribution as ``known`` (M, K) has it.
+    """Mean log density of templates (B, K), up to a constant, under a normal distribution fitted to ``known`` (M, K).
 
-    Of directions: both are made unit first.
+    Both are normalized first.
     """
     rows, known = normalize(templates).double(), normalize(known).double()
     spread = torch.cov(known.T)
@@ -125,9 +125,9 @@ def likelihood(templates: Tensor, known: Tensor) -> float:
 
 
 class MlpHash(Keyed):
-    """MLP-Hash (Shahreza et al. 2023): a random network of orthonormal weights, then above or below its output's mean.
+    """MLP-Hash (Shahreza et al. 2023): a random network of orthonormal weights; a bit for each output above its mean.
 
-    As there three hidden layers of twice the embedding's size with ReLU; D bits, as -1 or 1.
+    As in the paper, three hidden layers of twice the embedding's size with ReLU; D bits, as -1 or 1.
     """
 
     def soft(self, embeddings: Tensor) -> Tensor:
@@ -143,12 +143,12 @@ HIDDEN = 3
 
 @functools.lru_cache(maxsize=32)
 def _rotation(scheme: str, key: str, size: int) -> Tensor:
-    return orthogonal(drawing(scheme, key), size)
+    return orthogonal(generator_of(scheme, key), size)
 
 
 @functools.lru_cache(maxsize=32)
 def polynomial(key: str) -> tuple[tuple[float, ...], tuple[int, ...]]:
     """Coefficients and exponents of PolyProtect for a key, five each."""
-    draw = drawing("polyprotect", key)
+    draw = generator_of("polyprotect", key)
     coefficients = draw.integers(1, 51, 5) * draw.choice([-1, 1], 5)
     return tuple(float(c) for c in coefficients), tuple(int(e) for e in draw.permutation(5) + 1)

@@ -14,7 +14,7 @@ from arcinvert.errors import UsageError
 
 @dataclass(frozen=True)
 class Undefended(Defense):
-    """The embeddings themselves: what a defense is held against."""
+    """The embeddings themselves, the baseline of every comparison."""
 
     @property
     def spec(self) -> str:
@@ -29,12 +29,12 @@ class Undefended(Defense):
 
 @dataclass(frozen=True)
 class Noise(Defense):
-    """Gaussian noise, drawn once for every record; the sum is made unit again.
+    """Gaussian noise, sampled once for every record; the sum is normalized again.
 
     Attributes:
-        sigma: standard deviation of the noise in each element of the unit embedding: in D elements the
+        sigma: standard deviation of the noise in each element of the unit embedding. With D elements the
             expected cosine to the embedding is about ``1 / sqrt(1 + D sigma^2)``.
-        seed: of the draws.
+        seed: of the noise.
     """
 
     sigma: float
@@ -60,7 +60,7 @@ class Noise(Defense):
 
 @dataclass(frozen=True)
 class Truncate(Defense):
-    """The first elements alone.
+    """The first elements only.
 
     Attributes:
         keep: how many.
@@ -87,9 +87,9 @@ class Truncate(Defense):
 
 @dataclass(frozen=True)
 class Int8(Defense):
-    """Each element as a whole number in -127 to 127, the largest of a row reaching the end.
+    """Each element as a whole number in -127 to 127; the largest of a row gets 127 or -127.
 
-    The factor of a row is not kept: a cosine does not need it.
+    The factor of a row is not stored: a cosine does not need it.
     """
 
     @property

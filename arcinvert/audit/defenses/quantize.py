@@ -11,17 +11,17 @@ from arcinvert.audit.defenses.base import Defense, straight_through
 from arcinvert.errors import UsageError
 
 CODEWORDS = 256
-"""Of each part: a code is a byte."""
+"""Codewords of each part: a code is one byte."""
 LEARN_FROM = 32 * CODEWORDS
 ROUNDS = 12
 
 
 @dataclass(frozen=True, eq=False)
 class ProductQuantization(Defense):
-    """An embedding is cut into ``parts`` of equal length, and of each the number of the nearest codeword is stored.
+    """Cuts an embedding into ``parts`` of equal length, and stores the number of the nearest codeword of each.
 
-    The codewords are learned by k-means from faces that are not in the store, and are no secret: whoever compares
-    templates needs them. Both templates of a comparison are codes (symmetric distance).
+    k-means learns the codewords from faces that are not in the store. They are no secret: whoever compares templates
+    needs them. Both templates of a comparison are codes (symmetric distance).
 
     Attributes:
         parts: how many.
@@ -83,7 +83,7 @@ def nearest(rows: Tensor, words: Tensor) -> Tensor:
 
 
 def lloyd(rows: Tensor, words: Tensor) -> Tensor:
-    """k-means from the start ``words`` (C, d) on ``rows`` (N, d), 12 rounds; a word without rows stays where it is."""
+    """k-means from the start ``words`` (C, d) on ``rows`` (N, d), 12 rounds; a word without rows does not move."""
     words = words.clone()
     for _ in range(ROUNDS):
         owner = nearest(rows, words)

@@ -1,4 +1,4 @@
-"""Whether templates of one person under two keys can be linked.
+"""Linkability: can templates of one person under two keys be matched?
 
 Gomez-Barrero et al. 2018, "General framework to evaluate unlinkability in biometric template protection systems".
 """
@@ -16,10 +16,10 @@ from arcinvert.audit.types import Count, Share
 from arcinvert.errors import InputError
 
 BINS, RANGE = 100, (-1.0, 1.0)
-"""Fixed, so that figures can be compared; a score is a cosine."""
+"""Fixed, so that figures are comparable; a score is a cosine."""
 DRAWS = 20
 OTHER_KEYS = 5
-"""Some keys of a scheme can be linked and others not."""
+"""A mean over several keys: some keys of a scheme can be linked and others not."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Linkability:
 
 
 def d_sys(a: Defense, b: Defense, embeddings: Tensor, labels: Tensor) -> Linkability:
-    """Link templates that were stored under ``a`` with those of other pictures under ``b``.
+    """Link templates stored under ``a`` with templates of other images under ``b``.
 
     Args:
         a, b: one scheme under two keys, fitted.
@@ -53,15 +53,15 @@ def d_sys(a: Defense, b: Defense, embeddings: Tensor, labels: Tensor) -> Linkabi
         labels: (N,) integers; see :func:`~arcinvert.audit.defenses.accuracy.accuracy`.
 
     Raises:
-        InputError: no two pictures of one identity, or one identity only.
+        InputError: no identity has two images, or there is one identity only.
     """
     rows = several_of_each(labels)
     embeddings, labels = embeddings[rows], labels[rows]
     ids = rows.tolist()
     scores = a.compare(a.protect(embeddings, ids), b.protect(embeddings, ids))
     same = labels[:, None] == labels
-    other_picture = ~torch.eye(len(rows), dtype=torch.bool, device=labels.device)
-    mated, nonmated = scores[same & other_picture].cpu().numpy(), scores[~same].cpu().numpy()
+    other_image = ~torch.eye(len(rows), dtype=torch.bool, device=labels.device)
+    mated, nonmated = scores[same & other_image].cpu().numpy(), scores[~same].cpu().numpy()
     draw = np.random.default_rng(0)
     if not len(nonmated):
         raise InputError("expected templates of several identities, got one")
@@ -92,9 +92,9 @@ def global_measure(mated: NDArray[np.floating], nonmated: NDArray[np.floating], 
     Args:
         mated: (G,) scores of one person under two keys.
         nonmated: (M,) scores of two persons.
-        omega: how likely a pair is to be mated over how likely not.
+        omega: prior odds of a mated pair.
     """
     p, q = (np.histogram(scores, BINS, RANGE)[0] / len(scores) for scores in (mated, nonmated))
     there = p > 0
-    local = (omega * p[there] - q[there]) / (omega * p[there] + q[there])  # the same as above, finite where q is 0
+    local = (omega * p[there] - q[there]) / (omega * p[there] + q[there])  # the same measure, finite where q is 0
     return float((np.maximum(local, 0) * p[there]).sum())

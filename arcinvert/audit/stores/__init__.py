@@ -1,5 +1,6 @@
-"""Stores of embeddings as they exist: opened read-only and streamed."""
+"""Readers of the stores of embeddings that exist: each opens one kind read-only and streams it."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from arcinvert.audit.stores.arrays import NpyStore, NpzStore
@@ -10,19 +11,23 @@ from arcinvert.audit.stores.lance import LanceStore, is_lance
 from arcinvert.audit.stores.postgres import SCHEMES, PostgresStore
 from arcinvert.audit.stores.qdrant import QdrantStore, is_qdrant
 from arcinvert.audit.stores.sqlite import SqliteStore
-from arcinvert.audit.stores.store import Block, Finding, Store
+from arcinvert.audit.stores.store import Block, Contents, Store
 from arcinvert.errors import InputError, UsageError
 
-__all__ = [
-    "KINDS",
-    "Block",
-    "Finding",
-    "Store",
-    "open_store",
-]
+__all__ = ["KINDS", "Block", "Contents", "Store", "open_store"]
 
-KINDS = ("npy", "npz", "parquet", "csv", "faiss", "sqlite", "postgres", "lancedb", "qdrant")
-_TABLES = ("sqlite", "postgres", "lancedb", "qdrant")
+_FILES: dict[str, Callable[[Path, str | None], Store]] = {"npy": NpyStore, "faiss": FaissStore}
+_COLUMNS: dict[str, Callable[[Path, str | None, str | None], Store]] = {
+    "npz": NpzStore,
+    "parquet": ParquetStore,
+    "csv": CsvStore,
+}
+_TABLES: dict[str, Callable[[Path, str | None, str | None, str | None], Store]] = {
+    "sqlite": SqliteStore,
+    "lancedb": LanceStore,
+    "qdrant": QdrantStore,
+}
+KINDS = (*_FILES, *_COLUMNS, *_TABLES, "postgres")
 _FOLDERS = ("lancedb", "qdrant")
 _MAGIC = ((b"\x93NUMPY", "npy"), (b"PK", "npz"), (b"PAR1", "parquet"), (b"SQLite format 3\0", "sqlite"))
 _TEXT = (".csv", ".tsv", ".txt")
@@ -63,27 +68,15 @@ def open_store(
         kind = kind or _kind(path, source)
         if path.is_dir() != (kind in _FOLDERS) and not (kind == "parquet" and path.is_dir()):
             raise InputError(f"expected a {'folder' if kind in _FOLDERS else 'file'} for {kind}, got {source!r}")
-        if table is not None and kind not in _TABLES:
+        if kind in _TABLES:
+            return _TABLES[kind](path, table, column, identity)
+        if table is not None:
             raise UsageError(f"a store of kind {kind} has no tables; leave --table out")
-        if column is not None and kind in ("npy", "faiss"):
+        if kind in _COLUMNS:
+            return _COLUMNS[kind](path, column, identity)
+        if column is not None:
             raise UsageError(f"a store of kind {kind} has no columns; leave --column out")
-        match kind:
-            case "npy":
-                return NpyStore(path, identity)
-            case "faiss":
-                return FaissStore(path, identity)
-            case "npz":
-                return NpzStore(path, column, identity)
-            case "parquet":
-                return ParquetStore(path, column, identity)
-            case "csv":
-                return CsvStore(path, column, identity)
-            case "sqlite":
-                return SqliteStore(path, table, column, identity)
-            case "lancedb":
-                return LanceStore(path, table, column, identity)
-            case _:
-                return QdrantStore(path, table, column, identity)
+        return _FILES[kind](path, identity)
     except OSError as error:
         raise InputError(f"cannot read the store {source!r}: {error.strerror or error}") from None
 

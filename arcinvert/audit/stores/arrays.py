@@ -1,4 +1,4 @@
-"""Stores that are ``.npy`` or ``.npz`` files. Headers are held against the file before anything is allocated."""
+"""Stores that are ``.npy`` or ``.npz`` files. Headers are checked against the file before anything is allocated."""
 
 import math
 import sys
@@ -15,21 +15,21 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from arcinvert.audit.stores.columns import IDENTITY_NAMES, VECTOR_NAMES, beside, guess, named
-from arcinvert.audit.stores.store import BLOCK, Block, Finding, Index, Store, check_size, name_of
+from arcinvert.audit.stores.columns import IDENTITY_NAMES, VECTOR_NAMES, guess, named
+from arcinvert.audit.stores.store import BLOCK, Block, Contents, Index, Store, check_size, name_of
 from arcinvert.embeddings import DAMAGED
 from arcinvert.errors import InputError
 from arcinvert.evaluation.readers.lists import read_labels
 
 RATIO, SLACK = 100, 1 << 20
-"""A member of an archive that unpacks to more than this many times its size, and some bytes, is a bomb."""
+"""A member of an archive that unpacks to more than RATIO times its size plus SLACK bytes counts as a zip bomb."""
 WHOLE = 2 << 30
-"""Bytes of an array that has to be in memory at once: identities, or a compressed one in Fortran's order."""
+"""Largest array in bytes that may be in memory at once: identities, or a compressed one in Fortran order."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What a ``.npy`` header says: type, (N, D) or (N,), order, and where the numbers start."""
+    """The header of a ``.npy``: type, shape (N, D) or (N,), order, and where the numbers start."""
 
     dtype: "np.dtype[Any]"
     shape: tuple[int, ...]
@@ -49,7 +49,7 @@ def read_layout(stream: IO[bytes], length: int, name: str) -> Layout:
             raise ValueError(f"format version {version}")
         read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a header of Python 2 is read, and warned of
+            warnings.simplefilter("ignore")  # numpy warns about headers of Python 2
             shape, fortran, dtype = read(stream)
         if not all(type(side) is int and 0 <= side <= sys.maxsize for side in shape):
             raise ValueError("the shape is not one")
@@ -76,13 +76,13 @@ def _rows_layout(layout: Layout, name: str) -> Layout:
 
 
 def to_float(values: NDArray[np.generic]) -> NDArray[np.float32]:
-    """As float32; what is too large becomes infinite, and counts as such."""
+    """As float32; numbers that are too large become infinite."""
     with np.errstate(over="ignore", invalid="ignore"):
         return np.ascontiguousarray(values, np.float32)
 
 
 class NpyStore(Store):
-    """An array in a ``.npy`` file. Identities: a text file, a label a line; ``NAME.labels.txt`` is found by itself."""
+    """An array in a ``.npy`` file. Identities: a text file, a label a line; default: ``NAME.labels.txt``."""
 
     kind = "npy"
 
@@ -91,12 +91,12 @@ class NpyStore(Store):
         with open(path, "rb") as file:
             self.layout = _rows_layout(read_layout(file, path.stat().st_size, repr(self.name)), repr(self.name))
         self.count, self.size = self.layout.shape
-        self.names, found = sidecar(path, identity, self.count)
-        self.notes = [*found, *stored_as(self.layout.dtype)]
+        self.names, label_file = sidecar(path, identity, self.count)
+        self.contents = Contents(label_file=label_file, quantization=stored_as(self.layout.dtype))
 
     def blocks(self, rows: int = BLOCK) -> Iterator[Block]:
         for start in range(0, self.count, rows):
-            # Opened anew for each block: pages that were read do not add up to the whole file.
+            # The file is opened again for each block, so that mapped pages do not add up to the whole file.
             yield self._block(np.arange(start, min(start + rows, self.count)), slice(start, start + rows))
 
     def take(self, positions: Index) -> Block:
@@ -115,7 +115,7 @@ class NpyStore(Store):
 
 
 class NpzStore(Store):
-    """An array of a ``.npz`` archive, unpacked as it is read; identities are another array of it."""
+    """An array of a ``.npz`` archive, unpacked while it is read; another array may hold identities."""
 
     kind = "npz"
 
@@ -140,14 +140,14 @@ class NpzStore(Store):
                     except InputError:
                         if key in (column, identity) or len(members) == 1 or guess([key], VECTOR_NAMES):
                             raise
-                        continue  # a pickled array that nobody asks for
+                        continue  # a pickled array that is not needed
                 if len(layouts[key].shape) > 1 and layouts[key].dtype.kind in "fiu":
                     matrices.append(key)
             self.column = self._column(list(layouts), matrices, column)
             self.member = members[self.column].filename
             self.layout = _rows_layout(layouts[self.column], f"{self.column!r} of {self.name!r}")
             if self.layout.fortran and math.prod(self.layout.shape) * self.layout.dtype.itemsize > WHOLE:
-                raise InputError(f"{self.name!r} is packed in Fortran's order; save numpy.ascontiguousarray of it")
+                raise InputError(f"{self.name!r} is compressed in Fortran order; save numpy.ascontiguousarray of it")
             self.count, self.size = self.layout.shape
             rest = [key for key in members if key != self.column]
             asked = identity is not None
@@ -155,8 +155,7 @@ class NpzStore(Store):
             self.names = None
             if who is not None and who in layouts:
                 self.names = self._labels(archive, members[who], layouts[who], asked)
-        lying = dict.fromkeys(rest)
-        self.notes = [*beside(lying, vector=(), identity=who), *stored_as(self.layout.dtype)]
+        self.contents = Contents(dict.fromkeys(rest), who, quantization=stored_as(self.layout.dtype))
 
     def _column(self, columns: list[str], matrices: list[str], wanted: str | None) -> str:
         if wanted is not None:
@@ -201,15 +200,15 @@ class NpzStore(Store):
 
 @contextmanager
 def damage(name: str) -> Iterator[None]:
-    """Turn what a broken archive raises into one line."""
+    """Turn the errors of a damaged archive into an InputError."""
     try:
         yield
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
         raise InputError(f"{name!r} is not a whole .npz file: {error}") from None
 
 
-def sidecar(path: Path, identity: str | None, count: int) -> tuple[list[str] | None, list[Finding]]:
-    """Identities of a file that holds nothing but embeddings: from the text file ``identity``, or one beside it.
+def sidecar(path: Path, identity: str | None, count: int) -> tuple[list[str] | None, str | None]:
+    """Identities of a file that holds embeddings alone, and their text file: ``identity``, or one beside the file.
 
     Raises:
         InputError: no such file, or not a label for each row.
@@ -217,15 +216,13 @@ def sidecar(path: Path, identity: str | None, count: int) -> tuple[list[str] | N
     beside_it = path.with_name(path.stem + ".labels.txt")
     source = Path(identity) if identity is not None else beside_it if beside_it.is_file() else None
     if source is None:
-        return None, []
+        return None, None
     numbers, names = read_labels(source)
     if len(numbers) != count:
         raise InputError(f"{str(path)!r} has {count} rows, but {str(source)!r} {len(numbers)} labels")
-    return [names[n] for n in numbers], [Finding("names", "info", f"the file {source.name!r} says who the rows are", 1)]
+    return [names[n] for n in numbers], source.name
 
 
-def stored_as(dtype: "np.dtype[Any]") -> list[Finding]:
-    """What the type of the numbers says of their precision."""
-    if dtype.kind in "iu" and dtype.itemsize == 1:
-        return [Finding("quantized", "info", f"the numbers are stored as {dtype}: lossy quantization", 1)]
-    return []
+def stored_as(dtype: "np.dtype[Any]") -> str | None:
+    """The quantization that the type of the numbers implies."""
+    return f"the numbers are stored as {dtype}" if dtype.kind in "iu" and dtype.itemsize == 1 else None

@@ -1,4 +1,4 @@
-"""Columns of Arrow as rows of numbers, and parquet files as stores."""
+"""Arrow columns as rows of numbers, and parquet files as stores."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -7,21 +7,33 @@ from typing import Any
 import numpy as np
 
 from arcinvert.audit.stores.arrays import to_float
-from arcinvert.audit.stores.columns import VECTOR_NAMES, beside, guess, identity_column, vector_column, wide_columns
-from arcinvert.audit.stores.store import BLOCK, SAMPLE, Block, Index, Store, check_size, join, name_of, need
+from arcinvert.audit.stores.columns import VECTOR_NAMES, guess, identity_column, vector_column, wide_columns
+from arcinvert.audit.stores.store import (
+    BLOCK,
+    SAMPLE,
+    Block,
+    Contents,
+    Index,
+    Store,
+    check_size,
+    join,
+    name_of,
+    need,
+    one_line,
+)
 from arcinvert.audit.stores.vectors import Mask, Reader, Rows, matrix, size_of
 from arcinvert.errors import InputError
 
 BUFFER, BATCH = 1 << 20, 8192
-"""Bytes read at a time, and rows decoded at a time: larger ones are slower, and take more memory."""
+"""Bytes read and rows decoded at a time: larger values are slower and need more memory."""
 
 
 class Columns:
-    """Which columns of an Arrow schema are read, and how.
+    """The columns of an Arrow schema that are read, and how.
 
     Attributes:
         vectors: the column of the embeddings, or D columns of one number each.
-        identity: the column that says who a row is, or None.
+        identity: the column that names the people, or None.
         size: D; set by :meth:`settle`.
     """
 
@@ -54,7 +66,7 @@ class Columns:
         return found if all(self.pa.types.is_floating(schema.field(c).type) for c in found) else []
 
     def settle(self, batches: Iterator[Any]) -> None:
-        """Read D off the first rows."""
+        """Infer D from the first rows."""
         values: list[object] = []
         if len(self.vectors) == 1:
             for batch in batches:
@@ -72,27 +84,27 @@ class Columns:
         check_size(self.size, self.name)
 
     def block(self, batch: Any, start: int) -> Block:
-        """Rows ``start`` and on, of the columns :attr:`wanted` in their order."""
+        """The rows from ``start`` on; the batch has the columns :attr:`wanted` in their order."""
         if len(self.vectors) > 1:
             parts = [to_float(batch.column(i).to_numpy(zero_copy_only=False)) for i in range(self.size)]
             rows, kept = np.stack(parts, 1), np.ones(batch.num_rows, bool)
-            refused: dict[str, int] = {}
+            skipped: dict[str, int] = {}
         else:
-            rows, kept, refused = self._rows(_storage(batch.column(0)))
+            rows, kept, skipped = self._rows(_storage(batch.column(0)))
         positions = np.arange(start, start + batch.num_rows)
         names = None
         if self.identity is not None:
             column = batch.column(len(self.vectors))
             values = column.to_pylist() if kept.all() else column.filter(self.pa.array(kept)).to_pylist()
             names = [name_of(value) for value in values]
-        return Block(positions[kept], rows, names, refused)
+        return Block(positions[kept], rows, names, skipped)
 
     def _rows(self, column: Any) -> tuple[Rows, Mask, dict[str, int]]:
-        """The rows that can be read, (n,) which those are, and why the others cannot."""
+        """The rows that can be read, a mask (n,) of them, and why the others cannot."""
         kind = column.type
         if not self._holds_rows(kind):
-            rows, kept, refused = matrix(column.to_pylist(), self.size, self.reader)
-            return rows[kept], kept, dict(refused)
+            rows, kept, skipped = matrix(column.to_pylist(), self.size, self.reader)
+            return rows[kept], kept, dict(skipped)
         valid = column.is_valid().to_numpy(zero_copy_only=False)
         lengths = np.full(len(column), self.size)
         if not self.pa.types.is_fixed_size_list(kind):
@@ -123,7 +135,7 @@ class ParquetStore(Store):
         self.columns.settle(batch for n in range(len(self.files)) for batch in self._batches(n, SAMPLE))
         self.size = self.columns.size
         first = dict.fromkeys(self.columns.rest)
-        self.notes = beside(first | self._values(self.columns.rest), vector=(), identity=self.columns.identity)
+        self.contents = Contents(first | self._values(self.columns.rest), self.columns.identity)
 
     def _values(self, columns: list[str]) -> dict[str, object]:
         for number in range(len(self.files)):
@@ -135,7 +147,7 @@ class ParquetStore(Store):
         try:
             return self.parquet.ParquetFile(file, buffer_size=BUFFER, pre_buffer=False)
         except (self.pa.ArrowException, OSError) as error:
-            raise InputError(f"{str(file)!r} is not a whole parquet file: {_line(error)}") from None
+            raise InputError(f"{str(file)!r} is not a whole parquet file: {one_line(error)}") from None
 
     def _batches(self, number: int, rows: int, columns: list[str] | None = None, groups: Any = None) -> Iterator[Any]:
         wanted = self.columns.wanted if columns is None else columns
@@ -144,7 +156,7 @@ class ParquetStore(Store):
             for batch in file.iter_batches(rows, row_groups=groups, columns=wanted, use_threads=False):
                 yield batch.select(wanted)
         except (self.pa.ArrowException, OSError, KeyError) as error:
-            raise InputError(f"{str(self.files[number])!r} is damaged: {_line(error)}") from None
+            raise InputError(f"{str(self.files[number])!r} is damaged: {one_line(error)}") from None
         finally:
             file.close()
 
@@ -176,14 +188,10 @@ class ParquetStore(Store):
             inside = wanted[(wanted >= start) & (wanted < start + batch.num_rows)]
             if len(inside):
                 chosen = self.columns.block(batch.take(self.pa.array(inside - start)), 0)
-                yield Block(inside[chosen.positions], chosen.templates, chosen.identities, chosen.refused)
+                yield Block(inside[chosen.positions], chosen.templates, chosen.identities, chosen.skipped)
             start += batch.num_rows
 
 
 def _storage(column: Any) -> Any:
-    """Of an extension type, what it is stored as."""
+    """The storage of an extension type."""
     return getattr(column, "storage", column)
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

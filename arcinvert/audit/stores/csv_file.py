@@ -1,11 +1,11 @@
-"""CSV files: a column of embeddings written as text, or a column for each number. Nothing of a cell is evaluated."""
+"""CSV files: a column of embeddings written as text, or a column for each number. No cell is ever evaluated."""
 
 import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from arcinvert.audit.stores.columns import VECTOR_NAMES, beside, guess, identity_column, vector_column, wide_columns
-from arcinvert.audit.stores.store import RawStore
+from arcinvert.audit.stores.columns import VECTOR_NAMES, guess, identity_column, vector_column, wide_columns
+from arcinvert.audit.stores.store import Contents, RawStore
 from arcinvert.errors import InputError
 
 LINE = 1 << 22
@@ -15,7 +15,7 @@ DELIMITERS = ",;\t"
 
 
 class CsvStore(RawStore):
-    """A CSV file in UTF-8, separated by commas, semicolons or tabs; the first line names the columns, or is numbers."""
+    """A CSV file in UTF-8, separated by commas, semicolons or tabs; the first line holds column names or numbers."""
 
     kind = "csv"
 
@@ -43,7 +43,7 @@ class CsvStore(RawStore):
         found = identity_column(names, identity, self.name, vector=names[self.vectors[0]])
         self.identity = None if found is None else names.index(found)
         rest = {name: None for n, name in enumerate(names) if n not in set(self.vectors)}
-        self.notes = beside(rest, vector=(), identity=found)
+        self.contents = Contents(rest, found)
         self.settle(sum(1 for _ in self._rows()))
 
     def raw(self, rows: int) -> Iterator[tuple[Sequence[object], Sequence[object] | None]]:

@@ -1,4 +1,4 @@
-"""FAISS index files: what an index can reconstruct, in the order of its ids."""
+"""FAISS index files: the rows that an index can reconstruct, in the order of its ids."""
 
 import re
 import struct
@@ -9,21 +9,21 @@ from typing import Any
 import numpy as np
 
 from arcinvert.audit.stores.arrays import sidecar, to_float
-from arcinvert.audit.stores.store import BLOCK, Block, Finding, Index, Rows, Store, check_size, need
+from arcinvert.audit.stores.store import BLOCK, Block, Contents, Index, Rows, Store, check_size, need, one_line
 from arcinvert.errors import InputError
 
 LOSSY = re.compile(r"PQ|ScalarQuantizer|SQ|LSH|Residual|LocalSearch|Additive|FastScan|RaBitQ|Lattice")
 FLAT, FLAT_START = ("IndexFlat", "IndexFlatIP", "IndexFlatL2"), 45
-"""Indexes that are a header and then the rows: these are read as an array, block by block, which takes a third of the
-time and keeps what was read out of memory."""
+"""Indexes that are a header and then the rows. They are read as an array, block by block, which takes a third of the
+time and keeps memory bounded."""
 HEADER = struct.Struct("<4siq")
 
 
 class FaissStore(Store):
-    """An index file. Flat ones stay on disk; others are held in memory as FAISS needs it.
+    """An index file. Flat indexes stay on disk; FAISS loads the others into memory.
 
     Positions follow the order of adding, or of the ids of an inverted file. Identities come from a text
-    file as for ``.npy``, or are the ids of an IDMap where these repeat.
+    file as for ``.npy``, or from the ids of an IDMap if these repeat.
     """
 
     kind = "faiss"
@@ -44,18 +44,17 @@ class FaissStore(Store):
         inner = self._inner(index)
         if hasattr(inner, "invlists"):
             self._list_order(inner)
-        self.names, self.notes = sidecar(path, identity, self.count)
+        self.names, label_file = sidecar(path, identity, self.count)
         if self.names is None and ids is not None and len(np.unique(ids)) < self.count:
             self.names = [str(number) for number in ids]
-        named = type(inner).__name__
+        named, quantization = type(inner).__name__, None
         if LOSSY.search(named) or LOSSY.search(type(index).__name__):
-            text = f"the index is a {named}: it keeps a lossy quantization of the embeddings"
-            self.notes.append(Finding("quantized", "info", text, self.count))
+            quantization = f"the index is a {named}"
         elif inner is not index and type(index).__name__ == "IndexPreTransform" and inner.d < self.size:
-            text = f"the index keeps {inner.d} of {self.size} dimensions"
-            self.notes.append(Finding("quantized", "info", text, self.count))
+            quantization = f"the index keeps {inner.d} of {self.size} dimensions"
+        self.contents = Contents(label_file=label_file, quantization=quantization)
         self.flat: Path | None = None
-        first, last = self._rows(0, 1), self._rows(self.count - 1, 1)  # whether it can give its rows back at all
+        first, last = self._rows(0, 1), self._rows(self.count - 1, 1)  # fails if the index cannot reconstruct rows
         if type(index).__name__ in FLAT and path.stat().st_size == FLAT_START + 4 * self.count * self.size:
             self.flat = path
             if not np.array_equal([self._rows(0, 1), self._rows(self.count - 1, 1)], [first, last], equal_nan=True):
@@ -63,14 +62,14 @@ class FaissStore(Store):
 
     def _read(self, path: Path) -> Any:
         try:
-            # Codes of flat indexes are mapped instead of read; indexes that cannot be are read.
+            # FAISS maps the codes of flat indexes into memory, and reads other indexes.
             flags = self.faiss.IO_FLAG_READ_ONLY | getattr(self.faiss, "IO_FLAG_MMAP_IFC", 0)
             return self.faiss.read_index(str(path), flags)
         except (RuntimeError, MemoryError) as error:
             raise InputError(f"{self.name!r} is no FAISS index that can be read: {_line(error)}") from None
 
     def _inner(self, index: Any) -> Any:
-        """Behind transformations of the embeddings."""
+        """The index behind transformations of the embeddings."""
         while type(index).__name__ == "IndexPreTransform":
             index = self.faiss.downcast_index(index.index)
         return index
@@ -114,11 +113,11 @@ class FaissStore(Store):
             raise InputError(f"{self.name!r} cannot be read any more: {error}") from None
         except RuntimeError as error:
             kind = type(self.index).__name__
-            raise InputError(f"a {kind} such as {self.name!r} does not give its rows back: {_line(error)}") from None
+            raise InputError(f"a {kind} such as {self.name!r} cannot reconstruct its rows: {_line(error)}") from None
 
 
 def _check_header(path: Path, name: str) -> None:
-    """Held against the size of the file, before FAISS allocates what it says."""
+    """Check the header against the size of the file, before FAISS allocates memory for it."""
     size = path.stat().st_size
     with open(path, "rb") as file:
         start = file.read(HEADER.size)
@@ -127,12 +126,11 @@ def _check_header(path: Path, name: str) -> None:
     if len(start) < HEADER.size:
         raise InputError(f"{name!r} is too short for a FAISS index")
     _, dimension, count = HEADER.unpack(start)
-    # The tightest codes, one bit a number, of D at least 2.
+    # The smallest codes have one bit a number, and D is at least 2.
     if dimension < 1 or count < 0 or count > 8 * size:
         raise InputError(f"{name!r} says {count} embeddings of {dimension} numbers, in {size} bytes")
 
 
 def _line(error: BaseException) -> str:
-    """FAISS's own words without the place in its source."""
-    text = " ".join(str(error).split())
-    return text.rpartition("Error: ")[2][:200] or type(error).__name__
+    """FAISS's message without the place in its source."""
+    return one_line(error).rpartition("Error: ")[2]

@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from arcinvert.audit.stores.arrow import BATCH, Columns
-from arcinvert.audit.stores.columns import beside
-from arcinvert.audit.stores.store import BLOCK, SAMPLE, Block, Index, Store, join, need
+from arcinvert.audit.stores.store import BLOCK, SAMPLE, Block, Contents, Index, Store, join, need, one_line
 from arcinvert.errors import InputError, UsageError
 
 
@@ -33,13 +32,13 @@ class LanceStore(Store):
         self.size = self.columns.size
         rest = self.columns.rest
         first = next(self._batches(1, rest, limit=1)).to_pylist()[0] if rest else {}
-        self.notes = beside(first, vector=(), identity=self.columns.identity)
+        self.contents = Contents(first, self.columns.identity)
 
     def _open(self) -> Any:
         try:
             return self.lancedb.connect(str(self.folder)).open_table(self.table)
         except (RuntimeError, ValueError, OSError) as error:
-            raise InputError(f"{self.name} is no Lance table that can be read: {_line(error)}") from None
+            raise InputError(f"{self.name} is no Lance table that can be read: {one_line(error)}") from None
 
     def _batches(self, rows: int, columns: list[str] | None = None, limit: int | None = None) -> Iterator[Any]:
         wanted = self.columns.wanted if columns is None else columns
@@ -48,7 +47,7 @@ class LanceStore(Store):
             for batch in (query if limit is None else query.limit(limit)).to_batches(rows):
                 yield batch.select(wanted)
         except (RuntimeError, ValueError, OSError) as error:
-            raise InputError(f"{self.name} is damaged: {_line(error)}") from None
+            raise InputError(f"{self.name} is damaged: {one_line(error)}") from None
 
     def blocks(self, rows: int = BLOCK) -> Iterator[Block]:
         start = 0
@@ -66,11 +65,11 @@ class LanceStore(Store):
             query = self._open().take_offsets(wanted.tolist()).select(self.columns.wanted)
             found = query.to_arrow().select(self.columns.wanted)
         except (RuntimeError, ValueError, OSError) as error:
-            raise InputError(f"{self.name} is damaged: {_line(error)}") from None
+            raise InputError(f"{self.name} is damaged: {one_line(error)}") from None
         if found.num_rows != len(wanted):
             raise InputError(f"{self.name} changed while it was read")
         chosen = self.columns.block(found.combine_chunks().to_batches()[0], 0)
-        return Block(wanted[chosen.positions], chosen.templates, chosen.identities, chosen.refused)
+        return Block(wanted[chosen.positions], chosen.templates, chosen.identities, chosen.skipped)
 
 
 def is_lance(folder: Path) -> bool:
@@ -86,7 +85,3 @@ def _choose(folder: Path, wanted: str | None) -> str:
         return tables[0]
     listed = ", ".join(map(repr, tables[:10])) or "none"
     raise UsageError(f"expected one of the tables of {str(folder)!r}: {listed}; use --table")
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

@@ -5,8 +5,8 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
-from arcinvert.audit.stores.columns import VECTOR_NAMES, beside, guess, identity_column, vector_column
-from arcinvert.audit.stores.store import Block, Index, RawStore, need
+from arcinvert.audit.stores.columns import VECTOR_NAMES, guess, identity_column, vector_column
+from arcinvert.audit.stores.store import Block, Contents, Index, RawStore, need, one_line
 from arcinvert.audit.stores.vectors import Reader
 from arcinvert.errors import EnvironmentProblem, InputError, UsageError
 
@@ -15,7 +15,7 @@ OWN = {"vector": "pgvector", "halfvec": "pghalfvec"}
 READABLE = {*OWN, "_float4", "_float8", "_numeric", "json", "jsonb", "text", "varchar", "bytea"}
 BATCH = 4096
 TIMEOUT = 15
-"""Seconds until a server that does not answer is given up."""
+"""Seconds to wait for a server."""
 _COLUMNS = """
     select n.nspname, c.relname, a.attname, t.typname
     from pg_attribute a join pg_class c on c.oid = a.attrelid join pg_namespace n on n.oid = c.relnamespace
@@ -31,8 +31,8 @@ Tables = dict[tuple[str, str], dict[str, str]]
 class PostgresStore(RawStore):
     """A table of a PostgreSQL database.
 
-    Positions follow the order of the rows on disk; a table that changes between two readings is refused
-    when its number of rows does. Passwords may stand in the URL, ``PGPASSWORD`` or ``.pgpass``.
+    Positions follow the order of the rows on disk. If the number of rows changes between two passes, the store is
+    refused. Passwords may be in the URL, ``PGPASSWORD`` or ``.pgpass``.
     """
 
     kind = "postgres"
@@ -60,10 +60,12 @@ class PostgresStore(RawStore):
                 raise InputError(f"column {self.vector!r} of {self.name} is {kinds[self.vector]}, which is not read")
             self.identity = identity_column(list(kinds), identity, self.name, vector=self.vector)
             query = self._sql("select * from {}", table=True) + self._sql(" limit 1")
-            first = connection.execute(query).fetchone() or ()
+            first = connection.execute(query).fetchone() or [None] * len(kinds)
             count = connection.execute(self._sql("select count(*) from {}", table=True)).fetchone()[0]
         own = OWN.get(kinds[self.vector])
-        self.notes = beside(dict(zip(kinds, first, strict=False)), vector=[self.vector], identity=self.identity)
+        columns = dict(zip(kinds, first, strict=False))
+        del columns[self.vector]
+        self.contents = Contents(columns, self.identity)
         self.settle(count, Reader(own) if own else None)
 
     def raw(self, rows: int) -> Iterator[tuple[Sequence[object], Sequence[object] | None]]:
@@ -95,7 +97,7 @@ class PostgresStore(RawStore):
 
     @contextmanager
     def _transaction(self) -> Iterator[Any]:
-        """One snapshot, read-only, with rows in the order of the disk."""
+        """One read-only snapshot, with rows in the order of the disk."""
         psycopg = self.psycopg
         try:
             with psycopg.connect(self.url, connect_timeout=TIMEOUT) as connection:
@@ -105,9 +107,9 @@ class PostgresStore(RawStore):
                 connection.execute("set local max_parallel_workers_per_gather = 0")
                 yield connection
         except psycopg.OperationalError as error:
-            raise EnvironmentProblem(f"the database does not answer: {_line(error)}") from None
+            raise EnvironmentProblem(f"the database does not answer: {one_line(error)}") from None
         except psycopg.Error as error:
-            raise InputError(f"the database refuses: {_line(error)}") from None
+            raise InputError(f"the database refuses: {one_line(error)}") from None
 
     def _sql(self, text: str, *, table: bool = False) -> Any:
         sql = self.psycopg.sql
@@ -131,7 +133,3 @@ def _choose(tables: Tables, wanted: str | None, column: str | None, where: str) 
         said = f"no table {wanted!r}, but" if wanted is not None and not fitting else "several tables that fit:"
         raise UsageError(f"{where} has {said} {listed}; use --table")
     raise InputError(f"no table of {where} holds embeddings; it has {listed}")
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__

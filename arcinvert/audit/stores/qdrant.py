@@ -1,6 +1,6 @@
 """Qdrant's local mode: a folder with ``meta.json``, and a SQLite file of points for each collection.
 
-Read without Qdrant's client, which would unpickle what it finds, and lock the folder.
+Read without Qdrant's client, which would unpickle the points and lock the folder.
 """
 
 import json
@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from arcinvert.audit.stores.columns import beside, guess, identity_column, named
+from arcinvert.audit.stores.columns import guess, identity_column, named
 from arcinvert.audit.stores.points import check_first, read_point
 from arcinvert.audit.stores.sqlite import read_only
-from arcinvert.audit.stores.store import SAMPLE, Finding, RawStore
+from arcinvert.audit.stores.store import SAMPLE, Contents, RawStore
 from arcinvert.errors import InputError, UsageError
 
 META, LARGEST = "meta.json", 1 << 24
@@ -49,10 +49,9 @@ class QdrantStore(RawStore):
             found = self._payload(content)
             fields = {**found, **fields}
         self.identity = identity_column(list(fields), identity, self.name, vector="")
-        self.notes = beside(fields, vector=(), identity=self.identity)
         settings = collections[self.table].get("vectors")
-        if isinstance(settings, dict) and settings.get("distance") == "Cosine":
-            self.notes.append(Finding("distance", "info", "Qdrant normalizes these vectors when it loads them", count))
+        cosine = isinstance(settings, dict) and settings.get("distance") == "Cosine"
+        self.contents = Contents(fields, self.identity, normalized_on_load=cosine)
         self.settle(count)
 
     def _vector(self, names: list[str], wanted: str | None) -> str:
@@ -83,7 +82,7 @@ class QdrantStore(RawStore):
         try:
             vector, payload = read_point(content)
         except ValueError:
-            return content, None  # counted with what cannot be read
+            return content, None  # counts as unreadable
         if self.column is not None:
             vector = vector.get(self.column) if isinstance(vector, dict) else None
         name = payload.get(self.identity) if isinstance(payload, dict) and self.identity is not None else None
@@ -91,7 +90,7 @@ class QdrantStore(RawStore):
 
 
 def is_qdrant(folder: Path) -> bool:
-    """Whether a folder is that of a local Qdrant."""
+    """Whether a folder is a local Qdrant."""
     return (folder / META).is_file() and (folder / "collection").is_dir()
 
 

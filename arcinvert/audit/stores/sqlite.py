@@ -1,4 +1,4 @@
-"""SQLite files, opened so that nothing in them or beside them is written or run."""
+"""SQLite files, opened so that nothing is written and no code in them runs."""
 
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -8,30 +8,30 @@ from urllib.parse import quote
 
 import numpy as np
 
-from arcinvert.audit.stores.columns import VECTOR_NAMES, beside, guess, identity_column, vector_column
-from arcinvert.audit.stores.store import Block, Finding, Index, RawStore
+from arcinvert.audit.stores.columns import VECTOR_NAMES, guess, identity_column, vector_column
+from arcinvert.audit.stores.store import Block, Contents, Index, RawStore
 from arcinvert.audit.stores.vectors import Reader
 from arcinvert.errors import InputError, UsageError
 
 LEAST = 16
-"""Numbers in a value of a column, for it to be taken for embeddings whatever its name."""
+"""A column whose values hold at least so many numbers may hold embeddings, whatever its name."""
 
 
 @contextmanager
 def read_only(path: Path) -> Iterator[sqlite3.Connection]:
-    """A connection that can only read.
+    """A read-only connection.
 
     Raises:
-        InputError: no database, or a damaged one.
+        InputError: not a database, or a damaged one.
     """
-    # ``immutable`` leaves everything alone, but does not see what a writer has put into its log and not yet merged.
+    # ``immutable`` creates no files, but ignores a log that a writer has not merged yet.
     log = path.with_name(path.name + "-wal")
     immutable = "" if log.is_file() and log.stat().st_size else "&immutable=1"
     try:
         with closing(sqlite3.connect(f"file:{quote(str(path.resolve()))}?mode=ro{immutable}", uri=True)) as connection:
             connection.execute("pragma query_only = on")
             connection.execute("pragma trusted_schema = off")
-            # Text that is no UTF-8 is text all the same.
+            # Text that is not UTF-8 is text all the same.
             connection.text_factory = lambda raw: raw.decode(errors="replace")
             yield connection
     except (sqlite3.Error, OverflowError) as error:
@@ -62,11 +62,8 @@ class SqliteStore(RawStore):
             ).fetchone()
             keyed = [n for n, k in connection.execute("select name, pk from pragma_table_info(?)", (self.table,)) if k]
         self.order = ", ".join(map(_quoted, keyed)) if keys else "rowid"
-        self.notes = beside(dict(zip(columns, row or (), strict=False)), vector=[self.vector], identity=self.identity)
-        others = [name for name in tables if name != self.table]
-        if others:
-            listed = ", ".join(map(repr, others[:5]))
-            self.notes.append(Finding("tables", "info", f"the database has other tables: {listed}", len(others)))
+        beside = {name: value for name, value in zip(columns, row or (), strict=False) if name != self.vector}
+        self.contents = Contents(beside, self.identity, tables=tuple(name for name in tables if name != self.table))
         self.settle(count)
 
     def raw(self, rows: int) -> Iterator[tuple[Sequence[object], Sequence[object] | None]]:
@@ -124,7 +121,7 @@ class SqliteStore(RawStore):
         raise UsageError(f"{str(self.path)!r} has several tables that might hold embeddings: {listed}; use --table")
 
     def _likely(self, connection: sqlite3.Connection, table: str, columns: list[str]) -> list[str]:
-        """The columns whose first value reads as an embedding."""
+        """The columns whose first value can be read as an embedding."""
         found = []
         for column in columns:
             name = _quoted(column)

@@ -1,11 +1,11 @@
-"""What every store of embeddings looks like from outside: rows in order, read-only, some at a time."""
+"""The interface of every store of embeddings: rows in order, read-only, in blocks."""
 
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,32 +15,35 @@ from arcinvert.errors import EnvironmentProblem, InputError
 
 Rows = NDArray[np.float32]
 Index = NDArray[np.int64]
-Severity = Literal["info", "warning", "problem"]
 
 BLOCK = 65536
 LEAST_SIZE, MOST_SIZE = 2, 8192
-"""D of an embedding; what lies outside is taken for something else."""
+"""Allowed D of an embedding."""
 SAMPLE = 1000
-"""Rows at the start of a store that its D is read off."""
+"""Rows at the start of a store from which D is inferred."""
 NAME = 1000
 """Characters of an identity's name that are kept."""
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One thing that an auditor should know of a store.
+class Contents:
+    """What a store holds beside the rows, as far as opening it shows; names are as the store has them, unescaped.
 
     Attributes:
-        code: short and stable, such as ``duplicates``.
-        severity: ``info``, ``warning`` or ``problem``.
-        text: a sentence; may hold names of columns as the store has them, unescaped.
-        count: of the rows or columns concerned.
+        columns: column (or array, field) beside the embeddings -> a value of it, None where it is unknown.
+        identity: the column that names the people, or None.
+        label_file: the text file that names them, or None.
+        tables: other tables of the database.
+        quantization: how the format quantizes the embeddings, or None.
+        normalized_on_load: whether the database normalizes the embeddings when it loads them.
     """
 
-    code: str
-    severity: Severity
-    text: str
-    count: int
+    columns: Mapping[str, object] = field(default_factory=dict)
+    identity: str | None = None
+    label_file: str | None = None
+    tables: tuple[str, ...] = ()
+    quantization: str | None = None
+    normalized_on_load: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,33 +53,33 @@ class Block:
     Attributes:
         positions: (n,) int64, ascending; row numbers in the whole store, from 0.
         templates: (n, D) float32 as stored: not normalized, perhaps NaN or zero.
-        identities: n names as they are stored (unescaped), ``""`` where a row names nobody; None where the store
-            names nobody at all.
-        refused: how many rows between these were left out, by reason: ``null``, ``ragged``, ``unreadable``, ``pickle``.
+        identities: n names as they are stored (unescaped), ``""`` where a row names nobody; None where the whole store
+            names nobody.
+        skipped: how many rows between these were skipped, by reason: ``null``, ``ragged``, ``unreadable``, ``pickle``.
     """
 
     positions: Index
     templates: Rows
     identities: list[str] | None
-    refused: Mapping[str, int] = field(default_factory=dict)
+    skipped: Mapping[str, int] = field(default_factory=dict)
 
 
 class Store(ABC):
-    """Embeddings somewhere; nothing is ever written there.
+    """A read-only source of embeddings.
 
     Attributes:
         kind: ``npy``, ``npz``, ``parquet``, ``csv``, ``faiss``, ``sqlite``, ``postgres``, ``lancedb`` or ``qdrant``.
-        name: for people to read; holds no password.
-        count: N, all rows, also those that cannot be read.
+        name: for display; holds no password.
+        count: N, all rows, including those that cannot be read.
         size: D.
-        notes: what was found while opening.
+        contents: what the store holds beside the rows.
     """
 
     kind: str
     name: str
     count: int
     size: int
-    notes: list[Finding]
+    contents: Contents
 
     @abstractmethod
     def blocks(self, rows: int = BLOCK) -> Iterator[Block]:
@@ -87,7 +90,7 @@ class Store(ABC):
         """
 
     def take(self, positions: Index) -> Block:
-        """The rows at ``positions`` (n,), ascending and different; rows that cannot be read are left out.
+        """The rows at ``positions`` (n,), ascending and different; rows that cannot be read are skipped.
 
         Raises:
             InputError: positions that are not such, or a damaged store.
@@ -113,7 +116,7 @@ class Store(ABC):
 class RawStore(Store):
     """A store whose rows arrive as Python values: lists, bytes or text.
 
-    A subclass sets ``kind``, ``name`` and ``notes``, gives :meth:`raw`, and then calls :meth:`settle`.
+    A subclass sets ``kind``, ``name`` and ``contents``, gives :meth:`raw`, and then calls :meth:`settle`.
     """
 
     reader: Reader
@@ -123,7 +126,7 @@ class RawStore(Store):
         """Values and identities of all rows in order, at most ``rows`` at a time."""
 
     def settle(self, count: int, reader: Reader | None = None) -> None:
-        """Find out from the first rows how vectors are written, where ``reader`` does not say, and D; ``count`` is N.
+        """Infer D from the first rows, and the format of the vectors unless ``reader`` is given; ``count`` is N.
 
         Raises:
             InputError: no row, or none that holds a vector.
@@ -157,10 +160,10 @@ class RawStore(Store):
         return join(found, self.size)
 
     def block(self, positions: Index, values: Sequence[object], identities: Sequence[object] | None) -> Block:
-        """Rows as they arrive, those left out that hold no D numbers."""
-        templates, kept, refused = matrix(values, self.size, self.reader)
+        """Rows as they arrive, without those that do not hold D numbers."""
+        templates, kept, skipped = matrix(values, self.size, self.reader)
         names = None if identities is None else [name_of(identities[i]) for i in np.flatnonzero(kept).tolist()]
-        return Block(positions[kept], templates[kept] if not kept.all() else templates, names, refused)
+        return Block(positions[kept], templates[kept] if not kept.all() else templates, names, skipped)
 
 
 def name_of(value: object) -> str:
@@ -186,14 +189,14 @@ def pick(block: Block, keep: NDArray[np.bool_]) -> Block:
 
 def join(blocks: Sequence[Block], size: int) -> Block:
     """Blocks one after another as one; ``size`` is D."""
-    refused: Counter[str] = Counter()
+    skipped: Counter[str] = Counter()
     for block in blocks:
-        refused.update(block.refused)
+        skipped.update(block.skipped)
     return Block(
         np.concatenate([np.empty(0, np.int64), *(block.positions for block in blocks)]),
         np.concatenate([np.empty((0, size), np.float32), *(block.templates for block in blocks)]),
         None if any(b.identities is None for b in blocks) else [n for b in blocks for n in b.identities or ()],
-        dict(refused),
+        dict(skipped),
     )
 
 
@@ -219,3 +222,8 @@ def need(module: str, extra: str) -> Any:
         return import_module(module)
     except ImportError:
         raise EnvironmentProblem(f"this store needs {module}; pip install 'arcinvert[{extra}]'") from None
+
+
+def one_line(error: BaseException) -> str:
+    """The message of a client's error as one short line."""
+    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -1,4 +1,4 @@
-"""Embeddings as people write them down: lists, bytes, ``.npy`` in a blob, JSON or ``[0.1, 0.2]`` as text."""
+"""Formats of one embedding: a list, bytes, ``.npy`` in a blob, JSON or ``[0.1, 0.2]`` as text."""
 
 import io
 import json
@@ -17,15 +17,15 @@ Rows = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
 BLOBS = ("<f4", "<f8", "<f2")
-"""What the bytes of a blob may be, the likeliest first: on equal evidence it wins."""
+"""Number formats of a blob, in the order in which they are tried."""
 TEXT = 1 << 20
-"""Characters of one embedding; a longer text is none."""
+"""Largest text of one embedding, in characters."""
 NPY = b"\x93NUMPY"
 
 
 @dataclass(frozen=True)
 class Reader:
-    """How one value becomes numbers.
+    """The conversion of one value to numbers.
 
     Attributes:
         blob: type of the numbers in a blob; ``pgvector`` and ``pghalfvec`` are PostgreSQL's own, with a header.
@@ -35,10 +35,10 @@ class Reader:
 
     @classmethod
     def for_values(cls, values: Sequence[object], name: str) -> "Reader":
-        """The one whose numbers look like an embedding, by the first values of a store.
+        """The reader whose numbers look like an embedding, for the first values of a store.
 
         Raises:
-            InputError: blobs that are nothing it knows.
+            InputError: blobs in an unknown format.
         """
         blobs = [bytes(v) for v in values if isinstance(v, bytes | bytearray | memoryview) and len(v)]
         plain = [blob for blob in blobs if not blob.startswith(NPY) and not is_pickle(blob)]
@@ -56,7 +56,7 @@ class Reader:
         """(D,) of one value.
 
         Raises:
-            ValueError: it holds no row of numbers.
+            ValueError: it is not a row of numbers.
         """
         if isinstance(value, str):
             return _text(value)
@@ -85,26 +85,26 @@ def matrix(values: Sequence[object], size: int, reader: Reader) -> tuple[Rows, M
     """Values as rows.
 
     Returns:
-        (n, size) float32, zero where nothing could be read; (n,) whether a row could; and why not, counted:
+        (n, size) float32, zero where nothing could be read; (n,) whether a row could be read; and counts of the reasons
         ``null``, ``ragged``, ``unreadable`` and ``pickle``.
     """
     rows, kept = np.zeros((len(values), size), np.float32), np.zeros(len(values), bool)
-    refused: Counter[str] = Counter()
+    skipped: Counter[str] = Counter()
     with np.errstate(over="ignore", invalid="ignore"):
         for number, value in enumerate(values):
             if value is None:
-                refused["null"] += 1
+                skipped["null"] += 1
                 continue
             try:
                 row = reader(value)
             except ValueError:
-                refused["pickle" if is_pickle(value) else "unreadable"] += 1
+                skipped["pickle" if is_pickle(value) else "unreadable"] += 1
                 continue
             if len(row) != size:
-                refused["pickle" if is_pickle(value) else "ragged"] += 1
+                skipped["pickle" if is_pickle(value) else "ragged"] += 1
                 continue
             rows[number], kept[number] = row, True
-    return rows, kept, dict(refused)
+    return rows, kept, dict(skipped)
 
 
 def size_of(values: Sequence[object], reader: Reader, name: str) -> int:
@@ -126,7 +126,7 @@ def size_of(values: Sequence[object], reader: Reader, name: str) -> int:
 
 
 def is_pickle(value: object) -> bool:
-    """Whether bytes begin and end as a pickle does, which one blob of numbers in four million does as well."""
+    """Whether bytes begin and end like a pickle; so does one blob of numbers in four million."""
     if not isinstance(value, bytes | bytearray | memoryview):
         return False
     blob = bytes(value)
@@ -156,7 +156,7 @@ def _flat(row: NDArray[np.generic]) -> NDArray[np.generic]:
 
 
 def _likely(blob: bytes, kind: str) -> bool:
-    """Whether the numbers are finite and of one order of magnitude: bytes read as another type are not."""
+    """Whether the numbers are finite and of similar magnitude; bytes read as a wrong type are not."""
     if len(blob) % np.dtype(kind).itemsize:
         return False
     with np.errstate(invalid="ignore"):

@@ -1,7 +1,13 @@
-"""``arcinvert eval``: the protocols by which recognizers are compared."""
+"""``arcinvert eval``: the protocols by which recognizers and sets of images are compared, one file per command."""
 
-from arcinvert.cli.eval import distance as distance  # adds its command to the app
-from arcinvert.cli.eval import protocols as protocols  # adds its commands to the app
-from arcinvert.cli.eval.verification import NAME, app
+import typer
+
+from arcinvert.cli.eval import angles, distance, identification, retrieval, templates, verification
+
+NAME = "eval"
+
+app = typer.Typer(help="Evaluate a recognizer or embeddings with the protocols of the papers.", no_args_is_help=True)
+for command in (verification, identification, templates, retrieval, angles, distance):
+    app.command(command.NAME)(command.main)
 
 __all__ = ["NAME", "app"]

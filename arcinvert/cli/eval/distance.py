@@ -1,4 +1,4 @@
-"""``arcinvert eval distance``: how far two sets of faces are apart, by KID and Fréchet distance."""
+"""``arcinvert eval distance``: kernel distance and Fréchet distance between two sets of faces."""
 
 import json
 from dataclasses import asdict
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from arcinvert.cli.common import Checkpoint, Device, Json, ProgressLine, answer, device, say
-from arcinvert.cli.eval.verification import app
+from arcinvert.cli.eval.common import BatchSize
 from arcinvert.errors import InputError, UsageError
 
 if TYPE_CHECKING:
@@ -17,27 +17,32 @@ if TYPE_CHECKING:
     from arcinvert.evaluation.generation.distances import Features, SetDistance
 
 
-@app.command()
-def distance(
-    first: Annotated[Path, typer.Argument(metavar="DIR_A", help="A folder of aligned 112x112 crops, at any depth.")],
-    second: Annotated[Path, typer.Argument(metavar="DIR_B", help="Another.")],
+NAME = "distance"
+
+
+def main(
+    first: Annotated[
+        Path, typer.Argument(metavar="DIR_A", help="The first folder of aligned 112x112 crops, at any depth.")
+    ],
+    second: Annotated[Path, typer.Argument(metavar="DIR_B", help="The second folder.")],
     features: Annotated[
-        str, typer.Option("--features", metavar="recognizer|inception", help="The feature space.")
+        str, typer.Option("--features", metavar="recognizer|inception", help="Compare features of this network.")
     ] = "recognizer",
     weights: Annotated[
         Path | None,
-        typer.Option("--weights", help="Inception's weight file; default: in torch's cache, if it is there."),
+        typer.Option("--weights", help="Read the weights of Inception from this file; default: from torch's cache."),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of KID's subsets.")] = 0,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1)] = 32,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed the random subsets of KID.")] = 0,
+    batch_size: BatchSize = 32,
     checkpoint: Checkpoint = None,
     device_name: Device = "auto",
     json_out: Json = False,
 ) -> None:
-    """Kernel distance (KID) and, from 2,048 pictures a set, Frechet distance; FID in the space of Inception only."""
+    """Kernel distance (KID) and, with at least 2,048 images per set, Frechet distance; FID with Inception only."""
+    from arcinvert.evaluation.embedding import embed_files
     from arcinvert.evaluation.generation.distances import compare_sets, cosine_features
     from arcinvert.evaluation.generation.inception import open_inception
-    from arcinvert.evaluation.readers.sets import embed_files, files_digest, read_crop
+    from arcinvert.evaluation.readers.crops import files_digest, read_crop
     from arcinvert.faces.photos import list_photos
     from arcinvert.recognizer import Recognizer
 

@@ -1,4 +1,4 @@
-"""``arcinvert eval``: the protocols by which recognizers are compared. Here verification; others join :data:`app`."""
+"""``arcinvert eval verification``: 1:1 verification, over all pairs or those of a list."""
 
 import json
 import os
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from arcinvert.cli.common import Checkpoint, Device, Json, ProgressLine, answer, device, say, state
+from arcinvert.cli.eval.common import BatchSize, Data, Embeddings, Flip, LabelFile
 from arcinvert.errors import UsageError
 
 if TYPE_CHECKING:
@@ -18,40 +19,36 @@ if TYPE_CHECKING:
 
     from arcinvert.evaluation.protocols.verification import Verified
 
-NAME = "eval"
-
-app = typer.Typer(help="Measure a recognizer, or embeddings, by the protocols of the papers.", no_args_is_help=True)
+NAME = "verification"
 
 
-@app.callback()
-def _protocols() -> None:
-    """Measure a recognizer, or embeddings, by the protocols of the papers."""
-
-
-@app.command()
-def verification(
-    embeddings: Annotated[Path | None, typer.Option("--embeddings", help="A .npy of (N, D); needs --labels.")] = None,
-    labels: Annotated[Path | None, typer.Option("--labels", help="A text file with a label a line.")] = None,
-    data: Annotated[
-        Path | None, typer.Option("--data", help="Aligned 112x112 crops, DIR/<identity>/<picture>: all pairs.")
-    ] = None,
+def main(
+    embeddings: Embeddings = None,
+    labels: LabelFile = None,
+    data: Data = None,
     pairs: Annotated[
-        Path | None, typer.Option("--pairs", help="With --data: a pair list, LFW's or `path_a path_b 0|1` a line.")
+        Path | None,
+        typer.Option(
+            "--pairs", help="Verify the pairs of this list in --data: LFW's pairs.txt, or `path_a path_b 0|1`."
+        ),
     ] = None,
-    bin_file: Annotated[Path | None, typer.Option("--bin", help="A verification set such as lfw.bin.")] = None,
+    bin_file: Annotated[
+        Path | None, typer.Option("--bin", help="Read images and pairs from a verification set such as lfw.bin.")
+    ] = None,
     fars: Annotated[
-        list[float] | None, typer.Option("--far", help="A false accept rate; may be repeated. Default: 1e-1 to 1e-6.")
+        list[float] | None,
+        typer.Option("--far", help="Report the TAR at this false accept rate; may be repeated. Default: 1e-1 to 1e-6."),
     ] = None,
-    flip: Annotated[str, typer.Option("--flip", help="Flip test: none, average or concatenate.")] = "none",
-    seed: Annotated[int, typer.Option("--seed", help="Of the bootstrap over identities.")] = 0,
-    batch_size: Annotated[int, typer.Option("--batch-size", help="Pictures a forward pass.")] = 32,
+    flip: Flip = "none",
+    seed: Annotated[int, typer.Option("--seed", help="Seed the bootstrap over identities.")] = 0,
+    batch_size: BatchSize = 32,
     checkpoint: Checkpoint = None,
     device_name: Device = "auto",
     json_out: Json = False,
 ) -> None:
-    """Are two pictures of one person? AUC, EER, and TAR at each FAR, over all pairs or those of a list.
+    """1:1 verification: AUC, EER, and TAR at each FAR, over all pairs or those of a list.
 
-    Under torchrun the processes share the pairs.
+    Under torchrun, the processes share the pairs.
     """
     given = [name for name, path in (("--embeddings", embeddings), ("--data", data), ("--bin", bin_file)) if path]
     if len(given) != 1:
@@ -59,15 +56,15 @@ def verification(
     if (embeddings is None) != (labels is None):
         raise UsageError("expected --embeddings and --labels together")
     if pairs is not None and data is None:
-        raise UsageError("expected --data beside --pairs: the folder of the pictures in the list")
+        raise UsageError("expected --data with --pairs: the folder of the images in the list")
     if embeddings is not None and flip != "none":
-        raise UsageError("expected pictures with --flip: stored embeddings are taken as they are")
+        raise UsageError("--flip does not go with --embeddings, which are used as they are")
     if any(not 0 < far < 1 for far in fars or []) or seed < 0:
         raise UsageError("expected each --far between 0 and 1 and a --seed from 0")
 
-    from arcinvert.evaluation.protocols import verification_sets as sets
-    from arcinvert.evaluation.protocols.verification import FMRS
-    from arcinvert.evaluation.readers.sets import FLIPS
+    from arcinvert.evaluation.embedding import FLIPS
+    from arcinvert.evaluation.metrics import FMRS
+    from arcinvert.evaluation.protocols import verification_files as sets
 
     if flip not in FLIPS:
         raise UsageError(f"expected a --flip of {', '.join(FLIPS)}, got {flip!r}")
@@ -95,7 +92,7 @@ def verification(
 
 @contextmanager
 def _processes(chosen: "torch.device") -> Iterator[tuple["torch.device", bool]]:
-    """Join the others of a torchrun, if there are any: this process's device, and whether it is the one that speaks."""
+    """Join the processes of a torchrun, if any; yields the device of this one, and whether it prints."""
     if int(os.environ.get("WORLD_SIZE", "1")) < 2:
         yield chosen, True
         return

@@ -1,95 +1,41 @@
-"""The toy experiment behind ``arcinvert plot toy``: eight identities in two dimensions (Deng et al. 2019, Fig. 3)."""
+"""``arcinvert plot toy``: eight identities on a circle, with softmax and with ArcFace."""
 
 from pathlib import Path
+from typing import Annotated
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.nn.functional import interpolate, normalize
+import typer
 
-from arcinvert.errors import InputError
-from arcinvert.training.data.faces import identity_folders, load_faces, to_float
-from arcinvert.training.heads import MarginHead
-from arcinvert.training.margins import Margin
+from arcinvert.cli.common import Json
+from arcinvert.cli.plot.common import Out, done
 
-IDENTITIES = 8
-SIDE = 16
-"""Pixels of the faces that the small network sees."""
+NAME = "toy"
 
 
-def made_up_features(seed: int) -> tuple[Tensor, Tensor]:
-    """(1600, 32) features of eight Gaussian identities that lie close, and (1600,) labels."""
-    generator = torch.Generator().manual_seed(seed)
-    middles = torch.randn(IDENTITIES, 32, generator=generator)
-    labels = torch.arange(IDENTITIES).repeat_interleave(200)
-    return middles[labels] + 1.1 * torch.randn(len(labels), 32, generator=generator), labels
+def main(
+    out: Out,
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", help="Use the first eight of DIR/<identity>/<image>; default: random features."),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed the features and the training.")] = 0,
+    json_out: Json = False,
+) -> None:
+    """Eight identities in two dimensions, trained in seconds with softmax and with ArcFace."""
+    from arcinvert.cli.plot import toy_experiment as experiment
+    from arcinvert.evaluation import plots
+    from arcinvert.training.margins import MARGINS
 
-
-def face_features(folder: Path) -> tuple[Tensor, Tensor]:
-    """Faces of the first eight identities of a folder, 16x16, standardized: (N, 768), and (N,) labels.
-
-    Raises:
-        InputError: fewer than eight identities, or see :func:`arcinvert.training.data.faces.load_faces`.
-    """
-    names = identity_folders(folder)
-    if len(names) < IDENTITIES:
-        raise InputError(f"expected at least {IDENTITIES} identities in {str(folder)!r}, got {len(names)}")
-    faces = load_faces(folder, names[:IDENTITIES])
-    small = interpolate(to_float(faces.images), size=(SIDE, SIDE), mode="area").flatten(1)
-    return (small - small.mean(0)) / small.std(0).clamp_min(1e-3), faces.labels
-
-
-def embed_in_two_dimensions(
-    features: Tensor, labels: Tensor, margin: Margin, *, seed: int, steps: int = 600, scale: float = 16.0
-) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
-    """Train a small network with a margin head on features (N, K) and labels (N,).
-
-    Features and class centers are normalized for every margin, softmax's too.
-
-    Returns:
-        Unit embeddings (N, 2), unit class centers (8, 2), and the share of rows nearest to their own center.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    network = nn.Sequential(nn.Linear(features.shape[1], 128), nn.PReLU(), nn.Linear(128, 64), nn.PReLU())
-    network.append(nn.Linear(64, 2))
-    head = MarginHead(2, IDENTITIES, margin=margin, scale=scale)
-    weights = [*network.parameters(), *head.parameters()]
-    with torch.no_grad():
-        for layer in network:
-            if isinstance(layer, nn.Linear):
-                layer.weight.copy_(torch.randn(layer.weight.shape, generator=generator) / layer.in_features**0.5)
-                layer.bias.zero_()
-        # The centers start evenly around the circle: in two dimensions one cannot pass another.
-        turn = torch.arange(IDENTITIES) * (2 * torch.pi / IDENTITIES)
-        head.centers.copy_(torch.stack([turn.cos(), turn.sin()], 1))
-    optimizer = torch.optim.Adam(weights, lr=3e-3)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    for _ in range(steps):
-        batch = torch.randint(len(labels), (256,), generator=generator)
-        loss = head(network(features[batch]), labels[batch]).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-    with torch.no_grad():
-        points, centers = normalize(network(features)), normalize(head.centers)
-    right = float(((points @ centers.T).argmax(1) == labels).double().mean())
-    return points.double().numpy(), centers.double().numpy(), right
-
-
-def spread(points: NDArray[np.float64], labels: NDArray[np.int64], centers: NDArray[np.float64]) -> tuple[float, float]:
-    """Mean angle of unit embeddings (N, 2) to their own center, and the least angle between rows of two identities.
-
-    Both in degrees; the second is negative where identities overlap: by how far neighbors on the circle reach into
-    each other, with the outermost 2 % at each side of an identity left out.
-    """
-    order = np.argsort(np.arctan2(centers[:, 1], centers[:, 0]))
-    cosine = (points * centers[labels]).sum(1).clip(-1, 1)
-    sides = centers[labels][:, 0] * points[:, 1] - centers[labels][:, 1] * points[:, 0]
-    off = np.degrees(np.arctan2(sides, cosine))
-    edges = np.array([np.quantile(off[labels == label], (0.02, 0.98)) for label in range(len(centers))])
-    middle = np.degrees(np.arctan2(centers[order, 1], centers[order, 0]))
-    apart = np.diff(middle, append=middle[0] + 360)
-    gaps = apart - edges[order, 1] + np.roll(edges[order, 0], -1)
-    return float(np.abs(off).mean()), float(gaps.min())
+    plots.check_output(out)
+    features, labels = experiment.random_features(seed) if data is None else experiment.face_features(data)
+    panels, read = {}, []
+    for name, title in (("softmax", "softmax"), ("arcface", "ArcFace")):
+        points, centers, right = experiment.embed_in_two_dimensions(features, labels, MARGINS[name], seed=seed)
+        within, gap = experiment.spread(points, labels.numpy(), centers)
+        panels[f"{title}: {within:.1f}° to the own center on average,\n{gap:.1f}° between neighbors at least"] = (
+            points,
+            labels.numpy(),
+            centers,
+        )
+        read.append({"name": name, "rows": len(points), "right": right, "to_center": within, "least_gap": gap})
+    plots.toy(out, panels)
+    done(out, read, json_out)

@@ -1,4 +1,4 @@
-"""Which place the right identity takes: counted exactly, in blocks, or read off what FAISS finds."""
+"""The rank of the right identity in a gallery: counted exactly block by block, or taken from a FAISS search."""
 
 import numpy as np
 
@@ -15,7 +15,7 @@ def same_label(first: Labels, second: Labels) -> tuple[Index, Index]:
 
 
 def mate_scores(probes: Rows, entries: Rows, wanted: Labels, labels: Labels) -> Floats:
-    """(P,) float64: the best score of each probe (P, D) with an entry (E, D) of its identity; ``labels`` are sorted."""
+    """(P,) float64: best score of each probe (P, D) with an entry (E, D) of its identity; ``labels`` are sorted."""
     i, j = same_label(wanted, labels)
     found = np.full(len(probes), -np.inf)
     np.maximum.at(found, i, dot(probes, entries, i, j))
@@ -25,17 +25,17 @@ def mate_scores(probes: Rows, entries: Rows, wanted: Labels, labels: Labels) -> 
 def ranks(
     probes: Rows, entries: Rows, mate: Floats, wanted: Labels, labels: Labels, max_rank: int, engine: str
 ) -> Index:
-    """(P,): 1 + the number of other identities that score at least ``mate``; ``max_rank + 1``: or more."""
+    """(P,): 1 + number of other identities that score at least ``mate``, at most ``max_rank + 1``."""
     if engine == "numpy":
         return np.minimum(1 + _rivals(probes, entries, mate, wanted, labels), max_rank + 1)
     largest = int(np.unique(labels, return_counts=True)[1].max())
     scores, found = nearest(probes, entries, k=max_rank + largest, engine=engine)
     names = labels[found]
     rival = (scores >= mate[:, None]) & (names != wanted[:, None])
-    # Each identity once: sorted, with the probe's own in the place of those that are no rivals.
+    # Count each identity once: sort the names, after the probe's own name has replaced those that are no rivals.
     names = np.sort(np.where(rival, names, wanted[:, None]), axis=1)
     rank: Index = 1 + (names[:, 1:] != names[:, :-1]).sum(1)
-    # One too low where all that are listed are rivals; where that matters the list is too short as well.
+    # If every listed entry is a rival, the rank is one too low; the list is then too short as well.
     unsure = (scores[:, -1] >= mate) & (rank <= max_rank) & (scores.shape[1] < len(entries))
     if unsure.any():
         rank[unsure] = 1 + _rivals(probes[unsure], entries, mate[unsure], wanted[unsure], labels)
@@ -43,7 +43,7 @@ def ranks(
 
 
 def _rivals(probes: Rows, entries: Rows, mate: Floats, wanted: Labels, labels: Labels) -> Index:
-    """(P,): how many other identities have an entry that scores at least ``mate``; ``labels`` are sorted."""
+    """(P,): number of other identities with an entry that scores at least ``mate``; ``labels`` are sorted."""
     bound = error_bound(probes.shape[1])
     starts = np.flatnonzero(np.r_[True, labels[1:] != labels[:-1]])
     found = np.zeros(len(probes), np.int64)

@@ -1,8 +1,8 @@
-"""One set of embeddings against another: blocked products of bounded size, exact at ties, with FAISS or without.
+"""Search of one set of embeddings in another: block by block, exact at ties, with or without FAISS.
 
-A float32 product of unit rows errs by less than D * 2^-24, whatever the order of its sums. Scores
-that lie closer together than that are computed again in float64, so that the answers here do not
-depend on the size of a block, the number of threads or the library that made the products.
+A float32 product of unit rows of size D has an error below D * 2^-24, whatever the order of its sums. Scores that are
+closer together than that are computed again in float64. So the results do not depend on the block size, the number of
+threads or the library that computes the products.
 """
 
 from collections.abc import Iterator
@@ -20,21 +20,21 @@ Labels = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Index = NDArray[np.int64]
 
-BLOCK = 1 << 22
-"""Scores held at a time (16 MiB); one row against all others is the least that is held."""
-HEIGHT = 1024
-PAIRS = 1 << 13
-"""Pairs computed at a time in float64."""
+BLOCK_SCORES = 1 << 22
+"""Scores in memory at a time (16 MiB), but at least one row against all others."""
+BLOCK_ROWS = 1024
+BLOCK_PAIRS = 1 << 13
+"""Pairs at a time in float64."""
 SLACK = 16
-"""How many more than asked FAISS is asked for, to see past ties."""
+"""Additional entries that FAISS returns, so that ties can be resolved."""
 ENGINES = ("auto", "numpy", "faiss")
 
 
 def check_rows(rows: NDArray[Any], labels: NDArray[Any] | None = None, *, what: str = "embeddings") -> None:
-    """Refuse what is not (N, D), N > 0, unit norm and finite, or labels that are not (N,).
+    """Check that rows are (N, D), N > 0, finite and of unit norm, and labels (N,).
 
     Raises:
-        InputError: naming ``what``.
+        InputError: they are not; the message names ``what``.
     """
     if rows.ndim != 2 or rows.size == 0:
         raise InputError(f"expected {what} (N, D), got shape {rows.shape}")
@@ -48,7 +48,7 @@ def check_rows(rows: NDArray[Any], labels: NDArray[Any] | None = None, *, what: 
 
 
 def check_sizes(**sets: Rows) -> None:
-    """Refuse sets of different D, by name.
+    """Check that all sets have the same D.
 
     Raises:
         InputError: they differ.
@@ -59,28 +59,28 @@ def check_sizes(**sets: Rows) -> None:
 
 
 def error_bound(size: int) -> float:
-    """By how much a float32 product of two unit rows of ``size`` entries may err."""
+    """Largest error of a float32 product of two unit rows of ``size`` entries."""
     return 1.01 * size * 2.0**-24
 
 
 def dot(first: Rows, second: Rows, i: Index, j: Index) -> Floats:
     """(n,) float64: cosine of rows ``i`` (n,) of ``first`` and ``j`` (n,) of ``second``."""
     found = np.empty(len(i))
-    for start in range(0, len(i), PAIRS):
-        part = slice(start, start + PAIRS)
+    for start in range(0, len(i), BLOCK_PAIRS):
+        part = slice(start, start + BLOCK_PAIRS)
         found[part] = np.einsum("nd,nd->n", first[i[part]].astype(np.float64), second[j[part]].astype(np.float64))
     return found
 
 
 def blocks(first: Rows, second: Rows, *, starts: Index | None = None) -> Iterator[tuple[int, int, Rows]]:
-    """All products, block by block: (first row, first column, scores (h, w) float32).
+    """All products, block by block, as (first row, first column, scores (h, w) float32).
 
     Args:
         first, second: (N, D) and (M, D), unit norm.
-        starts: columns at which a block may begin, 0 first; default: any.
+        starts: columns at which a block may begin, 0 first; default: any column.
     """
-    height = min(HEIGHT, len(first))
-    cuts = np.arange(0, len(second), max(1, BLOCK // max(1, height)))
+    height = min(BLOCK_ROWS, len(first))
+    cuts = np.arange(0, len(second), max(1, BLOCK_SCORES // max(1, height)))
     if starts is not None:
         cuts = np.unique(starts[np.searchsorted(starts, cuts, side="right") - 1])
     for top in range(0, len(first), height):
@@ -93,7 +93,7 @@ def best(first: Rows, second: Rows, *, apart: tuple[Labels, Labels] | None = Non
 
     Args:
         first, second: (N, D) and (M, D), unit norm.
-        apart: labels (N,) and (M,); rows of one label are not compared. -inf where none is left.
+        apart: labels (N,) and (M,); rows with the same label are not compared. -inf if no other row is left.
     """
     bound = error_bound(first.shape[1])
     found = np.full(len(first), -np.inf)
@@ -108,13 +108,13 @@ def best(first: Rows, second: Rows, *, apart: tuple[Labels, Labels] | None = Non
 
 
 def leading(first: Rows, second: Rows, k: int) -> Iterator[tuple[int, Index, Index, Floats]]:
-    """For each row of ``first`` all rows of ``second`` that may be among its best ``k``, ties included.
+    """For each row of ``first``, all rows of ``second`` that may be among its best ``k``, ties included.
 
     Yields:
-        (first row, i, j, cosine): ``i`` counts from that row on; at least ``k`` entries for each.
+        (first row, i, j, cosine): ``i`` counts from that row; at least ``k`` entries for each row.
     """
     bound = error_bound(first.shape[1])
-    height = max(1, BLOCK // len(second))
+    height = max(1, BLOCK_SCORES // len(second))
     for top in range(0, len(first), height):
         scores = first[top : top + height] @ second.T
         least = np.partition(scores, len(second) - k, axis=1)[:, len(second) - k]
@@ -123,20 +123,19 @@ def leading(first: Rows, second: Rows, k: int) -> Iterator[tuple[int, Index, Ind
 
 
 def nearest(probes: Rows, gallery: Rows, *, k: int, engine: str = "auto") -> tuple[Floats, Index]:
-    """1:N search: the ``k`` best rows of ``gallery`` for each probe, best first, the earlier row first at a tie.
+    """1:N search: the ``k`` best rows of ``gallery`` for each probe, best first; at a tie the earlier row comes first.
 
     Args:
         probes, gallery: (P, D) and (G, D), unit norm.
-        k: how many; at most G are found.
-        engine: ``numpy``, ``faiss`` (a flat index; the same answer, see the module), or ``auto``:
-            FAISS where it is installed.
+        k: number of rows, at most G.
+        engine: ``numpy``, ``faiss`` (a flat index with the same result), or ``auto``: FAISS if it is installed.
 
     Returns:
         (P, k) float64 cosines and (P, k) rows of the gallery.
 
     Raises:
-        InputError: rows that do not fit.
-        EnvironmentProblem: ``faiss`` is asked for and not installed.
+        InputError: invalid rows.
+        EnvironmentProblem: ``faiss`` is requested and not installed.
     """
     check_rows(probes, what="probes")
     check_rows(gallery, what="gallery embeddings")
@@ -156,11 +155,11 @@ def nearest(probes: Rows, gallery: Rows, *, k: int, engine: str = "auto") -> tup
 
 
 def engine_used(engine: str) -> str:
-    """``numpy`` or ``faiss``: what ``auto`` stands for on this machine.
+    """``numpy`` or ``faiss``; ``auto`` is resolved for this machine.
 
     Raises:
         UsageError: another name.
-        EnvironmentProblem: ``faiss`` is asked for and not installed.
+        EnvironmentProblem: ``faiss`` is requested and not installed.
     """
     if engine not in ENGINES:
         raise UsageError(f"expected an engine out of {', '.join(ENGINES)}, got {engine!r}")
@@ -179,7 +178,7 @@ def _with_faiss(probes: Rows, gallery: Rows, k: int) -> tuple[Floats, Index]:
     cosine = dot(probes, gallery, i, found.ravel()).reshape(found.shape)
     order = np.lexsort((found, -cosine), axis=1)[:, :k]
     scores, found = np.take_along_axis(cosine, order, 1), np.take_along_axis(found, order, 1)
-    if wider < len(gallery):  # more ties than the list has room for
+    if wider < len(gallery):  # there may be more ties than the list holds
         unsure = np.flatnonzero(rough[:, -1] >= scores[:, -1] - 2 * error_bound(gallery.shape[1]))
         if len(unsure):
             scores[unsure], found[unsure] = nearest(probes[unsure], gallery, k=k, engine="numpy")

@@ -1,7 +1,7 @@
-"""What is kept of a stream of scores: the highest, their bins, or the different ones; in bounded memory.
+"""Accumulators for a stream of scores in bounded memory: the highest scores, their bins, or the distinct ones.
 
-Memory is used again wherever it can be: to ask for some for every tile costs as much as the work done
-in it, and small things kept between large ones leave holes that add up to gigabytes.
+Buffers are reused. Allocating memory for every tile costs as much as the computation in it, and small tensors kept
+between large ones fragment the memory by gigabytes.
 """
 
 import numpy as np
@@ -13,15 +13,16 @@ from arcinvert.evaluation.allpairs.tiles import gathered
 
 PER_UNIT = 1 << 17
 BINS = 2 * PER_UNIT
-"""Bin b holds the scores from ``b / PER_UNIT - 1`` up to, not including, ``(b + 1) / PER_UNIT - 1``; the
-outermost also what lies beyond -1 and 1 by rounding."""
-LEAST = 1 << 12
-ROOM = 1 << 20
-"""How many scores :class:`Tail` collects at least before the cut rises, and :class:`Distinct` before it counts."""
+"""Bin b holds scores from ``b / PER_UNIT - 1`` up to, but not including, ``(b + 1) / PER_UNIT - 1``. The outermost bins
+also hold scores that rounding puts outside -1 to 1."""
+MIN_COLLECTED = 1 << 12
+"""Scores that :class:`Tail` collects at least before the cut rises."""
+BUFFER = 1 << 20
+"""Scores that :class:`Distinct` collects before it counts them."""
 
 
 class Tail:
-    """The highest ``wanted`` of all scores it is given."""
+    """The ``wanted`` highest of all scores that are added."""
 
     def __init__(self, wanted: int, device: torch.device) -> None:
         self.wanted, self.cut = wanted, -np.inf
@@ -29,7 +30,7 @@ class Tail:
         self.held = 0
 
     def add(self, scores: Tensor) -> None:
-        """(a, b); minus infinity counts for nothing."""
+        """(a, b); minus infinity is ignored."""
         passed = scores.amax(1) > self.cut
         rows = int(passed.sum())
         if rows == 0:
@@ -38,7 +39,7 @@ class Tail:
         above = scores[scores > self.cut]
         self.parts.append(above)
         self.held += len(above)
-        if self.held > max(2 * self.wanted, LEAST):
+        if self.held > max(2 * self.wanted, MIN_COLLECTED):
             self._rise()
 
     def _rise(self) -> None:
@@ -49,7 +50,7 @@ class Tail:
         self.parts, self.held = [together], len(together)
 
     def highest(self) -> NDArray[np.float32]:
-        """(wanted,) of all processes, descending."""
+        """(wanted,) highest scores of all processes, descending."""
         if not self.wanted:
             return np.empty(0, np.float32)
         self._rise()
@@ -59,13 +60,13 @@ class Tail:
 
 
 class Bins:
-    """The bins of scores, in memory that is used again: fresh memory for every tile costs as much as the work."""
+    """Bin numbers of scores, in buffers that are reused."""
 
     def __init__(self, device: torch.device) -> None:
         self.scaled, self.number = torch.empty(0, device=device), torch.empty(0, dtype=torch.int32, device=device)
 
     def __call__(self, scores: Tensor) -> Tensor:
-        """(m,) int32, good until the next call."""
+        """(m,) int32, valid until the next call."""
         count = scores.numel()
         if count > len(self.scaled):
             self.scaled, self.number = self.scaled.new_empty(count), self.number.new_empty(count)
@@ -74,10 +75,10 @@ class Bins:
 
 
 class Distinct:
-    """The different scores, and how often each occurred."""
+    """The distinct scores and their counts."""
 
     def __init__(self, device: torch.device) -> None:
-        self.room, self.held = torch.empty(ROOM, device=device), 0
+        self.room, self.held = torch.empty(BUFFER, device=device), 0
         self.values = torch.empty(0, device=device)
         self.times = torch.empty(0, dtype=torch.int64, device=device)
 
@@ -100,6 +101,6 @@ class Distinct:
         return distinct, torch.zeros_like(distinct, dtype=torch.int64).index_add_(0, position, times)
 
     def all(self) -> tuple[Tensor, Tensor]:
-        """Of all processes: (n,) ascending, and (n,) int64."""
+        """(n,) distinct scores of all processes, ascending, and (n,) int64 counts."""
         self._count()
         return self._merge(gathered(self.values), gathered(self.times))

@@ -1,11 +1,11 @@
-"""Scores of all pairs among labeled embeddings, a tile of the matrix at a time, shared among processes.
+"""Scores of all pairs of labeled embeddings, one tile of the matrix at a time, shared among processes.
 
-The rows are sorted by identity, so the genuine pairs lie along the diagonal: of a tile whose first and
-last identities differ every score is an impostor's and is used as the product leaves it. A tile gives
-the same bits each time it is computed, whoever computes it, with the same number of threads.
+The rows are sorted by identity, so genuine pairs lie along the diagonal. If the first and the last identity of a tile
+differ, every score in it is an impostor score. A tile gives the same bits each time and on every process, with the same
+number of threads.
 
-Where ``torch.distributed`` is initialized (``torchrun``), tile k belongs to rank k modulo the world
-size; every rank holds all rows, and :func:`summed` and :func:`gathered` bring the results together.
+If ``torch.distributed`` is initialized (``torchrun``), tile k belongs to rank k modulo the world size. Every rank holds
+all rows; :func:`summed` and :func:`gathered` combine the results.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from arcinvert.progress import Progress, silent
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
+class SortedRows:
     """Embeddings sorted by identity.
 
     Attributes:
@@ -39,25 +39,24 @@ class Rows:
 
     @property
     def genuine_pairs(self) -> int:
-        """How many pairs show one identity."""
+        """Number of pairs of one identity."""
         return int(self.pairs_of.sum())
 
     @property
     def impostor_pairs(self) -> int:
-        """How many pairs show two."""
+        """Number of pairs of two identities."""
         return len(self.rows) * (len(self.rows) - 1) // 2 - self.genuine_pairs
 
 
 @dataclass(frozen=True, eq=False)
 class Tile:
-    """The pairs of a block of rows and a block of columns, each unordered pair in one tile only.
+    """The pairs of a block of rows and a block of columns; each unordered pair is in one tile.
 
     Attributes:
-        impostor: (a, b) scores, minus infinity where there is no impostor pair; good until the next
-            tile is asked for.
-        none: how many of them are minus infinity.
+        impostor: (a, b) scores, minus infinity where there is no impostor pair; valid until the next tile.
+        none: number of entries that are minus infinity.
         genuine: (g,) scores.
-        owners: (g,) their identities.
+        owners: (g,) identity of each genuine score.
     """
 
     impostor: Tensor
@@ -66,7 +65,7 @@ class Tile:
     owners: Tensor
 
 
-def sort_rows(embeddings: Tensor, labels: Tensor) -> Rows:
+def sort_rows(embeddings: Tensor, labels: Tensor) -> SortedRows:
     """Check embeddings and sort them by identity.
 
     Args:
@@ -94,22 +93,22 @@ def sort_rows(embeddings: Tensor, labels: Tensor) -> Rows:
     if bool((owners[1:] < owners[:-1]).any()):
         order = torch.argsort(owners, stable=True)
         rows, owners = rows[order], owners[order]
-    return Rows(rows, owners, sizes)
+    return SortedRows(rows, owners, sizes)
 
 
 def tiles(
-    faces: Rows, side: int, *, genuine_only: bool = False, text: str = "scoring", progress: Progress = silent
+    ordered: SortedRows, side: int, *, genuine_only: bool = False, text: str = "scoring", progress: Progress = silent
 ) -> Iterator[Tile]:
     """This process's tiles.
 
     Args:
-        faces: whose pairs.
+        ordered: the embeddings.
         side: rows and columns of a tile.
-        genuine_only: leave out tiles without genuine pairs.
-        text: what ``progress`` is told, with (done, all) tiles.
-        progress: told.
+        genuine_only: skip tiles without genuine pairs.
+        text: for ``progress``, which is called with (done, all, text).
+        progress: called after each tile.
     """
-    rows, owners = faces.rows, faces.owners
+    rows, owners = ordered.rows, ordered.owners
     rank, world = (distributed.get_rank(), distributed.get_world_size()) if shared() else (0, 1)
     starts, short = range(0, len(rows), side), owners.int()
     first, last = owners[::side].tolist(), owners[[min(s + side, len(rows)) - 1 for s in starts]].tolist()
@@ -123,7 +122,7 @@ def tiles(
         scores = torch.mm(across, down.T, out=room[: len(across) * len(down)].view(len(across), len(down)))
         if i != j and last[i] != first[j]:
             yield Tile(scores, 0, rows.new_empty(0), owners[:0])
-        elif i != j:  # sorted, so all they share is one identity: the end of the rows, the beginning of the columns
+        elif i != j:  # they share one identity: the last rows and the first columns
             begin, end = int((owners[mine_i] < last[i]).sum()), int((owners[mine_j] == first[j]).sum())
             corner = scores[begin:, :end]
             genuine = corner.reshape(-1).clone()
@@ -139,19 +138,19 @@ def tiles(
 
 
 def shared() -> bool:
-    """Is the work shared among processes?"""
+    """Whether the work is shared among processes."""
     return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
 
 
 def summed(counts: Tensor) -> Tensor:
-    """The sum over all processes; changes its argument."""
+    """The sum over all processes; changes ``counts`` in place."""
     if shared():
         distributed.all_reduce(counts)
     return counts
 
 
 def gathered(values: Tensor) -> Tensor:
-    """(n,) of every process, joined; they may differ in length."""
+    """The (n,) values of all processes, concatenated; lengths may differ."""
     if not shared():
         return values
     lengths = [torch.zeros(1, dtype=torch.int64, device=values.device) for _ in range(distributed.get_world_size())]

@@ -1,1 +1,1 @@
-"""Distances between two sets of images: Frechet and kernel distance."""
+"""Distances between two sets of images: ``distances`` compares features, ``inception`` computes those of FID."""

@@ -1,7 +1,7 @@
-"""The Inception network that FID and KID are defined on, as the package ``torch-fidelity`` builds it.
+"""The Inception network on which FID and KID are defined, as the package ``torch-fidelity`` builds it.
 
-The package comes without weights and would fetch them. Here nothing is fetched: the file is named, or it
-lies in torch's cache already.
+The package has no weights and would download them. Nothing is downloaded here: the user names the file, or it is in
+torch's cache already.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from arcinvert.errors import EnvironmentProblem, InputError
-from arcinvert.evaluation.readers.sets import read_crop
+from arcinvert.evaluation.readers.crops import read_crop
 from arcinvert.progress import Progress, silent
 
 WEIGHTS = "weights-inception-2015-12-05-6726825d.pth"
@@ -28,12 +28,12 @@ _DAMAGED = (UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, Ty
 
 @dataclass(frozen=True, eq=False)
 class Inception:
-    """The network, frozen.
+    """The frozen network.
 
     Attributes:
         network: (B, 3, H, W) uint8 RGB -> a tuple of (B, 2048) float32.
         digest: SHA-256 of its weight file.
-        published: the weights are those of :data:`WEIGHTS`; only then a distance in its space is an FID.
+        published: whether the weights are those of :data:`WEIGHTS`; only then is a distance in its space an FID.
     """
 
     network: Any
@@ -42,16 +42,16 @@ class Inception:
 
     @property
     def space(self) -> str:
-        """The name of its feature space."""
+        """Name of its feature space."""
         return "Inception" if self.published else f"Inception with the weights {self.digest[:12]}"
 
     def features(
         self, files: Sequence[Path], *, batch_size: int = 32, progress: Progress = silent
     ) -> NDArray[np.float32]:
-        """(N, 2048) features of the aligned crops in these files.
+        """(N, 2048) features of the aligned crops in ``files``.
 
         Raises:
-            InputError: a picture that cannot be read or is not of 112x112.
+            InputError: an image that cannot be read or is not 112x112.
         """
         device = next(self.network.parameters()).device
         parts = [np.empty((0, 2048), np.float32)]
@@ -64,20 +64,20 @@ class Inception:
 
 
 def cached_weights() -> Path:
-    """Where torch keeps the published weights, if anything has fetched them."""
+    """Path of the published weights in torch's cache; the file may be missing."""
     return Path(torch.hub.get_dir()) / "checkpoints" / WEIGHTS
 
 
 def open_inception(weights: Path | None = None, *, device: torch.device | str = "cpu") -> Inception:
-    """The network with its weights.
+    """Load the network.
 
     Args:
-        weights: the file; by default :func:`cached_weights`.
+        weights: the file; default: :func:`cached_weights`.
         device: where it runs.
 
     Raises:
-        EnvironmentProblem: ``torch-fidelity`` is not installed, or the weights are not there.
-        InputError: the file holds something else.
+        EnvironmentProblem: ``torch-fidelity`` is not installed, or the weights are missing.
+        InputError: the file has other content.
     """
     try:
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
@@ -97,7 +97,7 @@ def open_inception(weights: Path | None = None, *, device: torch.device | str = 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-            # The package opens what it is given with everything a pickle may do: it gets a copy of ours.
+            # The package unpickles its file without restrictions, so it gets a copy that holds tensors only.
             copy = io.BytesIO()
             torch.save({str(key): value for key, value in dict(state).items() if torch.is_tensor(value)}, copy)
             copy.seek(0)

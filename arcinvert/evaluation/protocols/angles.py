@@ -1,4 +1,4 @@
-"""How the embeddings of people lie to each other: the angle statistics of the ArcFace paper."""
+"""Angle statistics of the ArcFace paper: angles within and between classes, and to class centers."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -15,20 +15,20 @@ NEEDS_TWO = "there is one identity only"
 class AngleStatistics:
     """Means in degrees (Deng et al., arXiv 1801.07698v4, the table of angle statistics under different losses).
 
-    A class has an *embedding center*, the direction of the sum of its unit embeddings, and, if it was
-    trained on, a *class center* W_y. None where there is nothing to take a mean of; ``notes`` says why.
+    A class has an *embedding center*, the direction of the sum of its unit embeddings, and, if the network was trained
+    on it, a *class center* W_y. A statistic without data is None; ``notes`` says why.
 
     Attributes:
         classes, samples: counts.
         w_ec: W_y to the embedding center of its class, mean over classes.
-        intra: a sample to the embedding center of its class, mean over samples of classes with two or more
-            (a single sample is its own center).
-        intra_samples: how many those are.
+        intra: a sample to the embedding center of its class, mean over the samples of classes with at least two (a
+            single sample is its own center).
+        intra_samples: number of those samples.
         intra_w: a sample to W_y, mean over samples.
         inter: an embedding center to the nearest one of another class, mean over classes.
-        inter_least: the least of them.
+        inter_least: the smallest of them.
         w_inter, w_inter_least: the same between the W.
-        notes: why a figure is missing.
+        notes: why a statistic is missing.
     """
 
     classes: int
@@ -53,7 +53,7 @@ def angle_statistics(rows: Rows, labels: Labels, *, centers: Rows | None = None)
         centers: (C, D), unit norm: W of the classes, in the order of the sorted labels.
 
     Raises:
-        InputError: rows, labels or centers that do not fit, or a class whose embeddings add up to nothing.
+        InputError: invalid rows, labels or centers, or a class whose embeddings add up to zero.
     """
     check_rows(rows, labels)
     names, classes = np.unique(labels, return_inverse=True)
@@ -90,10 +90,10 @@ def angle_statistics(rows: Rows, labels: Labels, *, centers: Rows | None = None)
 
 
 def embedding_centers(rows: Rows, classes: Labels, count: int) -> Rows:
-    """(count, D), unit norm: the direction of the sum of each class's rows; ``classes`` are numbers from 0.
+    """(count, D), unit norm: the direction of the sum of each class's rows; ``classes`` count from 0.
 
     Raises:
-        InputError: a class that adds up to nothing.
+        InputError: a class whose rows add up to zero.
     """
     order = np.argsort(classes, kind="stable")
     edges = np.searchsorted(classes[order], np.arange(count + 1))
@@ -116,7 +116,7 @@ def nearest_angles(centers: Rows) -> Floats | None:
 
 
 def _angle(first: Rows, second: Rows, i: Index, j: Index) -> Floats:
-    """Degrees; the norms are divided out, for a float32 rounding of them is 0.03 degrees near 0."""
+    """Degrees. The cosine is divided by the norms, whose float32 rounding would cost 0.03 degrees near 0."""
     norms = [dot(rows, rows, number, number) for rows, number in ((first, i), (second, j))]
     return _degrees(dot(first, second, i, j) / np.sqrt(norms[0] * norms[1]))
 

@@ -1,7 +1,7 @@
-"""1:N identification: who of a gallery is it, and is it anybody of it.
+"""1:N identification: closed set (CMC) and open set (DIR at FAR).
 
-A gallery holds one row or several of each identity, an identity scores with its best row. A tie
-counts against the probe: another identity that scores the same stands before the right one.
+A gallery holds one or more rows of each identity; the score of an identity is that of its best row. A tie counts
+against the probe: another identity with the same score ranks before the right one.
 """
 
 from collections.abc import Sequence
@@ -12,18 +12,25 @@ import numpy as np
 from arcinvert.errors import InputError, UsageError
 from arcinvert.evaluation.allpairs.ranks import mate_scores, ranks
 from arcinvert.evaluation.allpairs.search import Floats, Index, Labels, Rows, best, check_rows, check_sizes, engine_used
-from arcinvert.evaluation.metrics import allowed_false_matches, operating_point, wilson_interval
+from arcinvert.evaluation.metrics import (
+    FMRS,
+    MIN_FALSE_MATCHES,
+    SURE_FALSE_MATCHES,
+    allowed_false_matches,
+    operating_point,
+    wilson_interval,
+)
 
-FARS = (1e-1, 1e-2, 1e-3)
+FARS = FMRS[:3]
 NAMED_RANKS = (1, 5, 10, 20)
 
 
 @dataclass(frozen=True)
 class Rate:
-    """A share of ``trials`` with its 95 % Wilson interval, as if the trials were independent.
+    """A rate over ``trials`` with its 95 % Wilson interval, which takes the trials as independent.
 
     Attributes:
-        at: what it is counted at: a rank, or a number of distractors.
+        at: the rank, or the number of distractors.
     """
 
     at: int
@@ -37,11 +44,11 @@ class OpenSetPoint:
     """DIR@FAR at rank 1 (Grother et al., NISTIR 8009; TPIR at FPIR).
 
     Attributes:
-        far: of the non-mated probes, at most this share may find anybody at the threshold.
-        threshold: the lowest that keeps to it, None if they are too few.
-        dir: share of the mated probes that find their identity first, and at the threshold.
-        unmated, mated: numbers of probes.
-        note: why there is no figure, or how far it can be trusted.
+        far: false alarm rate: share of the non-mated probes that may reach the threshold.
+        threshold: the lowest one that keeps the FAR; None if there are too few non-mated probes.
+        dir: share of the mated probes whose own identity ranks first and reaches the threshold.
+        unmated, mated: number of probes.
+        note: why there is no rate, or why it is unsure.
     """
 
     far: float
@@ -54,15 +61,15 @@ class OpenSetPoint:
 
 @dataclass(frozen=True)
 class Identification:
-    """The answer of :func:`identify`.
+    """Result of :func:`identify`.
 
     Attributes:
         gallery, identities, distractors, mated, unmated: counts.
-        cmc: share of mated probes whose identity is among the first 1, 2, ...; None where that says nothing.
-        ranks: of the CMC, the ranks people quote.
+        cmc: share of the mated probes whose identity is among the first 1, 2, ...; None if that has no meaning.
+        ranks: the CMC at the ranks of :data:`NAMED_RANKS`.
         open_set: DIR at each FAR.
         note: why there is no CMC.
-        engine: ``numpy`` or ``faiss``; it makes no difference to the figures.
+        engine: ``numpy`` or ``faiss``; the rates do not depend on it.
     """
 
     gallery: int
@@ -88,18 +95,18 @@ def identify(
     fars: Sequence[float] = FARS,
     engine: str = "auto",
 ) -> Identification:
-    """CMC of the mated probes, and DIR@FAR with the non-mated ones: those whose label is not in the gallery.
+    """CMC of the mated probes, and DIR@FAR with the non-mated probes, whose label is not in the gallery.
 
     Args:
         gallery, probes: (G, D) and (P, D), unit norm.
         gallery_labels, probe_labels: (G,) and (P,).
-        distractors: (N, D), unit norm; each is a gallery entry of an identity of its own.
-        max_rank: where the CMC ends.
+        distractors: (N, D), unit norm; each is a further gallery entry with its own identity.
+        max_rank: last rank of the CMC.
         fars: false alarm rates.
         engine: see :func:`arcinvert.evaluation.allpairs.search.nearest`.
 
     Raises:
-        InputError: rows or labels that do not fit.
+        InputError: invalid rows or labels.
     """
     check_rows(gallery, gallery_labels, what="gallery embeddings")
     check_rows(probes, probe_labels, what="probes")
@@ -120,7 +127,7 @@ def identify(
     mated, wanted, strangers = probes[known], probe_labels[known], probes[~known]
     max_rank = min(max_rank, identities)
     if max_rank < 1:
-        raise UsageError(f"expected to look at rank 1 at least, got {max_rank}")
+        raise UsageError(f"expected a largest rank of at least 1, got {max_rank}")
     note = None
     if not len(mated):
         note = "no probe shows anybody of the gallery"
@@ -132,7 +139,7 @@ def identify(
         rank = ranks(mated, entries, mate, wanted, labels, max_rank, engine)
     found = np.bincount(rank, minlength=max_rank + 2)[1 : max_rank + 1].cumsum()
     top = best(strangers, entries) if len(strangers) else np.empty(0)
-    # A probe that does not find its identity first is no detection, at whatever threshold.
+    # A probe whose identity does not rank first is not detected at any threshold.
     detected = np.where(rank == 1, mate, -2.0)
     return Identification(
         gallery=len(gallery),
@@ -151,8 +158,8 @@ def identify(
 def folder_split(labels: Labels) -> tuple[Index, Index, Index]:
     """Rows of a labeled set as (gallery, mated probes, non-mated probes).
 
-    Of the first two thirds of the identities (in the order of the labels) the first picture is
-    enrolled and the others are probes; of the last third all pictures are non-mated probes.
+    For the first two thirds of the identities, in the order of the labels, the first image is enrolled and the others
+    are mated probes. All images of the last third are non-mated probes.
 
     Raises:
         InputError: no labels.
@@ -169,7 +176,7 @@ def folder_split(labels: Labels) -> tuple[Index, Index, Index]:
 
 
 def rate_at(at: int, accepted: int, trials: int) -> Rate:
-    """The share ``accepted / trials`` with its interval."""
+    """The rate ``accepted / trials`` with its interval."""
     return Rate(at, float(accepted) / trials, trials, wilson_interval(int(accepted), trials))
 
 
@@ -179,7 +186,7 @@ def _open_set(far: float, detected: Floats, top: Floats) -> OpenSetPoint:
         return OpenSetPoint(far, None, None, len(top), len(detected), f"there are no {missing} probes")
     point = operating_point(far, genuine=detected, impostor=top)
     note, allowed = None, allowed_false_matches(far, len(top))
-    if allowed < 30:
+    if allowed < SURE_FALSE_MATCHES:
         found = f"{allowed} of {len(top)} non-mated probes may be taken for somebody"
-        note = f"{found}; fewer than {'3 fix no' if allowed < 3 else '30 hardly fix a'} threshold"
+        note = f"{found}; fewer than {'3 fix no' if allowed < MIN_FALSE_MATCHES else '30 hardly fix a'} threshold"
     return OpenSetPoint(far, point.threshold, point.tar, len(top), len(detected), note)

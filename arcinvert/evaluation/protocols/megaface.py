@@ -1,4 +1,4 @@
-"""Identification among growing numbers of strangers, and verification against them, as MegaFace does it."""
+"""The MegaFace protocol: identification among growing numbers of distractors, and verification against them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,18 +9,22 @@ from numpy.typing import NDArray
 from arcinvert.errors import UsageError
 from arcinvert.evaluation.allpairs.ranks import same_label
 from arcinvert.evaluation.allpairs.search import Labels, Rows, best, blocks, check_rows, check_sizes, dot
-from arcinvert.evaluation.metrics import OperatingPoint, allowed_false_matches, point_of_counts
+from arcinvert.evaluation.metrics import (
+    FMRS,
+    MIN_FALSE_MATCHES,
+    OperatingPoint,
+    allowed_false_matches,
+    point_of_counts,
+)
 from arcinvert.evaluation.protocols.identification import Rate, rate_at
-
-FMRS = (1e-3, 1e-4, 1e-5, 1e-6)
 
 
 @dataclass(frozen=True)
 class MegaFace:
-    """Rank-1 rates against growing numbers of distractors, over ``pairs`` of a probe and a gallery picture.
+    """Rank-1 rates against growing numbers of distractors, over ``pairs`` of a probe and a gallery image.
 
-    ``tpr`` are the operating points of verification: genuine are the unordered pairs of an identity,
-    impostor are all pairs of a probe and a distractor.
+    ``tpr`` holds the operating points of verification. Genuine pairs are the unordered pairs of an identity, impostor
+    pairs are all pairs of a probe and a distractor.
     """
 
     pairs: int
@@ -38,24 +42,24 @@ def megaface(
     labels: Labels,
     counts: Sequence[int] | None = None,
     seed: int = 0,
-    fmrs: Sequence[float] = FMRS,
+    fmrs: Sequence[float] = FMRS[2:],
 ) -> MegaFace:
-    """MegaFace challenge 1: each picture of an identity in turn hides, alone, among N distractors.
+    """MegaFace challenge 1: each image of an identity in turn is the only right entry among N distractors.
 
-    For every ordered pair (probe, gallery picture) of an identity the gallery is that picture and N
-    distractors; the pair counts if the picture scores above all of them (a tie loses). The N are the
-    first of one random order, so they are nested (Kemelmacher-Shlizerman et al., CVPR 2016).
+    For every ordered pair (probe, gallery image) of an identity, the gallery is that image and N distractors. The pair
+    counts if the image scores above all of them; a tie does not count. The N distractors are the first of one random
+    order, so the galleries are nested (Kemelmacher-Shlizerman et al., CVPR 2016).
 
     Args:
         rows: (P, D), unit norm.
-        distractors: (M, D), unit norm, of nobody in ``rows``.
+        distractors: (M, D), unit norm, of identities outside ``rows``.
         labels: (P,).
-        counts: the N; default 10, 100, ... and M.
-        seed: of the order.
-        fmrs: false match rates of the verification; where P x M pairs cannot support one, its point says so.
+        counts: the values of N; default: 10, 100, ... and M.
+        seed: of the random order.
+        fmrs: false match rates of the verification; one that P x M pairs cannot support has no threshold.
 
     Raises:
-        InputError: rows or labels that do not fit.
+        InputError: invalid rows or labels.
         UsageError: an N below 1 or above M.
     """
     check_rows(rows, labels, what="probes")
@@ -86,7 +90,7 @@ def megaface(
 def _verification(
     rows: Rows, distractors: Rows, genuine: NDArray[np.float64], fmrs: Sequence[float]
 ) -> tuple[OperatingPoint, ...]:
-    """Operating points against all distractors; of the impostor scores only the highest are kept."""
+    """Operating points against all distractors; only the highest impostor scores are kept."""
     pairs = len(rows) * len(distractors)
     keep = max((allowed_false_matches(fmr, pairs) for fmr in fmrs), default=0) + 1
     highest, floor = np.empty(0), -np.inf
@@ -99,7 +103,7 @@ def _verification(
     points = []
     for fmr in fmrs:
         allowed = allowed_false_matches(fmr, pairs)
-        threshold = None if allowed < 3 else float(np.nextafter(highest[allowed], np.inf))
+        threshold = None if allowed < MIN_FALSE_MATCHES else float(np.nextafter(highest[allowed], np.inf))
         false, true = (0, 0) if threshold is None else (int((x >= threshold).sum()) for x in (highest, genuine))
         points.append(point_of_counts(fmr, threshold, (false, pairs), (true, len(genuine))))
     return tuple(points)

@@ -1,4 +1,4 @@
-"""Retrieval of a person's videos, judged by mean average precision as in iQIYI-VID."""
+"""Retrieval of a person's videos, measured by mean average precision as in iQIYI-VID."""
 
 from dataclasses import dataclass
 
@@ -9,20 +9,21 @@ from arcinvert.errors import InputError, UsageError
 from arcinvert.evaluation.allpairs.search import Index, Labels, Rows, check_rows, check_sizes, leading
 
 TOP = 100
+"""Videos of a ranked list that count in iQIYI-VID."""
 
 
 @dataclass(frozen=True)
 class Retrieval:
-    """The answer of :func:`mean_average_precision`.
+    """Result of :func:`mean_average_precision`.
 
     Attributes:
-        map: mean average precision; None where it says nothing.
-        top: how many videos of a ranked list count.
-        queries: those with a video to find, over which the mean is taken.
-        without_videos: queries left out, because no video shows them.
-        videos: among which the search went.
-        beyond_top: queries with more videos than ``top``, whose average precision cannot reach 1.
-        note: why there is no figure.
+        map: mean average precision; None if it has no meaning.
+        top: number of videos of a ranked list that count.
+        queries: number of queries with a video; the mean is taken over them.
+        without_videos: number of queries without a video, which are left out.
+        videos: number of videos that are searched.
+        beyond_top: number of queries with more videos than ``top``, whose average precision cannot reach 1.
+        note: why there is no value.
     """
 
     map: float | None
@@ -39,18 +40,18 @@ def mean_average_precision(
 ) -> Retrieval:
     """MAP@top of iQIYI-VID (Liu et al. 2018): ``1/|Q| sum_i 1/m_i sum_{j=1..n_i} P(i, j)``.
 
-    Query i, an identity, ranks all videos by cosine, and the first ``top`` count. n_i of them show the
-    identity; P(i, j) is the precision at the j-th of these: j / its rank. m_i is the number of *all*
-    videos that show it, in the list or not. A tie counts against the query: the wrong video stands first.
+    Query i, an identity, ranks all videos by cosine, and the first ``top`` count. n_i of them show the identity; P(i,
+    j) is the precision at the j-th of these: j / its rank. m_i is the number of *all* videos that show the identity, in
+    the list or not. A tie counts against the query: the wrong video ranks first.
 
     Args:
-        queries: (Q, D), unit norm, one of an identity, as a rule the center of its enrolled pictures.
-        videos: (V, D), unit norm, one of a video, as a rule the mean of its frames.
+        queries: (Q, D), unit norm, one per identity, usually the center of its enrolled images.
+        videos: (V, D), unit norm, one per video, usually the mean of its frames.
         query_labels, video_labels: (Q,) and (V,).
-        top: 100 in iQIYI-VID.
+        top: number of videos of a ranked list that count.
 
     Raises:
-        InputError: rows or labels that do not fit.
+        InputError: invalid rows or labels.
     """
     precision, relevant = average_precisions(
         queries, videos, query_labels=query_labels, video_labels=video_labels, top=top
@@ -75,7 +76,7 @@ def mean_average_precision(
 def average_precisions(
     queries: Rows, videos: Rows, *, query_labels: Labels, video_labels: Labels, top: int = TOP
 ) -> tuple[NDArray[np.float64], Index]:
-    """Of each query its average precision (Q,), NaN without videos, and the number of videos it has (Q,).
+    """Average precision of each query (Q,), NaN without videos, and its number of videos (Q,).
 
     See :func:`mean_average_precision`.
     """
@@ -102,16 +103,16 @@ def average_precisions(
 
 
 def split_queries(labels: Labels) -> tuple[Labels, Index, Index]:
-    """The protocol for a folder: an identity's first half of pictures is the query, the others are its videos.
+    """The protocol for a labeled set: the first half of an identity's images is its query, the others are its videos.
 
-    Identities with a single picture have that as a video and are not looked for.
+    The image of an identity with a single one is a video, and that identity is no query.
 
     Returns:
-        (Q,) identities looked for; (N,) position of the identity for which a row is averaged, or -1; rows
-        that are videos (V,).
+        (Q,) identities of the queries; (N,) position of the query to which a row belongs, or -1; (V,) rows that are
+        videos.
 
     Raises:
-        InputError: no identity has two pictures.
+        InputError: no identity has two images.
     """
     order = np.argsort(labels, kind="stable")
     names, starts, counts = np.unique(labels[order], return_index=True, return_counts=True)

@@ -1,7 +1,7 @@
-"""Templates as in IJB-B and IJB-C: one vector for all pictures and video frames of a person in one place.
+"""Templates as in IJB-B and IJB-C: one vector for all images and video frames of a person.
 
-The frames of one medium (a video, or a still picture) are averaged first, so that a long video does not
-outvote the stills; the template is the sum of its media, of unit norm (Whitelam et al., CVPRW 2017).
+The frames of one medium (a video or a still image) are averaged first, so that a long video does not outweigh the
+stills. The template is the sum of its media, scaled to unit norm (Whitelam et al., CVPRW 2017).
 """
 
 from collections.abc import Sequence
@@ -13,24 +13,23 @@ from numpy.typing import NDArray
 
 from arcinvert.errors import InputError
 from arcinvert.evaluation.allpairs.search import Floats, Index, Labels, Rows, check_rows, dot
-from arcinvert.evaluation.metrics import OperatingPoint, operating_points
+from arcinvert.evaluation.metrics import FMRS, OperatingPoint, operating_points
 from arcinvert.evaluation.protocols.identification import Identification, identify
 
-FPRS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
-COMPARED = 1000
-"""Of a folder, each first half is compared with at most so many second halves."""
+MAX_COMPARED = 1000
+"""Second halves with which a first half is compared at most, in a labeled set."""
 
 
 @dataclass(frozen=True, eq=False)
 class Members:
-    """Which rows of a set of embeddings make which template.
+    """The rows of a set of embeddings that make up each template.
 
     Attributes:
-        templates: (M,) int64, the template of each member, from 0; no number is left out.
-        media: (M,) int64; members of one template and medium are averaged first.
+        templates: (M,) int64, the template of each member; 0 to T - 1 all occur.
+        media: (M,) int64; members of one medium of a template are averaged first.
         rows: (M,) int64, rows of the embeddings.
         subjects: (T,) int64, the identity of each template.
-        scores: (M,) detector scores that members are multiplied by, or None.
+        scores: (M,) detector scores by which members are multiplied, or None.
     """
 
     templates: Labels
@@ -52,11 +51,11 @@ class TemplateVerification:
 
 @dataclass(frozen=True)
 class TemplateIdentification:
-    """1:N over several galleries, the figure of each and their mean.
+    """1:N identification over several galleries: results of each, and mean rates.
 
     Attributes:
-        rank1, rank5: means over the galleries; None where a gallery gives none.
-        galleries: of each. A probe whose subject is in another gallery is a non-mated one.
+        rank1, rank5: means over the galleries; None if a gallery has none.
+        galleries: the result of each. A probe whose subject is in another gallery is non-mated.
     """
 
     rank1: float | None
@@ -65,20 +64,20 @@ class TemplateIdentification:
 
 
 def pool(embeddings: Rows, members: Members) -> Rows:
-    """Make the templates.
+    """Pool members into templates.
 
-    Each member is multiplied by its detector score (if there are any), the members of a medium are
-    averaged, the media of a template added up, and the sum brought to unit norm.
+    Each member is multiplied by its detector score, if there are scores; the members of a medium are averaged; the
+    media of a template are added and scaled to unit norm.
 
     Args:
         embeddings: (N, D), unit norm.
-        members: of T templates.
+        members: of the T templates.
 
     Returns:
         (T, D), unit norm.
 
     Raises:
-        InputError: rows that do not fit, or a template that adds up to nothing.
+        InputError: invalid rows, or a template whose members add up to zero.
     """
     check_rows(embeddings)
     _check_members(members, len(embeddings))
@@ -86,7 +85,7 @@ def pool(embeddings: Rows, members: Members) -> Rows:
     template, medium = members.templates[order], members.media[order]
     new = np.r_[True, (template[1:] != template[:-1]) | (medium[1:] != medium[:-1])]
     starts = np.flatnonzero(new)
-    # Each member's share of its medium, so that one pass makes the sums.
+    # The weight of each member in its medium, so that one pass makes the sums.
     share = np.repeat(1 / np.diff(np.r_[starts, len(order)]), np.diff(np.r_[starts, len(order)]))
     if members.scores is not None:
         share = share * members.scores[order]
@@ -102,18 +101,18 @@ def pool(embeddings: Rows, members: Members) -> Rows:
 
 
 def verify_templates(
-    templates: Rows, pairs: Index, *, subjects: Labels, fprs: Sequence[float] = FPRS
+    templates: Rows, pairs: Index, *, subjects: Labels, fprs: Sequence[float] = FMRS
 ) -> TemplateVerification:
-    """1:1 over listed pairs.
+    """1:1 verification over listed pairs of templates.
 
     Args:
         templates: (T, D), unit norm.
         pairs: (P, 2) templates.
         subjects: (T,).
-        fprs: false positive rates; one that the impostor pairs do not support gives None and the reason.
+        fprs: false positive rates; one that the impostor pairs do not support gives None and a reason.
 
     Raises:
-        InputError: rows, subjects or pairs that do not fit.
+        InputError: invalid rows, subjects or pairs.
     """
     check_rows(templates, subjects, what="templates")
     if pairs.ndim != 2 or pairs.shape[1] != 2 or not len(pairs):
@@ -134,7 +133,7 @@ def verify_templates(
 def identify_templates(
     templates: Rows, probes: Index, *, galleries: Sequence[Index], subjects: Labels, engine: str = "auto"
 ) -> TemplateIdentification:
-    """All probes against each gallery (IJB has two, of different people), and the mean of their rank-1 rates.
+    """1:N identification of all probes in each gallery (IJB has two, of different people), and mean rates.
 
     Args:
         templates: (T, D), unit norm.
@@ -144,7 +143,7 @@ def identify_templates(
         engine: see :func:`arcinvert.evaluation.allpairs.search.nearest`.
 
     Raises:
-        InputError: rows or subjects that do not fit, no gallery, or one without templates.
+        InputError: invalid rows or subjects, no gallery, or an empty one.
     """
     check_rows(templates, subjects, what="templates")
     if not len(probes) or not galleries or not all(len(gallery) for gallery in galleries):
@@ -163,17 +162,17 @@ def identify_templates(
 
 
 def halves(labels: Labels) -> tuple[Members, Index, Index, tuple[Index, Index]]:
-    """The protocol for a folder: two templates of each identity, the first and the second half of its pictures.
+    """The protocol for a labeled set: two templates of each identity, the first and the second half of its images.
 
-    Each picture is a medium. Identities with a single picture are left out. Every first half is compared
-    with the second halves of its own and of the next identities (:data:`COMPARED` at most, in a circle).
+    Each image is a medium. Identities with a single image are left out. Every first half is compared
+    with the second halves of its own and of the next identities (:data:`MAX_COMPARED` at most, in a circle).
     Second halves are probes; the first halves of every other identity are one gallery, the rest the other.
 
     Returns:
-        members of templates 2i and 2i + 1 for identity i, pairs (P, 2), probes, the two galleries.
+        Members of templates 2i and 2i + 1 for identity i, pairs (P, 2), probes, and the two galleries.
 
     Raises:
-        InputError: no identity has two pictures.
+        InputError: no identity has two images.
     """
     order = np.argsort(labels, kind="stable")
     names, starts, counts = np.unique(labels[order], return_index=True, return_counts=True)
@@ -186,7 +185,7 @@ def halves(labels: Labels) -> tuple[Members, Index, Index, tuple[Index, Index]]:
     chosen = np.concatenate(rows)
     members = Members(np.concatenate(templates), chosen, chosen, np.repeat(names, 2))
     people = np.arange(len(names))
-    steps = np.arange(min(len(names), COMPARED))
+    steps = np.arange(min(len(names), MAX_COMPARED))
     other = (people[:, None] + steps[None]) % len(names)
     pairs = np.stack([np.repeat(2 * people, len(steps)), 2 * other.ravel() + 1], 1)
     galleries = (2 * people[0::2], 2 * people[1::2])

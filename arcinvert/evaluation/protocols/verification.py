@@ -1,4 +1,4 @@
-"""Verification: one to one, over all pairs of labeled embeddings or over the pairs of a list."""
+"""1:1 verification: over all pairs of labeled embeddings, or over the pairs of a list."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,9 +9,11 @@ import torch
 from numpy.typing import NDArray
 
 from arcinvert.errors import InputError
-from arcinvert.evaluation.allpairs.pairs import Whole, all_pairs
+from arcinvert.evaluation.allpairs.pairs import WholeRange, all_pairs
+from arcinvert.evaluation.allpairs.search import Rows
 from arcinvert.evaluation.allpairs.tiles import gathered, sort_rows, tiles
 from arcinvert.evaluation.metrics import (
+    FMRS,
     FoldAccuracy,
     OperatingPoint,
     auc,
@@ -22,27 +24,25 @@ from arcinvert.evaluation.metrics import (
 )
 from arcinvert.progress import Progress, silent
 
-FMRS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
-LISTED = 1 << 24
-"""Up to as many pairs the scores are listed for the AUC, 64 MiB; of more it comes from the histograms."""
+MAX_LISTED = 1 << 24
+"""Up to this many pairs the AUC comes from a list of all scores (64 MiB), beyond it from histograms."""
 
-Rows = NDArray[np.float32]
 Interval = tuple[float, float]
 
 
 @dataclass(frozen=True, eq=False)
 class Verified:
-    """How well two embeddings tell whether they are of one person.
+    """Result of a verification.
 
     Attributes:
-        auc, auc_error: see :func:`arcinvert.evaluation.metrics.auc`; how far it can be off, 0 if exact.
+        auc, auc_error: see :func:`arcinvert.evaluation.metrics.auc`; its largest possible error, 0 if exact.
         eer, eer_threshold: see :func:`arcinvert.evaluation.metrics.crossing`.
-        points: an operating point for each FMR that was asked for.
-        by_identity: for each point the 95 % bootstrap interval of its TAR over identities, wider than
-            Wilson's as pairs of one person are not independent; None without a threshold or for a list.
+        points: an operating point for each requested FMR.
+        by_identity: for each point the 95 % bootstrap interval of its TAR over identities. It is wider than Wilson's,
+            because pairs of one person are not independent. None without a threshold or for a list.
         accuracy: over the folds of a list; None without folds.
-        embeddings, identities, genuine_pairs, impostor_pairs: how many; identities None for a list.
-        sources: what it was measured on: files, digests.
+        embeddings, identities, genuine_pairs, impostor_pairs: counts; identities is None for a list.
+        sources: files and digests of the data.
     """
 
     auc: float
@@ -69,26 +69,26 @@ def verify_embeddings(
     sources: tuple[dict[str, Any], ...] = (),
     progress: Progress = silent,
 ) -> Verified:
-    """Verification over every unordered pair, see :func:`arcinvert.evaluation.allpairs.pairs.all_pairs`.
+    """Verification over every unordered pair; see :func:`arcinvert.evaluation.allpairs.pairs.all_pairs`.
 
     Args:
         embeddings: (N, D), unit norm.
         labels: (N,), the identity of each row.
-        fmrs: false match rates; one that the impostor pairs do not support gives null and the reason.
-        seed: of the bootstrap.
-        device: where the products are computed.
-        sources: passed on.
-        progress: told (done, all, text).
+        fmrs: false match rates; one that the impostor pairs do not support gives None and a reason.
+        seed: of the bootstrap over identities.
+        device: computes the scores.
+        sources: stored in the result.
+        progress: called with (done, all, text).
 
     Raises:
-        InputError: other shapes, NaN or infinity, only one kind of pair, a rate not between 0 and 1.
+        InputError: invalid shapes, NaN or infinity, only genuine or only impostor pairs, or a rate outside 0 to 1.
     """
     rows, owners = torch.from_numpy(np.asarray(embeddings)).to(device), torch.from_numpy(np.asarray(labels))
     found = all_pairs(rows, owners, fmrs, whole=True, progress=progress)
-    whole = cast(Whole, found.whole)
+    whole = cast(WholeRange, found.whole)
     genuine, impostor = int(whole.genuine.sum()), int(whole.impostor.sum())
     area, error = whole.auc, whole.auc_error
-    if genuine + impostor <= LISTED:
+    if genuine + impostor <= MAX_LISTED:
         parts = [(rows.new_empty(0), rows.new_empty(0))]  # a process may have no tile
         for tile in tiles(sort_rows(rows, owners), 1024):
             parts.append((tile.genuine, tile.impostor[tile.impostor > -torch.inf]))
@@ -129,13 +129,13 @@ def verify_pairs(
     Args:
         embeddings: (N, D), unit norm.
         first, second: (P,) rows of each pair.
-        same: (P,), whether the two show one person.
+        same: (P,), whether both images show one person.
         fmrs: false match rates.
-        folds: (P,); with them, the accuracy by the rules of LFW.
-        sources: passed on.
+        folds: (P,) fold of each pair, for the accuracy under the LFW protocol; or None.
+        sources: stored in the result.
 
     Raises:
-        InputError: only one kind of pair, or see :func:`arcinvert.evaluation.metrics.fold_accuracy`.
+        InputError: only genuine or only impostor pairs; see also :func:`arcinvert.evaluation.metrics.fold_accuracy`.
     """
     if same.all() or not same.any():
         raise InputError(f"expected genuine and impostor pairs, the list has {same.sum()} and {(~same).sum()}")

@@ -1,4 +1,4 @@
-"""Text that says which picture shows whom: labels and pair lists."""
+"""Text files: label files and pair lists."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,41 +7,39 @@ import numpy as np
 from numpy.typing import NDArray
 
 from arcinvert.errors import InputError
+from arcinvert.evaluation.allpairs.search import Index, Labels
 from arcinvert.faces.alignment import SUFFIXES
 
 MAX_TEXT = 1 << 28
-"""Bytes of a list; a larger one is refused."""
-
-Integers = NDArray[np.int64]
-Truths = NDArray[np.bool_]
+"""Largest size of a list, in bytes."""
 
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Pairs of pictures to be compared.
+    """Pairs of images to compare.
 
     Attributes:
-        files: (F,) every picture once, in order of appearance.
-        first, second: (P,) int64, positions in ``files``.
-        same: (P,) bool, whether the two show one person.
-        folds: (P,) int64 from 0, or None where the list names none.
+        files: (F,) each image once, in order of appearance.
+        first, second: (P,) int64 positions in ``files``.
+        same: (P,) bool, whether both images show one person.
+        folds: (P,) int64 from 0, or None if the list has no folds.
     """
 
     files: tuple[Path, ...]
-    first: Integers
-    second: Integers
-    same: Truths
-    folds: Integers | None
+    first: Index
+    second: Index
+    same: NDArray[np.bool_]
+    folds: Index | None
 
 
-def read_labels(path: Path) -> tuple[Integers, tuple[str, ...]]:
-    """Read a label a line, UTF-8.
+def read_labels(path: Path) -> tuple[Labels, tuple[str, ...]]:
+    """Read a file with one label per line, UTF-8.
 
     Returns:
-        (N,) positions in the names, and the names, sorted.
+        (N,) positions in the sorted names, and the names.
 
     Raises:
-        InputError: no such file, empty, a blank line, or not UTF-8 (with the line's number).
+        InputError: no such file, an empty file, a blank line, or not UTF-8; the message names the line.
     """
     lines = _lines(path, "the labels")
     for number, line in enumerate(lines, start=1):
@@ -54,18 +52,17 @@ def read_labels(path: Path) -> tuple[Integers, tuple[str, ...]]:
 def read_pairs(path: Path, folder: Path) -> Pairs:
     """Read a pair list in one of two layouts.
 
-    LFW's ``pairs.txt``: a header ``folds pairs`` (or ``pairs`` alone: no folds), then for each fold ``pairs``
-    lines ``name n1 n2`` and ``pairs`` lines ``name1 n1 name2 n2``; picture n of name is
-    ``name/name_000n`` with any suffix of a picture. Plain: ``path_a path_b 0|1`` a line, separated by
-    tabs, commas or spaces; 1 is one person.
+    LFW's ``pairs.txt``: a header ``folds pairs`` (or ``pairs`` alone: no folds), then for each fold ``pairs`` lines
+    ``name n1 n2`` and ``pairs`` lines ``name1 n1 name2 n2``; image n of a name is ``name/name_000n`` with any suffix of
+    an image. Plain: lines ``path_a path_b 0|1``, separated by tabs, commas or spaces; 1 means one person.
 
     Args:
         path: the list, UTF-8.
-        folder: what the names in it are relative to.
+        folder: the names in the list are relative to it.
 
     Raises:
-        InputError: no such file or folder, a line of another layout (with its number), a header that
-            does not fit, or missing pictures (the first five by name).
+        InputError: no such file or folder, a line of another layout (the message names it), a header that does not
+            fit, or missing images (the message names the first five).
     """
     if not folder.is_dir():
         raise InputError(f"expected a folder of pictures, got {str(folder)!r}")
@@ -89,7 +86,7 @@ def read_pairs(path: Path, folder: Path) -> Pairs:
 
 
 def _lines(path: Path, what: str) -> list[str]:
-    """The lines of a text file without the spaces around them."""
+    """The lines of a text file, stripped."""
     try:
         if path.stat().st_size > MAX_TEXT:
             raise InputError(f"{what} {str(path)!r} are larger than {MAX_TEXT >> 20} MiB")
@@ -127,7 +124,7 @@ def _plain_line(line: str) -> tuple[str, str, bool]:
     raise ValueError("expected 'path_a path_b 0|1'")
 
 
-def _folds(header: list[str], same: list[bool], source: str) -> Integers | None:
+def _folds(header: list[str], same: list[bool], source: str) -> Index | None:
     folds, pairs = map(int, header if len(header) == 2 else ["1", *header])
     if 2 * folds * pairs != len(same) or ([True] * pairs + [False] * pairs) * folds != same:
         raise InputError(

@@ -1,6 +1,5 @@
-"""Embeddings that were stored earlier, and who they show."""
+"""Embeddings in a ``.npy`` file, with a label file."""
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,22 +7,23 @@ from typing import Any
 import numpy as np
 from numpy.lib import format as npy
 
+from arcinvert.checkpoint import file_digest
 from arcinvert.embeddings import DAMAGED, read_embeddings
 from arcinvert.errors import InputError
 from arcinvert.evaluation.allpairs.search import Labels, Rows
-from arcinvert.evaluation.readers.sets import read_labels
+from arcinvert.evaluation.readers.lists import read_labels
 
 
 @dataclass(frozen=True, eq=False)
 class Stored:
-    """Rows of a file.
+    """Embeddings of a file and their labels.
 
     Attributes:
         rows: (N, D) float32, unit norm.
-        labels: (N,) positions in ``names``; 0, 1, 2, ... where there is no label file.
-        names: of the identities, sorted; empty where there is no label file.
-        files: path, SHA-256 and number of rows of each file that was read.
-        note: what should be said of the norms, or None.
+        labels: (N,) positions in ``names``; 0, 1, 2, ... without a label file.
+        names: sorted names of the identities; empty without a label file.
+        files: path, SHA-256 and number of rows of each file.
+        note: a remark about the norms, or None.
     """
 
     rows: Rows
@@ -34,11 +34,12 @@ class Stored:
 
 
 def read_stored(embeddings: Path, labels: Path | None = None) -> Stored:
-    """Read a ``.npy`` of (N, D) embeddings, and a text file with a label a line.
+    """Read a ``.npy`` of (N, D) embeddings and a text file with one label per line.
 
     Raises:
-        InputError: a file that is missing, damaged or something else, rows that are NaN, infinite or
-            zero (they are named; nothing is left out of an evaluation), or not as many labels as rows.
+        InputError: a file that is missing, damaged or of other content; rows that are NaN, infinite or zero (the
+        message
+            names them, because an evaluation skips nothing); or a different number of labels and rows.
     """
     found = read_embeddings(str(embeddings), size=_size(embeddings), model="the evaluation")
     count = len(found.rows)
@@ -53,32 +54,19 @@ def read_stored(embeddings: Path, labels: Path | None = None) -> Stored:
 
 
 def joint_labels(first: Stored, second: Stored) -> tuple[Labels, Labels]:
-    """Labels of two files numbered alike: equal where the names are."""
+    """Labels of two files in one numbering: equal where the names are equal."""
     names = {name: number for number, name in enumerate(sorted({*first.names, *second.names}))}
     one, other = (np.array([names[name] for name in stored.names], np.int64) for stored in (first, second))
     return one[first.labels], other[second.labels]
 
 
 def listed(path: Path) -> dict[str, Any]:
-    """Path and SHA-256 of a file, for a result to say what it was made of."""
+    """Path and SHA-256 of a file, as an entry of the sources of a result."""
     return {"file": str(path), "sha256": file_digest(path)}
 
 
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file; hexadecimal.
-
-    Raises:
-        InputError: it cannot be read.
-    """
-    try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise InputError(f"cannot read {str(path)!r}: {error.strerror or error}") from None
-
-
 def _size(path: Path) -> int:
-    """D as the header has it; 1 where there is no header, which is then refused where it is read."""
+    """D from the header; 1 without a valid header, so that reading the file reports the error."""
     try:
         with open(path, "rb") as file:
             if file.read(2) == b"PK":

@@ -1,8 +1,8 @@
-"""CSV files that say which embeddings make which template, and which templates are compared.
+"""CSV files of templates: their members, the pairs to compare, and the sets of probes and galleries.
 
-Members: ``template,subject,media,row[,score]``, a line a member; ``row`` counts from 0. Pairs:
-``template_a,template_b``. Sets: ``template,set``, where a set is ``probe`` or the name of a gallery.
-Templates, subjects, media and galleries are called what you like.
+Members: ``template,subject,media,row[,score]``, one member per line; ``row`` counts from 0. Pairs:
+``template_a,template_b``. Sets: ``template,set``, where a set is ``probe`` or the name of a gallery. Names of
+templates, subjects, media and galleries are free.
 """
 
 import csv
@@ -18,14 +18,14 @@ from arcinvert.evaluation.protocols.templates import Members
 
 PROBE = "probe"
 MAX_FILE = 2 << 30
-"""Bytes: a larger list is refused."""
+"""Largest size of a list, in bytes."""
 
 
 def read_members(path: Path) -> tuple[Members, tuple[str, ...]]:
-    """Read a list of members; the names are those of the templates, in order of appearance.
+    """Read a list of members; returns them and the names of the templates in order of appearance.
 
     Raises:
-        InputError: no such file, not such a list (with the line's number), or a template of two subjects.
+        InputError: no such file, not such a list (the message names the line), or a template of two subjects.
     """
     templates: dict[str, int] = {}
     subjects: dict[str, int] = {}
@@ -65,7 +65,7 @@ def read_template_pairs(path: Path, names: Sequence[str]) -> Index:
 
 
 def read_sets(path: Path, names: Sequence[str]) -> tuple[Index, tuple[Index, ...]]:
-    """Probes, and the galleries in order of appearance, as positions in ``names``.
+    """The probes, and the galleries in order of appearance, as positions in ``names``.
 
     Raises:
         InputError: no such file, not such a list, an unknown template, no probes or no gallery.
@@ -81,7 +81,7 @@ def read_sets(path: Path, names: Sequence[str]) -> tuple[Index, tuple[Index, ...
 
 
 def _read(path: Path, wanted: Sequence[str], optional: Sequence[str] = ()) -> list[tuple[int, list[str]]]:
-    """The wanted columns and those optional ones that there are, with the number of each line."""
+    """The wanted columns and the optional ones that exist, with the number of each line."""
     found: list[tuple[int, list[str]]] = []
     try:
         if path.stat().st_size > MAX_FILE:

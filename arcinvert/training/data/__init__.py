@@ -1,1 +1,1 @@
-"""Training pictures: folders, RecordIO, shards, clean lists, augmentation."""
+"""Training images: folders, RecordIO, shards, clean lists, augmentation."""

@@ -1,6 +1,6 @@
-"""Clean lists: which pictures stay; and wrong labels put in on purpose, for experiments."""
+"""Clean lists, which name the images to train on; and labels made wrong on purpose, for experiments."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,31 +11,37 @@ from arcinvert.checkpoint import atomic_write
 from arcinvert.errors import InputError, UsageError
 
 
-def read_clean_list(path: Path) -> frozenset[str]:
-    """The pictures that stay: one path a line, ``identity/picture``, relative to the source.
-
-    Empty lines and lines that begin with ``#`` say nothing.
+def numbered_lines(path: Path, kind: str) -> Iterator[tuple[int, str]]:
+    """The lines of a text and their numbers, without empty lines and those that begin with ``#``.
 
     Raises:
-        InputError: no such text, no line, a line twice, or a line that is no such path.
+        InputError: the file cannot be read; the message names its ``kind``.
     """
     try:
         lines = path.read_text(encoding="utf-8", errors="surrogateescape").split("\n")
     except (OSError, ValueError) as error:
-        raise InputError(f"cannot read the clean list {str(path)!r}: {error}") from None
-    kept: set[str] = set()
+        raise InputError(f"cannot read the {kind} {str(path)!r}: {error}") from None
     for number, line in enumerate(lines, 1):
-        file = line.rstrip("\r")
-        if not file.strip() or file.startswith("#"):
-            continue
+        if line.strip() and not line.startswith("#"):
+            yield number, line.rstrip("\r")
+
+
+def read_clean_list(path: Path) -> frozenset[str]:
+    """The images to keep: one path a line, ``identity/image``, relative to the source.
+
+    Raises:
+        InputError: no such file, no line, a duplicate line, or a line that is not such a path.
+    """
+    kept: set[str] = set()
+    for number, file in numbered_lines(path, "clean list"):
         parts = file.split("/")
         if len(parts) != 2 or not all(parts) or parts[0].startswith("."):
-            raise InputError(f"expected identity/picture in line {number} of {str(path)!r}, got {file[:80]!r}")
+            raise InputError(f"expected identity/image in line {number} of {str(path)!r}, got {file[:80]!r}")
         if file in kept:
-            raise InputError(f"line {number} of {str(path)!r} stands there twice: {file[:80]!r}")
+            raise InputError(f"line {number} of {str(path)!r} is a duplicate: {file[:80]!r}")
         kept.add(file)
     if not kept:
-        raise InputError(f"the clean list {str(path)!r} names no picture")
+        raise InputError(f"the clean list {str(path)!r} names no image")
     return frozenset(kept)
 
 
@@ -43,7 +49,7 @@ def write_clean_list(path: Path, files: Iterable[str]) -> None:
     """Write what :func:`read_clean_list` reads, sorted.
 
     Raises:
-        InputError: a name that breaks the line or looks like a remark; nothing is written.
+        InputError: a name that breaks the line or looks like a comment; nothing is written.
     """
     lines = sorted(files)
     for file in lines:
@@ -54,17 +60,17 @@ def write_clean_list(path: Path, files: Iterable[str]) -> None:
 
 
 def permute_labels(labels: Tensor, share: float, *, seed: int) -> tuple[Tensor, Tensor]:
-    """Permute the labels of a share of the pictures among themselves, so that each of these gets a wrong one.
+    """Permute the labels of a share of the images among themselves, so that each of these gets a wrong one.
 
-    How many pictures each identity has stays as it was.
+    The number of images of each identity does not change.
 
     Args:
         labels: (N,) int64.
-        share: of the pictures, in [0, 1]; ``round(share * N)`` are mislabeled, never exactly one.
+        share: of the images, in [0, 1]; ``round(share * N)`` are mislabeled, never exactly one.
         seed: of the draw.
 
     Returns:
-        (N,) noisy labels, and (N,) bool: which are wrong.
+        (N,) noisy labels, and (N,) bool, True where they are wrong.
 
     Raises:
         UsageError: a share outside [0, 1], or one that no permutation can reach.
@@ -78,10 +84,10 @@ def permute_labels(labels: Tensor, share: float, *, seed: int) -> tuple[Tensor, 
     after = generator.permutation(before)
     for row in generator.permutation(np.flatnonzero(after == before)):
         if after[row] != before[row]:
-            continue  # an earlier exchange has cured it
+            continue  # an earlier exchange has made it wrong already
         others = np.flatnonzero((after != before[row]) & (before != after[row]))
         if len(others) == 0:
-            raise UsageError(f"cannot mislabel {share:g} of the pictures: too many show one identity")
+            raise UsageError(f"cannot mislabel {share:g} of the images: too many show one identity")
         other = generator.choice(others)
         after[[row, other]] = after[[other, row]]
     noisy = true.copy()

@@ -2,12 +2,12 @@
 
 A record is ``magic, flag and length, payload, padding to 4 bytes``, little-endian uint32. Where the payload
 itself holds the magic number at a multiple of 4, the record is split there and that number left out. The
-payload is a header (flag, label, id, id2; with flag > 0 as many float32 labels follow) and a picture.
+payload is a header (flag, label, id, id2; with flag > 0 as many float32 labels follow) and an image.
 The index has a line ``key<TAB>offset`` per record.
 
-Face layout: record 0 has no picture, but two labels: pictures are records 1 to label[0] - 1, identities the
-records label[0] to label[1] - 1, each of which has the range of its pictures as labels. Without such a
-record 0 every record is a picture.
+Face layout: record 0 has no image, but two labels: images are records 1 to label[0] - 1, identities the
+records label[0] to label[1] - 1, each of which has the range of its images as labels. Without such a
+record 0 every record is an image.
 """
 
 import os
@@ -19,12 +19,12 @@ from typing import BinaryIO
 
 from arcinvert.checkpoint import atomic_write
 from arcinvert.errors import InputError
-from arcinvert.training.data.pictures import MAX_CONTENT, Picture, Pictures, decode, identity_name, sort_pictures
+from arcinvert.training.data.image_files import MAX_CONTENT, ImageFile, ImageFiles, decode, identity_name, sort_images
 
 MAGIC = struct.pack("<I", 0xCED7230A)
 _HEADER = struct.Struct("<IfQQ")
 _WHOLE, _FIRST, _MIDDLE, _LAST = range(4)
-_HEAD = 96  # bytes of a payload that hold the header, its few labels, and the first bytes of the picture
+_HEAD = 96  # bytes of a payload that hold the header, its few labels, and the first bytes of the image
 _MAX_RECORDS = 1 << 24  # above it float32, in which the layout writes them, skips numbers
 _STARTS = {b"\x89PNG": ".png", b"RIFF": ".webp", b"BM": ".bmp"}
 
@@ -35,7 +35,7 @@ class Record:
 
     Attributes:
         labels: one label, or an array of them (float32 in the file).
-        content: the picture, as bytes of its file; may be empty.
+        content: the bytes of the image file; may be empty.
         is_array: the labels stand behind the header, as an array.
         id, id2: uint64.
     """
@@ -96,7 +96,7 @@ def read_payload(stream: BinaryIO, offset: int, size: int, where: str, limit: in
     """The payload of the record at ``offset`` of a file of ``size`` bytes; its first ``limit`` bytes at least.
 
     Raises:
-        InputError: no record there, cut off, or larger than any picture.
+        InputError: no record there, cut off, or larger than any image.
     """
     payload, expected = b"", (_WHOLE, _FIRST)
     while True:
@@ -148,8 +148,8 @@ def read_index(path: Path, size: int) -> dict[int, int]:
     return index
 
 
-def record_pictures(path: Path) -> Pictures:
-    """The pictures of a ``.rec`` file, as ``<label>/<key>.jpg`` with leading zeros; of an array, the first label.
+def record_images(path: Path) -> ImageFiles:
+    """The images of a ``.rec`` file, as ``<label>/<key>.jpg`` with leading zeros; of an array, the first label.
 
     Raises:
         InputError: no index, damaged, or labels that are not whole numbers.
@@ -162,7 +162,7 @@ def record_pictures(path: Path) -> Pictures:
         if 0 in index:
             first = unpack(read_payload(stream, index[0], size, name), f"record 0 of {name}")
             if first.is_array and not first.content:
-                keys = _picture_keys(first, index, name)
+                keys = _image_keys(first, index, name)
         for key in keys:
             head = read_payload(stream, index[key], size, name, _HEAD)
             if int.from_bytes(head[:4], "little") > 8:
@@ -171,23 +171,23 @@ def record_pictures(path: Path) -> Pictures:
             identity = identity_name(record.labels[0], f"record {key} of {name}")
             start = record.content[:4]
             suffix = next((kind for magic, kind in _STARTS.items() if start.startswith(magic)), ".jpg")
-            found.append(Picture(identity, f"{identity}/{key:09d}{suffix}", index[key]))
+            found.append(ImageFile(identity, f"{identity}/{key:09d}{suffix}", index[key]))
 
-    def read(picture: Picture) -> bytes:
+    def read(entry: ImageFile) -> bytes:
         with open(path, "rb") as stream:
-            return unpack(read_payload(stream, picture.place, size, name), name).content
+            return unpack(read_payload(stream, entry.place, size, name), name).content
 
-    return sort_pictures(path, found, read)
+    return sort_images(path, found, read)
 
 
-def _picture_keys(first: Record, index: dict[int, int], name: str) -> range:
+def _image_keys(first: Record, index: dict[int, int], name: str) -> range:
     end = first.labels[0]
     if not 1 < end <= len(index) or end != int(end):
-        raise InputError(f"record 0 of {name} says the pictures end before record {end:g}; the index has {len(index)}")
+        raise InputError(f"record 0 of {name} says the images end before record {end:g}; the index has {len(index)}")
     keys = range(1, int(end))
     missing = next((key for key in keys if key not in index), None)
     if missing is not None:
-        raise InputError(f"record 0 of {name} counts picture {missing}, which the index does not have")
+        raise InputError(f"record 0 of {name} counts image {missing}, which the index does not have")
     return keys
 
 
@@ -204,24 +204,24 @@ def write_records(path: Path, records: Iterable[Record]) -> None:
             stream.write(encode(pack(record)))
 
 
-def write_record_faces(path: Path, pictures: Pictures) -> None:
-    """Write pictures in the face layout; identities become labels 0, 1, ... in sorted order.
+def write_record_faces(path: Path, images: ImageFiles) -> None:
+    """Write images in the face layout; identities become labels 0, 1, ... in sorted order.
 
     Raises:
-        InputError: a picture that cannot be trained on, or more records than the layout can count.
+        InputError: an image that cannot be trained on, or more records than the layout can count.
     """
-    names = pictures.identities
-    end = len(pictures.entries) + 1
+    names = images.identities
+    end = len(images.entries) + 1
     if end + len(names) > _MAX_RECORDS:
-        raise InputError(f"expected less than {_MAX_RECORDS} pictures and identities, got {end + len(names)}")
+        raise InputError(f"expected fewer than {_MAX_RECORDS} images and identities, got {end + len(names)}")
     labels = {name: label for label, name in enumerate(names)}
     ranges = {name: [end, 0] for name in names}
 
     def records() -> Iterable[Record]:
         yield Record((float(end), float(end + len(names))), is_array=True)
-        for key, entry in enumerate(pictures.entries, 1):
-            content = pictures.read(entry)
-            decode(content, str(pictures.source / entry.file))
+        for key, entry in enumerate(images.entries, 1):
+            content = images.content(entry)
+            decode(content, images.path(entry))
             ranges[entry.identity] = [min(key, ranges[entry.identity][0]), key + 1]
             yield Record((float(labels[entry.identity]),), content, id=key)
         for number, name in enumerate(names, end):

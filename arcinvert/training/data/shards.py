@@ -1,7 +1,7 @@
 """Webdataset shards: tar files in which ``KEY.jpg`` stands next to ``KEY.cls`` (a whole number) or ``KEY.json``.
 
 Of the JSON object, ``identity`` (a name) or else ``label`` (a whole number) says who it is. Nothing is ever
-unpacked: listing reads the tar's headers and labels, and a picture is read from its place in the file.
+unpacked: listing reads the tar's headers and labels, and an image is read from its place in the file.
 """
 
 import io
@@ -14,23 +14,23 @@ from pathlib import Path
 from arcinvert.checkpoint import atomic_write
 from arcinvert.errors import InputError
 from arcinvert.faces.alignment import SUFFIXES
-from arcinvert.training.data.pictures import MAX_CONTENT, Picture, Pictures, decode, identity_name, sort_pictures
+from arcinvert.training.data.image_files import MAX_CONTENT, ImageFile, ImageFiles, decode, identity_name, sort_images
 
 _MAX_LABEL = 1 << 16
 _BLOCK = tarfile.BLOCKSIZE
 
 
-def shard_pictures(source: Path, shards: Sequence[Path]) -> Pictures:
-    """The pictures of tar shards, as ``<identity>/<key>.jpg`` (slashes in a key become ``_``).
+def shard_images(source: Path, shards: Sequence[Path]) -> ImageFiles:
+    """The images of tar shards, as ``<identity>/<key>.jpg`` (slashes in a key become ``_``).
 
     Args:
         source: names them in errors.
         shards: the tar files.
 
     Raises:
-        InputError: cut off, compressed, links or paths that lead out of the tar, a picture without a label.
+        InputError: cut off, compressed, links or paths that lead out of the tar, an image without a label.
     """
-    found: list[Picture] = []
+    found: list[ImageFile] = []
     sizes: dict[int, tuple[Path, int, int]] = {}
     for shard in shards:
         samples = _samples(shard)
@@ -43,32 +43,32 @@ def shard_pictures(source: Path, shards: Sequence[Path]) -> Pictures:
             place, size = fields[suffix]
             if size > MAX_CONTENT:
                 raise InputError(f"{key}.{suffix} in {str(shard)!r} has {size} bytes; no face has")
-            found.append(Picture(identity, f"{identity}/{file}.{suffix}", len(sizes)))
+            found.append(ImageFile(identity, f"{identity}/{file}.{suffix}", len(sizes)))
             sizes[len(sizes)] = (shard, place, size)
 
-    def read(picture: Picture) -> bytes:
-        return _content(*sizes[picture.place])
+    def read(entry: ImageFile) -> bytes:
+        return _content(*sizes[entry.place])
 
-    return sort_pictures(source, found, read)
+    return sort_images(source, found, read)
 
 
-def write_shards(folder: Path, pictures: Pictures, *, per_shard: int = 10_000) -> None:
-    """Write ``000000.tar``, ``000001.tar``, ... with ``IDENTITY/NAME.jpg``, ``.cls`` and ``.json`` for each picture.
+def write_shards(folder: Path, images: ImageFiles, *, per_shard: int = 10_000) -> None:
+    """Write ``000000.tar``, ``000001.tar``, ... with ``IDENTITY/NAME.jpg``, ``.cls`` and ``.json`` for each image.
 
-    Labels are 0, 1, ... in the identities' sorted order. The same pictures give the same bytes.
+    Labels are 0, 1, ... in the identities' sorted order. The same images give the same bytes.
 
     Raises:
-        InputError: a picture that cannot be trained on, or a name with a dot inside, which would end the key.
+        InputError: an image that cannot be trained on, or a name with a dot inside, which would end the key.
     """
-    labels = {name: label for label, name in enumerate(pictures.identities)}
+    labels = {name: label for label, name in enumerate(images.identities)}
     keys: set[str] = set()
-    for start in range(0, len(pictures.entries), per_shard):
+    for start in range(0, len(images.entries), per_shard):
         with (
             atomic_write(folder / f"{start // per_shard:06d}.tar") as temporary,
             tarfile.open(temporary, "w", format=tarfile.PAX_FORMAT) as tar,
         ):
-            for entry in pictures.entries[start : start + per_shard]:
-                content, where = pictures.read(entry), str(pictures.source / entry.file)
+            for entry in images.entries[start : start + per_shard]:
+                content, where = images.content(entry), images.path(entry)
                 decode(content, where)
                 key, suffix = os.path.splitext(entry.file)
                 if key in keys or "." in key.rpartition("/")[2]:
@@ -124,7 +124,7 @@ def _identity(shard: Path, key: str, fields: dict[str, tuple[int, int]]) -> str:
     kind = next((name for name in ("json", "cls") if name in fields), None)
     where = f"{key!r} in {str(shard)!r}"
     if kind is None:
-        raise InputError(f"expected a label (.cls or .json) beside the picture {where}")
+        raise InputError(f"expected a label (.cls or .json) beside the image {where}")
     if fields[kind][1] > _MAX_LABEL:
         raise InputError(f"expected a label, got {fields[kind][1]} bytes for {where}")
     try:

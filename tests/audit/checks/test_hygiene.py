@@ -4,8 +4,8 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from arcinvert.audit.checks.hygiene import LOOKED_AT, Scan, scan, unit
-from arcinvert.audit.stores.store import Block, Finding, Store
+from arcinvert.audit.checks.hygiene import KEPT_ROWS, Scan, scan, unit
+from arcinvert.audit.stores.store import Block, Contents, Store
 from arcinvert.errors import InputError
 
 ROWS = np.random.default_rng(0).normal(size=(200, 16)).astype(np.float32)
@@ -13,14 +13,14 @@ ROWS /= np.linalg.norm(ROWS, axis=1, keepdims=True)
 
 
 class Memory(Store):
-    """A store in memory; ``missing`` are refused."""
+    """A store in memory; ``missing`` are skipped."""
 
     kind, name = "memory", "memory"
 
     def __init__(self, rows: np.ndarray, names: list[str] | None = None, missing: dict[int, str] | None = None) -> None:
         self.rows, self.names, self.missing = rows.astype(np.float32), names, missing or {}
         self.count, self.size = rows.shape
-        self.notes = [Finding("note", "info", "seen while opening", 1)]
+        self.contents = Contents(tables=("note",))
 
     def blocks(self, rows: int = 64) -> Iterator[Block]:
         for start in range(0, self.count, min(rows, 64)):
@@ -38,11 +38,12 @@ def counts(found: Scan) -> dict[str, int]:
 def test_a_clean_store() -> None:
     told: list[int] = []
     found = scan(Memory(ROWS), progress=lambda done, total, text: told.append(done))
-    assert counts(found) == {"note": 1}
-    assert (found.count, found.size, found.unusable, found.identities) == (200, 16, 0, 0)
+    assert counts(found) == {"tables": 1}
+    assert (found.count, found.size, found.skipped_rows, found.identities) == (200, 16, 0, 0)
     assert found.identity is None
     assert found.digest == hashlib.sha256(ROWS.tobytes()).hexdigest()
-    assert found.norms["unit"] == 200
+    assert found.norms is not None
+    assert found.norms.unit == 200
     assert told == [64, 128, 192, 200]
 
 
@@ -56,26 +57,26 @@ def test_everything_that_is_wrong_is_counted() -> None:
     missing = {50: "null", 51: "ragged", 52: "ragged", 53: "unreadable", 54: "pickle"}
     found = scan(Memory(rows, names, missing))
     assert counts(found) == {
-        "note": 1, "null": 1, "ragged": 2, "unreadable": 1, "pickle": 1, "not-finite": 2, "zero": 1,
+        "tables": 1, "null": 1, "ragged": 2, "unreadable": 1, "pickle": 1, "not-finite": 2, "zero": 1,
         "unnormalized": 10, "mixed-norms": 10, "duplicates": 2,
     }  # fmt: skip
     texts = {finding.code: finding.text for finding in found.findings}
     assert "1 of them under another identity" in texts["duplicates"]
     assert "norms from 1 to 12" in texts["unnormalized"]
     assert np.flatnonzero(~found.good).tolist() == [3, 4, 5, 50, 51, 52, 53, 54]
-    assert found.unusable == 8
+    assert found.skipped_rows == 8
     assert found.identity is not None
     assert found.identity[9] == found.identity[10] != found.identity[11]
     assert found.identity[20] == 0
-    assert found.identities == 200 - 5 - 3  # those of refused rows, "", and two names that others have
+    assert found.identities == 200 - 5 - 3  # those of skipped rows, "", and two names that others have
 
 
 def test_raw_embeddings_are_said_to_be_raw() -> None:
     found = scan(Memory(ROWS * np.linspace(10, 30, 200)[:, None]))
-    assert counts(found) == {"note": 1, "unnormalized": 200}
-    assert found.norms["least"] == pytest.approx(10, rel=1e-5)
-    assert found.norms["most"] == pytest.approx(30, rel=1e-5)
-    assert found.norms["mean"] == pytest.approx(20, rel=1e-5)
+    assert counts(found) == {"tables": 1, "unnormalized": 200}
+    assert found.norms.min == pytest.approx(10, rel=1e-5)
+    assert found.norms.max == pytest.approx(30, rel=1e-5)
+    assert found.norms.mean == pytest.approx(20, rel=1e-5)
 
 
 def test_copies_under_one_name() -> None:
@@ -85,17 +86,17 @@ def test_copies_under_one_name() -> None:
 
 
 def test_quantization_is_seen_far_from_the_start() -> None:
-    rows = np.random.default_rng(1).normal(size=(3 * LOOKED_AT, 16)).astype(np.float16)
+    rows = np.random.default_rng(1).normal(size=(3 * KEPT_ROWS, 16)).astype(np.float16)
     assert "quantized" in counts(scan(Memory(rows)))
     rows = rows.astype(np.float32)
-    rows[2 * LOOKED_AT :] += 1e-4
+    rows[2 * KEPT_ROWS :] += 1e-4
     assert "quantized" not in counts(scan(Memory(rows)))
 
 
 def test_a_store_of_nothing_usable() -> None:
     found = scan(Memory(np.zeros((5, 4)), ["a"] * 5))
-    assert found.unusable == 5
-    assert found.norms == {}
+    assert found.skipped_rows == 5
+    assert found.norms is None
 
 
 def test_unit_leaves_out_what_has_no_direction() -> None:

@@ -6,7 +6,7 @@ from test_signs import model
 
 from arcinvert.audit.checks.mismatch import FEWEST, mismatch
 from arcinvert.errors import InputError
-from arcinvert.evaluation.readers.sets import embed_folder
+from arcinvert.evaluation.embedding import embed_folder
 from arcinvert.recognizer import Recognizer
 
 SIZE = 64
@@ -28,8 +28,8 @@ def rotation(seed: int) -> np.ndarray:
 def test_the_same_model_is_not_suspected(count: int) -> None:
     found = mismatch(people(1, 300), 17 * people(2, count))
     assert not found.suspected
-    assert found.figures["energy"] == pytest.approx(1, abs=0.5)
-    assert found.figures["mean_cosine"] > 0.2
+    assert found.figures.energy == pytest.approx(1, abs=0.5)
+    assert found.figures.mean_cosine > 0.2
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -45,20 +45,20 @@ def test_other_geometry_is_suspected(how: str, seed: int) -> None:
     found = mismatch(people(1, 300), templates)
     assert found.suspected
     assert len(found.evidence) >= 2
-    assert abs(found.figures["energy"]) < 0.35
+    assert abs(found.figures.energy) < 0.35
 
 
 def test_another_dimension_is_evidence_enough() -> None:
     found = mismatch(people(1, 300), np.ones((3, 128), np.float32))
     assert found.suspected
-    assert found.evidence == ["the store is 128-d, the recognizer is 64-d"]
+    assert found.evidence == ("the store is 128-d, the recognizer is 64-d",)
 
 
 def test_too_few_faces_of_its_own_say_nothing() -> None:
     found = mismatch(people(1, FEWEST - 1), people(2, 9) @ rotation(0))
     assert not found.suspected
     assert "not judged" in found.evidence[0]
-    assert found.figures["energy"] is None
+    assert found.figures.energy is None
 
 
 def test_bad_rows_are_left_out() -> None:

@@ -44,12 +44,6 @@ def test_figures_are_those_of_all_pairs() -> None:
     low = max(min(pair) for pair in errors)
     high = min(max(pair) for pair in errors)
     assert low <= found.eer <= high
-    assert found.to_json() == {
-        "eer": round(found.eer, 6),
-        "tar": {"0.01": round(found.points[0].tar or 0, 6), "0.1": round(found.points[1].tar or 0, 6)},
-        "genuine_pairs": 90,
-        "impostor_pairs": 3915,
-    }
 
 
 def test_stronger_noise_keeps_less() -> None:
@@ -61,13 +55,12 @@ def test_stronger_noise_keeps_less() -> None:
 def test_a_rotation_costs_nothing() -> None:
     embeddings, labels = people(20, 3, 0.2)
     plain, turned = (accuracy(parse_defense(spec), embeddings, labels) for spec in ("none", "rotate:a"))
-    assert plain.to_json() == turned.to_json()
+    assert (plain.eer, [point.tar for point in plain.points]) == (turned.eer, [point.tar for point in turned.points])
 
 
 def test_too_few_impostors_give_no_rate() -> None:
     found = accuracy(parse_defense("none"), *people(4, 3, 0.2))
     assert [point.tar for point in found.points] == [None, None]
-    assert found.to_json()["tar"] == {"0.01": None, "0.001": None}
 
 
 def test_rows_are_of_identities_with_several_up_to_the_limit() -> None:

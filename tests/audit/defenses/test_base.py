@@ -1,11 +1,11 @@
-"""What all defenses share: the term, the guess, and the gradient through what has none."""
+"""The interface of all defenses: the term, the estimate, and the straight-through gradients."""
 
 import pytest
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from arcinvert.audit.defenses import SCHEMES, DrawnMatch, parse_defense
+from arcinvert.audit.defenses import SCHEMES, ProjectedMatch, parse_defense
 from arcinvert.audit.defenses.base import sign, straight_through
 from arcinvert.errors import InputError, UsageError
 from arcinvert.inversion.objectives import CosineMatch
@@ -145,10 +145,10 @@ def test_a_guess_beats_the_mean_face(spec: str) -> None:
     assert (guess * stored).sum(1).mean() > (stored @ mean).mean() + 0.1
 
 
-def test_drawn_match_is_the_preset_s_point_between_for_an_open_store() -> None:
+def test_projected_match_is_the_mixed_target_of_the_presets_without_a_defense() -> None:
     target, drawn, found = faces(4), faces(4, 1), faces(4, 2)
     between = normalize(0.4 * target + 0.6 * drawn)
-    terms = DrawnMatch(parse_defense("none").term(target), drawn, 0.6), CosineMatch(between)
+    terms = ProjectedMatch(parse_defense("none").term(target), drawn, 0.6), CosineMatch(between)
     slopes = []
     for term in terms:
         x = found.clone().requires_grad_()

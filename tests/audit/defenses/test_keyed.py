@@ -8,14 +8,14 @@ import torch
 from torch.nn.functional import normalize
 
 from arcinvert.audit.defenses import Defense, parse_defense
-from arcinvert.audit.defenses.keyed import drawing, likelihood, orthogonal, polynomial
+from arcinvert.audit.defenses.keyed import generator_of, likelihood, orthogonal, polynomial
 
 ROWS = normalize(torch.randn(30, 24, generator=torch.Generator().manual_seed(3)))
 KEYED = ["rotate", "biohash", "polyprotect", "mlphash"]
 
 
 def test_the_matrix_is_orthogonal_and_drawn_evenly() -> None:
-    matrix = orthogonal(drawing("rotate", "a"), 40)
+    matrix = orthogonal(generator_of("rotate", "a"), 40)
     torch.testing.assert_close(matrix @ matrix.T, torch.eye(40), atol=1e-5, rtol=0)
     # By QR alone the diagonal of R would be of one sign, and the mean of the first element not 0.
     first = [float(orthogonal(np.random.default_rng(i), 3)[0, 0]) for i in range(600)]
@@ -47,7 +47,7 @@ def test_a_rotation_keeps_all_cosines_and_is_undone_only_by_its_key() -> None:
 
 def test_biohash_is_the_signs_of_orthonormal_projections() -> None:
     stored = parse_defense("biohash:k").protect(ROWS, range(30))
-    q = orthogonal(drawing("biohash", "k"), 24).double().numpy()
+    q = orthogonal(generator_of("biohash", "k"), 24).double().numpy()
     for row, bits in zip(ROWS.double().numpy(), stored.tolist(), strict=True):
         for column in range(24):
             inner = sum(row[i] * q[i, column] for i in range(24))
@@ -74,7 +74,7 @@ def test_polyprotect_is_the_sum_written_out(size: int) -> None:
 
 def test_mlphash_is_a_network_layer_by_layer() -> None:
     stored = parse_defense("mlphash:k").protect(ROWS, range(30))
-    weights = [orthogonal(drawing(f"mlphash {layer}", "k"), 48).double().numpy() for layer in range(4)]
+    weights = [orthogonal(generator_of(f"mlphash {layer}", "k"), 48).double().numpy() for layer in range(4)]
     weights[0], weights[3] = weights[0][:24], weights[3][:, :24]
     for row, bits in zip(ROWS.double().numpy(), stored.tolist(), strict=True):
         x = row

@@ -68,15 +68,8 @@ def test_two_keys_are_not_linked_beyond_chance(spec: str) -> None:
     assert found.d_sys < 0.25
     same = d_sys(defense, defense, *people(0.3))
     assert same.d_sys > 0.9
-    assert found.to_json() == {
-        "d_sys": round(found.d_sys, 4),
-        "chance": round(found.chance, 4),
-        "highest": round(found.d_sys, 4),
-        "mated": 600,
-        "nonmated": 39200,
-        "bins": 100,
-        "range": [-1.0, 1.0],
-    }
+    assert found.highest == found.d_sys
+    assert (found.mated, found.nonmated) == (600, 39200)
 
 
 def test_a_key_is_held_against_five_others() -> None:

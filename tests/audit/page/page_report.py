@@ -1,142 +1,101 @@
-"""A report as an audit writes it, and one that is full of nasty strings."""
+"""A report as an audit gives it, and one whose strings attack the page."""
 
 import base64
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
-from arcinvert.evaluation.intervals import wilson_interval
+from arcinvert.audit.checks.hygiene import Norms
+from arcinvert.audit.checks.mismatch import Mismatch, MismatchFigures
+from arcinvert.audit.config import AttackConfig, AuditConfig
+from arcinvert.audit.defenses.accuracy import Accuracy
+from arcinvert.audit.defenses.sweep import DefenseResult
+from arcinvert.audit.defenses.unlinkability import Linkability
+from arcinvert.audit.judges import Threshold
+from arcinvert.audit.photos import PhotoMatches
+from arcinvert.audit.rates import Kind, Rate
+from arcinvert.audit.report import (
+    AttackSummary,
+    Finding,
+    JudgeResult,
+    LeakageReport,
+    Reidentification,
+    RestartResult,
+    Restarts,
+    Run,
+    SampleSummary,
+    StoreSummary,
+    Verdict,
+)
+from arcinvert.evaluation.metrics import OperatingPoint
 
 TRIED = 60
+FMRS = (0.01, 0.001)
+KINDS: tuple[Kind, ...] = (
+    "type I",
+    "type II",
+    "control: mean face",
+    "control: random face",
+    "control: shuffled targets",
+    "control: second photo",
+)
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR4nGNgYGBgAAAABQABpfZFQAAAAABJRU5ErkJggg=="
 )
 
 
-def row(what: str, fmr: float, accepted: int, **more: Any) -> dict[str, Any]:
-    low, high = wilson_interval(accepted, TRIED)
-    return {"what": what, "fmr": fmr, "accepted": accepted, "tried": TRIED, "sar": accepted / TRIED} | {
-        "low": low,
-        "high": high,
-        **more,
-    }
-
-
-def judge(name: str, attacked: bool, counts: dict[str, tuple[int, int]]) -> dict[str, Any]:
-    thresholds = [
-        {"fmr": fmr, "threshold": threshold, "impostor_pairs": 176_130}
-        for fmr, threshold in ((0.01, 0.2971), (0.001, 0.4116))
+def judge(name: str, attacked: bool, *counts: tuple[int, int]) -> JudgeResult:
+    """Accepted attempts of each kind, at both false match rates."""
+    thresholds = tuple(Threshold(fmr, value, 176_130) for fmr, value in zip(FMRS, (0.2971, 0.4116), strict=True))
+    rates = [
+        Rate.measured(name, kind, fmr, accepted, TRIED)
+        for kind, pair in zip(KINDS, counts, strict=True)
+        for fmr, accepted in zip(FMRS, pair, strict=True)
     ]
-    rows = [row(what, fmr, n) for what, pair in counts.items() for fmr, n in zip((0.01, 0.001), pair, strict=True)]
-    return {
-        "name": name,
-        "digest": name.encode().hex() * 4,
-        "attacked": attacked,
-        "thresholds": thresholds,
-        "rows": rows,
-    }
+    return JudgeResult(name, name.encode().hex() * 4, attacked, thresholds, tuple(rates), None)
 
 
-def defense(spec: str, known: bool, eer: float, tar: float, accepted: int, d_sys: float = 0.871) -> dict[str, Any]:
+def defense(spec: str, known: bool, eer: float, tar: float | None, accepted: int, d_sys: float = 0.87) -> DefenseResult:
     counts = {("mobileface-v3", 0.01): accepted + 9, ("mobileface-v3", 0.001): accepted}
     counts |= {("mobilefacenet-y1", 0.001): accepted + 6}
-    return {
-        "spec": spec,
-        "key_known": known,
-        "eer": eer,
-        "tar": {"0.01": min(1.0, tar + 0.2), "0.001": tar},
-        "accuracy_on": "300 synthetic faces of 100 people",
-        "d_sys": d_sys,
-        "linkability": {"d_sys": d_sys, "chance": 0.031, "mated": 300, "nonmated": 44_550, "bins": 100},
-        "rows": [{"judge": name} | row("type I", fmr, min(TRIED, n)) for (name, fmr), n in counts.items()],
-    }
+    points = tuple(OperatingPoint(fmr, 0.3, value, 44_550, 300) for fmr, value in zip(FMRS, (0.5, tar), strict=True))
+    rates = tuple(Rate.measured(name, "type I", fmr, min(TRIED, n), TRIED) for (name, fmr), n in counts.items())
+    linkability = Linkability(d_sys, 0.031, 300, 44_550, d_sys)
+    return DefenseResult(spec, known, Accuracy(eer, points, 300), linkability, rates, 0.9, 0)
 
 
-def example() -> dict[str, Any]:
-    return {
-        "version": 1,
-        "verdict": {
-            "word": "leaks",
-            "text": "Of 60 templates that were attacked, 27 gave a face that a network which had no part in the attack "
-            "takes for the enrolled person at one false match in 1,000.",
-        },
-        "store": {
-            "kind": "sqlite",
-            "name": "data/people.sqlite",
-            "count": 1_000_000,
-            "size": 512,
-            "digest": "9f" * 32,
-            "identities": 480_000,
-            "norms": {"least": 9.8123, "mean": 20.1, "most": 31.2, "unit": 0},
-        },
-        "sample": {"count": 60, "seed": 7, "identities": 60, "cap": 200},
-        "attacked": {
-            "name": "mobilefacenet-y1",
-            "digest": "3c" * 32,
-            "cosine": 0.931,
-            "failed": 1,
-            "attempts": 120,
-            "steps": 60,
-        },
-        "judges": [
-            judge(
-                "mobilefacenet-y1",
-                True,
-                {
-                    "type I": (60, 60),
-                    "type II": (57, 50),
-                    "control: mean face": (0, 0),
-                    "control: random face": (1, 0),
-                    "control: shuffled targets": (1, 0),
-                    "control: second photo": (49, 37),
-                },
-            ),
-            judge(
-                "mobileface-v3",
-                False,
-                {
-                    "type I": (55, 27),
-                    "type II": (33, 16),
-                    "control: mean face": (0, 0),
-                    "control: random face": (0, 0),
-                    "control: shuffled targets": (6, 0),
-                    "control: second photo": (47, 35),
-                },
-            ),
-        ],
-        "reidentification": {
-            "rank1": 0.95,
-            "accepted": 57,
-            "tried": 60,
-            "gallery": 1_000_000,
-            "low": 0.863,
-            "high": 0.983,
-        },
-        "restarts": {
-            "k": 2,
-            "chosen_by": "the attacked network's cosine to the template",
-            "best": {"own cosine": 0.931, "mobileface-v3 at 0.001": 0.45},
-            "mean": {"own cosine": 0.925, "mobileface-v3 at 0.001": 0.408333},
-        },
-        "hygiene": [
-            {
-                "code": "unnormalized",
-                "severity": "info",
-                "text": "The templates are not of unit length (norms 9.8 to 31.2).",
-                "count": 1_000_000,
-            },
-            {
-                "code": "names",
-                "severity": "problem",
-                "text": "Names stand beside the templates (column person).",
-                "count": 1_000_000,
-            },
-            {"code": "duplicates", "severity": "warning", "text": "Templates that occur more than once.", "count": 12},
-        ],
-        "mismatch": {
-            "suspected": False,
-            "evidence": ["512 numbers, as the network gives", "the mean points where the network's own mean points"],
-            "figures": {"cosine_of_means": 0.934, "energy_in_subspace": 0.981},
-        },
-        "defenses": [
+def example(**changes: Any) -> LeakageReport:
+    report = LeakageReport(
+        version=2,
+        verdict=Verdict(
+            "leaks",
+            "A judge that had no part in the attack accepts 27 of 60 reconstructions at one false match in 1,000.",
+        ),
+        store=StoreSummary(
+            "sqlite", "data/people.sqlite", 1_000_000, 512, "9f" * 32, 480_000, Norms(9.8123, 20.1, 31.2, 0), 3
+        ),
+        sample=SampleSummary(60, 60, 60, "7e" * 32),
+        attack=AttackSummary("mobilefacenet-y1", "3c" * 32, 0.931, 1, 120, 60),
+        judges=(
+            judge("mobilefacenet-y1", True, (60, 60), (57, 50), (0, 0), (1, 0), (1, 0), (49, 37)),
+            judge("mobileface-v3", False, (55, 27), (33, 16), (0, 0), (0, 0), (6, 0), (47, 35)),
+        ),
+        reidentification=Reidentification(57, 60, 0.95, 0.863, 0.983, 1_000_000),
+        restarts=Restarts(
+            2,
+            "the attacked network's cosine to the template",
+            (RestartResult("own cosine", 0.931, 0.925), RestartResult("mobileface-v3 at 0.001", 0.45, 0.408333)),
+        ),
+        hygiene=(
+            Finding("unnormalized", "info", "The templates are not of unit length (norms 9.8 to 31.2).", 1_000_000),
+            Finding("names", "problem", "Names stand beside the templates (column person).", 1_000_000),
+            Finding("duplicates", "warning", "Templates that occur more than once.", 12),
+        ),
+        mismatch=Mismatch(
+            False,
+            ("512 numbers, as the network gives", "the mean points where the network's own mean points"),
+            MismatchFigures(512, 512, 0.934, 0.981, 0.2, None),
+        ),
+        defenses=(
             defense("noise:0.05", True, 0.083, 0.351, 22),
             defense("truncate:256", True, 0.095, 0.302, 18),
             defense("int8", True, 0.078, 0.366, 27),
@@ -150,32 +109,28 @@ def example() -> dict[str, Any]:
             defense("polyprotect:17", True, 0.102, 0.262, 11, 0.06),
             defense("mlphash:17", False, 0.107, 0.241, 0, 0.03),
             defense("mlphash:17", True, 0.107, 0.241, 9, 0.03),
-        ],
-        "settings": {"preset": "fast", "steps": 60, "seed": 7, "calibration": "880 synthetic faces, one picture each"},
-        "photos": {
-            "folder": "photos",
-            "enrolled_found": 60,
-            "second_found": 58,
-            "of": 60,
-            "unusable": 0,
-            "matched": "by the name of the identity",
-        },
-        "authorization": "Ticket 4711, Dr. Example",
-        "not_shown": [
+        ),
+        accuracy_on="300 synthetic faces of 100 people",
+        attacker_faces=880,
+        photos=PhotoMatches("photos", 60, 60, 58, 0, "by the name of the identity"),
+        config=AuditConfig(seed=7, attack=AttackConfig(steps=60, restarts=2), authorization="Ticket 4711, Dr. Example"),
+        run=Run("5a" * 32, "880 synthetic faces, one image each", "b1" * 32, "c2" * 32, "cpu", 1, 431.2),
+        limitations=(
             "Stronger attacks: other networks, more steps, decoders trained for this recognizer.",
-            "Whether a live system would let the pictures in: nothing was shown to one.",
-        ],
-        "seconds": 431.2,
-        "files": ["report.html", "report.json"],
-    }
+            "Whether a live system would accept the images: none was attacked.",
+        ),
+        files=("report.html", "report.json"),
+    )
+    return replace(report, **changes)
 
 
 def hostile(value: Any) -> Any:
-    """Every free string of a report with something nasty behind it."""
-    nasty = "<script>fetch('//x')</script>\"' onload=x\x1b[31m\u202e" + "long" * 60
-    fixed = ("what", "severity", "spec")
-    if isinstance(value, dict):
-        return {key: part if key in fixed else hostile(part) for key, part in value.items()}
-    if isinstance(value, list):
-        return [hostile(part) for part in value]
-    return value + nasty if isinstance(value, str) else value
+    """Every free string of a report, followed by an attack."""
+    if isinstance(value, str):
+        return value + "<script>fetch('//x')</script>\"' onload=x\x1b[31m\u202e" + "long" * 60
+    if isinstance(value, tuple):
+        return tuple(map(hostile, value))
+    if is_dataclass(value) and not isinstance(value, type):
+        free = [f.name for f in fields(value) if f.init and f.name not in ("kind", "severity", "spec", "config")]
+        return replace(value, **{name: hostile(getattr(value, name)) for name in free})
+    return value

@@ -1,16 +1,19 @@
-"""The page as a whole, read by a parser: what is in it, and what must never be."""
+"""The whole page, read by a parser: what it shows, and what it must never contain."""
 
 import base64
 import hashlib
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
-from typing import Any
 
 import pytest
-from page_report import PNG, hostile
+from page_report import FMRS, PNG, defense, hostile
 
+from arcinvert.audit.judges import Threshold
 from arcinvert.audit.page import page, sweep_page
+from arcinvert.audit.rates import Rate
+from arcinvert.audit.report import JudgeResult, LeakageReport, Restarts, Verdict
 from arcinvert.errors import InputError
 
 VOID = {"meta", "img", "br", "hr"}
@@ -53,7 +56,7 @@ class Tree(HTMLParser):
         return [attributes for name, attributes in self.elements if name == tag]
 
 
-def test_no_script_no_event_no_address_outside(report: dict[str, Any]) -> None:
+def test_no_script_no_event_no_address_outside(report: LeakageReport) -> None:
     for found in (page(report), page(report, {"r": {"face": PNG}}), page(hostile(report)), sweep_page(hostile(report))):
         tree = Tree(found)
         for name, attributes in tree.elements:
@@ -65,7 +68,7 @@ def test_no_script_no_event_no_address_outside(report: dict[str, Any]) -> None:
         assert "\u202e" not in found
 
 
-def test_the_policy_allows_this_style_and_nothing_else(report: dict[str, Any]) -> None:
+def test_the_policy_allows_this_style_and_nothing_else(report: LeakageReport) -> None:
     found = page(report)
     style = re.search(r"<style>(.*?)</style>", found, re.S)
     assert style is not None
@@ -77,36 +80,36 @@ def test_the_policy_allows_this_style_and_nothing_else(report: dict[str, Any]) -
     assert "script" not in policy
 
 
-def test_the_verdict_comes_first_in_words(report: dict[str, Any]) -> None:
+def test_the_verdict_comes_first(report: LeakageReport) -> None:
     words = Tree(page(report)).words
     places = [
-        words.index(part) for part in ("people.sqlite", "Verdict leaks", "Of 60 templates", "45%", "Do the recon")
+        words.index(part) for part in ("people.sqlite", "Verdict leaks", "A judge that had", "45%", "Do the recon")
     ]
     assert places[1:] == sorted(places[1:])
 
 
-def test_rates_stand_with_counts_interval_threshold_and_pairs(report: dict[str, Any]) -> None:
+def test_rates_have_counts_interval_threshold_and_pairs(report: LeakageReport) -> None:
     words = Tree(page(report)).words
     assert "45% 27 of 60; 33% to 58%" in words  # Wilson's interval of 27 of 60 is 0.331 to 0.575
     assert "threshold 0.412, fixed beforehand on 176,130 impostor pairs" in words
     assert "95% 57 of 60; 86% to 98%" in words
-    for control in ("Mean face", "Random face", "Reconstruction of somebody else", "Real second photo of the person"):
+    for control in ("Mean face", "Random face", "Reconstruction of another person", "Real second photo of the person"):
         assert words.count(control) == 4  # two judges, two thresholds
 
 
-def test_the_attacked_network_comes_last_and_is_marked(report: dict[str, Any]) -> None:
-    assert report["judges"][0]["attacked"]
+def test_the_attacked_network_comes_last_and_is_marked(report: LeakageReport) -> None:
+    assert report.judges[0].attacked
     words = Tree(page(report)).words
     tables = words.index("Do the reconstructions pass?")
     assert words.index("mobileface-v3 Accepting", tables) < words.index("mobilefacenet-y1 (attacked)", tables)
     assert "lets 1 in 1,000 strangers pass" in words
 
 
-def test_a_control_above_chance_is_said(report: dict[str, Any]) -> None:
-    assert Tree(page(report)).words.count("above chance (1 in 100): read the rates with care") == 1
+def test_a_control_above_chance_has_a_warning(report: LeakageReport) -> None:
+    assert Tree(page(report)).words.count("above chance (1 in 100)") == 1
 
 
-def test_tables_have_captions_and_scopes(report: dict[str, Any]) -> None:
+def test_tables_have_captions_and_scopes(report: LeakageReport) -> None:
     tree = Tree(page(report) + sweep_page(report))
     tables = [n for n, (name, _) in enumerate(tree.elements) if name == "table"]
     assert (
@@ -119,7 +122,7 @@ def test_tables_have_captions_and_scopes(report: dict[str, Any]) -> None:
     assert all(svg.get("aria-label") for svg in drawn)
 
 
-def test_headings_descend_by_one_and_anchors_exist(report: dict[str, Any]) -> None:
+def test_headings_descend_by_one_and_anchors_exist(report: LeakageReport) -> None:
     tree = Tree(page(report))
     levels = [int(name[1]) for name, _ in tree.elements if re.fullmatch("h[1-6]", name)]
     assert levels[0] == 1
@@ -128,90 +131,110 @@ def test_headings_descend_by_one_and_anchors_exist(report: dict[str, Any]) -> No
     names = [attributes["id"] for _, attributes in tree.elements if "id" in attributes]
     assert len(names) == len(set(names))
     assert {(link["href"] or "")[1:] for link in tree.all("a")} <= set(names)
+    assert [section["aria-labelledby"] for section in tree.all("section")] == names
 
 
-def test_it_never_says_safe_but_to_deny_it(report: dict[str, Any]) -> None:
+def test_it_says_safe_only_to_deny_it(report: LeakageReport) -> None:
     words = Tree(page(report)).words
     assert re.findall(r"[^.]*\bsafe\b", words) == [
         " What this does not show A low rate never means that the store is safe"
     ]
 
 
-def test_a_mismatch_is_told_before_the_rates(report: dict[str, Any]) -> None:
-    report["verdict"] = {"word": "mismatch suspected", "text": "The store does not seem to belong to the network."}
-    report["mismatch"] = {"suspected": True, "evidence": ["its mean points elsewhere"], "figures": {"cosine": 0.01}}
-    words = Tree(page(report)).words
+def changed(report: LeakageReport, **changes: object) -> LeakageReport:
+    """Another judge that was not attacked."""
+    judges = tuple(judge if judge.attacked else replace(judge, **changes) for judge in report.judges)
+    return replace(report, judges=judges)
+
+
+def independent(report: LeakageReport) -> JudgeResult:
+    return next(judge for judge in report.judges if not judge.attacked)
+
+
+def test_a_mismatch_comes_before_the_rates(report: LeakageReport) -> None:
+    mismatch = replace(report.mismatch, suspected=True, evidence=("its mean points elsewhere",))
+    verdict = Verdict("mismatch suspected", "The store does not seem to belong to the network.")
+    words = Tree(page(replace(report, verdict=verdict, mismatch=mismatch))).words
     assert words.index("its mean points elsewhere") < words.index("Do the reconstructions pass?")
-    assert "speaks against it" not in words
-
-
-def test_a_missing_rate_has_its_reason(report: dict[str, Any]) -> None:
-    judge = next(judge for judge in report["judges"] if not judge["attacked"])
-    judge["thresholds"][1] |= {"threshold": None, "reason": "900 impostor pairs fix no threshold"}
-    for entry in judge["rows"]:
-        if entry["fmr"] == 0.001:
-            entry |= {"accepted": None, "sar": None, "low": None, "high": None}
+    assert words.count("Do the templates belong") == 1
     words = Tree(page(report)).words
+    assert words.index("Do the templates belong") > words.index("Do the reconstructions pass?")
+
+
+def test_a_missing_rate_has_its_reason(report: LeakageReport) -> None:
+    loose, strict = independent(report).thresholds
+    thresholds = (loose, Threshold(strict.fmr, None, 900, "900 impostor pairs fix no threshold"))
+    rates = [
+        rate if rate.fmr == loose.fmr else Rate.measured(rate.judge, rate.kind, rate.fmr, None, rate.tried)
+        for rate in independent(report).rates
+    ]
+    words = Tree(page(changed(report, thresholds=thresholds, rates=tuple(rates)))).words
     assert "no threshold, fixed beforehand" in words
     assert words.count("not measured: 900 impostor pairs fix no threshold") == 6
     assert "by mobileface-v3, which lets 1 in 100 strangers pass" in words
 
 
-def test_a_judge_without_references_is_named_with_the_reason(report: dict[str, Any]) -> None:
-    judge = next(judge for judge in report["judges"] if not judge["attacked"])
-    judge |= {"rows": [], "note": "this judge needs --photos"}
-    words = Tree(page(report)).words
+def test_a_judge_without_references_is_shown_with_the_reason(report: LeakageReport) -> None:
+    words = Tree(page(changed(report, rates=(), note="this judge needs --photos"))).words
     assert "this judge needs --photos" in words
     assert "by mobilefacenet-y1, the attacked network itself, which lets" in words
 
 
-def test_it_does_with_the_least_report(report: dict[str, Any]) -> None:
-    for key in ("judges", "hygiene", "defenses", "not_shown"):
-        report[key] = []
-    for key in ("mismatch", "settings", "restarts", "reidentification", "attacked"):
-        report[key] = {}
-    words = Tree(page(report)).words
-    assert "Nothing was found that needs mention." in words
-    assert "judged by the attacked network alone" in words
-    assert "No defense was measured." in Tree(sweep_page(report)).words
-
-
-def test_a_search_that_was_not_made_is_said(report: dict[str, Any]) -> None:
-    report["reidentification"] |= {"rank1": None, "accepted": None, "low": None, "high": None}
-    words = Tree(page(report)).words
-    assert "searched among all 1,000,000 templates not measured" in words
-    assert "find their own record" not in words
+def test_the_smallest_report(report: LeakageReport) -> None:
+    least = replace(
+        report,
+        store=replace(report.store, norms=None, identities=0, skipped_rows=0),
+        attack=replace(report.attack, cosine=None, digest=""),
+        judges=(),
+        hygiene=(),
+        defenses=(),
+        limitations=(),
+        photos=None,
+        restarts=Restarts(1, "", ()),
+    )
+    tree = Tree(page(least))
+    assert "judged by the attacked network alone" in tree.words
+    assert "No problem was found." in tree.words
+    assert not {"defenses", "restarts", "faces", "rates"} & {h.get("id") for h in tree.all("h2")}
+    assert "No defense was measured." in Tree(sweep_page(least)).words
 
 
 @pytest.mark.parametrize(
     ("name", "shown"),
     [
         ("/srv/data/people.npy", "people.npy"),
-        ("people.npy", "people.npy"),
         ("folder/lance/", "lance"),
         ("postgresql://host/faces, table 'public.people'", "postgresql://host/faces, table 'public.people'"),
         ("", "sqlite"),
     ],
 )
-def test_the_title_is_the_name_without_folders(report: dict[str, Any], name: str, shown: str) -> None:
-    report["store"]["name"] = name
-    tree = Tree(page(report))
+def test_the_title_is_the_name_without_folders(report: LeakageReport, name: str, shown: str) -> None:
+    tree = Tree(page(replace(report, store=replace(report.store, name=name))))
     assert f"Leakage audit: {shown} Leakage audit of a store of face embeddings {shown} " in tree.words
 
 
-def test_defenses_with_and_without_their_key(report: dict[str, Any]) -> None:
+def test_defenses_with_and_without_their_key(report: LeakageReport) -> None:
     words = Tree(page(report)).words
     assert "6. Secret rotation rotate:17 7.7% 37% 0% 0 of 60; 0% to 6.0% mobilefacenet-y1: 10% 45% 27 of 60" in words
     assert "1. Gaussian noise, σ = 0.05 noise:0.05 8.3% 35% has no key 37% 22 of 60" in words
     assert "0.04 by chance 0.03" in words
 
 
-def test_findings_gravest_first(report: dict[str, Any]) -> None:
+def test_a_defense_that_was_not_measured(report: LeakageReport) -> None:
+    blind = defense("rotate:17", False, 0.077, None, 0)
+    words = Tree(page(replace(report, defenses=(blind,)))).words
+    assert "Secret rotation rotate:17 7.7% not measured 0% 0 of 60" in words
+    assert words.count("Accuracy kept: genuine") == 0  # no plot
+    rates = tuple(Rate.measured("mobileface-v3", "type I", fmr, None, 60) for fmr in FMRS)
+    assert "not measured" in Tree(page(replace(report, defenses=(replace(blind, rates=rates),)))).words
+
+
+def test_findings_most_severe_first(report: LeakageReport) -> None:
     words = Tree(page(report)).words
     assert words.index("Problem Names stand") < words.index("Warning Templates") < words.index("Note The templates")
 
 
-def test_pictures_only_when_given(report: dict[str, Any]) -> None:
+def test_images_only_when_given(report: LeakageReport) -> None:
     assert not Tree(page(report)).all("img")
     tree = Tree(page(report, {"record 17": {"reconstruction": PNG, "enrolled photo": b"\xff\xd8\xff\xe0rest"}}))
     first, second = tree.all("img")
@@ -220,11 +243,11 @@ def test_pictures_only_when_given(report: dict[str, Any]) -> None:
     assert (second["src"] or "").startswith("data:image/jpeg;base64,")
 
 
-def test_other_bytes_are_no_picture(report: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match="expected a PNG, JPEG or WebP as 'face' of 'r'"):
+def test_other_bytes_are_not_an_image(report: LeakageReport) -> None:
+    with pytest.raises(InputError, match=r"PNG, JPEG or WebP, .*'face' of 'r'"):
         page(report, {"r": {"face": b"<svg onload='x'/>"}})
 
 
-def test_the_same_report_gives_the_same_page(report: dict[str, Any]) -> None:
+def test_the_same_report_gives_the_same_page(report: LeakageReport) -> None:
     assert page(report) == page(report)
-    page(report).encode("utf-8")
+    page(hostile(report)).encode("utf-8")

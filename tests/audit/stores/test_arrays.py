@@ -36,7 +36,7 @@ def test_any_layout_is_read_as_float32(array: np.ndarray, tmp_path: Path) -> Non
         assert found.dtype == np.float32
         assert np.array_equal(found, expected)
         assert np.array_equal(open_store(str(tmp_path / name)).take(np.array([3, 49])).templates, expected[[3, 49]])
-        quantized = any(f.code == "quantized" for f in open_store(str(tmp_path / name)).notes)
+        quantized = open_store(str(tmp_path / name)).contents.quantization is not None
         assert quantized == (array.dtype == np.int8)
 
 
@@ -78,7 +78,7 @@ def test_pickled_objects_are_refused(tmp_path: Path) -> None:
         open_store(str(tmp_path / "b.npz"), identity="names")
     store = open_store(str(tmp_path / "b.npz"))  # the embeddings themselves are none
     assert next(store.blocks()).identities is None
-    assert [f.code for f in store.notes] == ["names"]
+    assert store.contents.identity == "names"
 
 
 def damaged() -> list[bytes]:
@@ -171,7 +171,7 @@ def test_too_large_for_float32_is_counted(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = scan(open_store(str(tmp_path / "a.npy")))
-    assert found.unusable == 1
+    assert found.skipped_rows == 1
     assert not found.good[3]
     assert "not-finite" in {finding.code for finding in found.findings}
 

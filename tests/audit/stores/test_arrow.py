@@ -5,6 +5,7 @@ import pytest
 from writing import write_store
 
 from arcinvert.audit.checks import scan
+from arcinvert.audit.checks.contents import contents_findings
 from arcinvert.audit.stores import open_store
 from arcinvert.errors import EnvironmentProblem, InputError, UsageError
 
@@ -66,14 +67,14 @@ def test_null_and_ragged_rows_are_left_out_and_counted(fixed: bool, tmp_path: Pa
     taken = store.take(np.array([2, 3, 4]))
     assert taken.positions.tolist() == [2, 4]
     assert taken.identities == ["n2", "n4"]
-    assert taken.refused == {"null": 1}
+    assert taken.skipped == {"null": 1}
     found = scan(store)
     assert {f.code: f.count for f in found.findings if f.severity != "info" and f.code != "names"} == {
         "null": 1,
         "not-finite": 1,
         **({} if fixed else {"ragged": 2}),
     }
-    assert found.unusable == (2 if fixed else 4)
+    assert found.skipped_rows == (2 if fixed else 4)
 
 
 def test_a_folder_of_files_is_one_store(tmp_path: Path) -> None:
@@ -89,7 +90,7 @@ def test_a_folder_of_files_is_one_store(tmp_path: Path) -> None:
 def test_pictures_beside_the_embeddings(tmp_path: Path) -> None:
     images = [{"bytes": b"\xff\xd8\xff...", "path": None}] * 60
     store = open_store(write(tmp_path, {"embedding": ROWS.tolist(), "cover": images, "file_path": ["/x"] * 60}))
-    assert [(f.code, f.severity) for f in store.notes] == [("faces", "problem"), ("paths", "warning")]
+    assert [(f.code, f.severity) for f in contents_findings(store)] == [("faces", "problem"), ("paths", "warning")]
 
 
 def test_damage_is_one_line(tmp_path: Path) -> None:
@@ -108,7 +109,7 @@ def test_damage_is_one_line(tmp_path: Path) -> None:
 
 
 def test_what_holds_no_embeddings(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="named as embeddings are"):
+    with pytest.raises(InputError, match="choose one with --column"):
         open_store(write(tmp_path, {"a": [1, 2]}))
     with pytest.raises(UsageError, match="no column 'b'"):
         open_store(write(tmp_path, {"a": [1, 2]}), column="b")

@@ -1,6 +1,6 @@
 import pytest
 
-from arcinvert.audit.stores.columns import beside, guess, identity_column, vector_column, wide_columns
+from arcinvert.audit.stores.columns import guess, identity_column, vector_column, wide_columns
 from arcinvert.errors import InputError, UsageError
 
 
@@ -32,18 +32,3 @@ def test_a_number_a_column() -> None:
     assert wide_columns([f"f{n}" for n in range(7)]) == []
     assert wide_columns([f"f{n}" for n in (0, 1, 2, 3, 4, 5, 6, 9)]) == []
     assert wide_columns([]) == []
-
-
-def test_what_lies_beside() -> None:
-    row = {
-        "embedding": b"\xff\xd8\xff but a vector", "face": b"raw", "img_blob": None, "x": b"\x89PNG....", "faces": 3,
-        "jpg": {"bytes": b"..."}, "picture": 7, "e_mail": "a@b", "email": "a@b", "image_path": "/a", "who": "me",
-    }  # fmt: skip
-    found = {finding.code: finding for finding in beside(row, vector=["embedding"], identity="who")}
-    assert set(found) == {"faces", "names", "paths"}
-    assert found["faces"].count == 4
-    assert all(name in found["faces"].text for name in ("'face'", "'img_blob'", "'x'", "'jpg'"))
-    assert found["faces"].severity == "problem"
-    assert "'email', 'who'" in found["names"].text
-    assert "'image_path'" in found["paths"].text
-    assert beside({"id": 1, "n": 2}, vector=["v"], identity=None) == []

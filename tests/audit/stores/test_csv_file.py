@@ -77,11 +77,11 @@ def test_rows_that_do_not_fit_are_counted(tmp_path: Path) -> None:
     [
         ("", "is empty"),
         ("embedding", "no rows"),
-        ("a,b\n1,2", "named as embeddings are"),
+        ("a,b\n1,2", "choose one with --column"),
         ("embedding,embedding\n1,2", "several columns of one name"),
         ('embedding\n"' + "x" * 200_000 + '"', "no CSV that can be read"),
         ("embedding\nword\nword", "hold none"),
-        ("\0\0\0\n\0", "CSV|named"),
+        ("\0\0\0\n\0", "CSV|--column"),
     ],
 )
 def test_what_holds_no_embeddings_is_one_line(text: str, message: str, tmp_path: Path) -> None:

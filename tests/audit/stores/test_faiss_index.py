@@ -38,7 +38,7 @@ def test_indexes_that_keep_everything(named: str, tmp_path: Path) -> None:
     path = write(tmp_path, index)
     assert np.abs(read(path) - ROWS).max() < 1e-5
     assert np.abs(open_store(path).take(np.array([0, 4, 599])).templates - ROWS[[0, 4, 599]]).max() < 1e-5
-    assert not open_store(path).notes
+    assert open_store(path).contents.quantization is None
     assert (open_store(path).flat is not None) == (named == "Flat")
 
 
@@ -54,7 +54,7 @@ def test_a_file_that_shrinks_meanwhile(tmp_path: Path) -> None:
 @pytest.mark.parametrize("named", ["PQ8x4", "SQ8", "IVF8,SQ8", "LSH", "PCA8,Flat"])
 def test_lossy_indexes_say_so(named: str, tmp_path: Path) -> None:
     store = open_store(write(tmp_path, faiss.index_factory(SIZE, named)))
-    assert [finding.code for finding in store.notes] == ["quantized"]
+    assert store.contents.quantization is not None
     read = np.concatenate([block.templates for block in store.blocks()])
     assert read.shape == ROWS.shape
     assert (read * ROWS).sum(1).mean() > 0.2  # of the right rows

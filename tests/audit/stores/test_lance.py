@@ -5,6 +5,7 @@ import pytest
 from writing import write_store
 
 from arcinvert.audit.checks import scan
+from arcinvert.audit.checks.contents import contents_findings
 from arcinvert.audit.stores import open_store
 from arcinvert.errors import EnvironmentProblem, InputError, UsageError
 
@@ -24,7 +25,7 @@ def test_a_table_among_several_and_a_table_as_a_folder(tmp_path: Path) -> None:
         open_store(str(tmp_path / "db"), table="three")
     store = open_store(str(tmp_path / "db"), table="two")
     assert np.array_equal(store.take(np.array([0, 39])).templates, ROWS[[0, 39]] + 1)
-    assert [f.code for f in store.notes] == ["faces"]
+    assert [f.code for f in contents_findings(store)] == ["faces"]
     assert np.array_equal(open_store(str(tmp_path / "db" / "one.lance")).take(np.array([7])).templates, ROWS[7:8])
 
 

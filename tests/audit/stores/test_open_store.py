@@ -52,7 +52,7 @@ def test_what_was_written_is_read(
     assert read.dtype == np.float32
     assert np.array_equal(read, templates)
     assert [name for block in blocks for name in block.identities] == identities
-    assert not any(block.refused for block in blocks)
+    assert not any(block.skipped for block in blocks)
     chosen = np.array([0, 3, 69, 70, 71, COUNT - 1])
     taken = store.take(chosen)
     assert np.array_equal(taken.positions, chosen)
@@ -60,7 +60,7 @@ def test_what_was_written_is_read(
     assert taken.identities == [identities[n] for n in chosen]
     assert store.take(np.empty(0, np.int64)).templates.shape == (0, SIZE)
     found = scan(store)
-    assert found.unusable == 0
+    assert found.skipped_rows == 0
     assert found.identities == len(set(identities))
     assert found.digest == hashlib.sha256(templates.tobytes()).hexdigest()
     drawn = draw_sample(found, count=20, seed=3)

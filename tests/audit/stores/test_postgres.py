@@ -102,7 +102,7 @@ def test_tables_by_schema_and_name(filled: str, templates: np.ndarray) -> None:
         open_store(filled, table="faces", column="nothing")
     with pytest.raises(InputError, match=r"'id' of .* is int4, which is not read"):
         open_store(filled, table="faces", column="id")
-    with pytest.raises(InputError, match=r"no column of .*people.* is named as embeddings are"):
+    with pytest.raises(InputError, match=r"no column of .*people.*choose one with --column"):
         open_store(filled, table="people")
 
 

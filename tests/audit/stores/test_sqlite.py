@@ -6,6 +6,7 @@ import pytest
 from writing import write_store
 
 from arcinvert.audit.checks import scan
+from arcinvert.audit.checks.contents import contents_findings
 from arcinvert.audit.stores import open_store
 from arcinvert.errors import InputError, UsageError
 
@@ -40,11 +41,11 @@ def test_tables_are_chosen_or_asked_for(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no rows"):
         open_store(path)
     store = open_store(path, table="t")
-    assert [(f.code, f.count) for f in store.notes] == [("tables", 2)]
+    assert len(store.contents.tables) == 2
     assert open_store(path, column="v").table == "t"
     with pytest.raises(UsageError, match="no table 'x', but 'odd_faces'"):
         open_store(path, table="x")
-    with pytest.raises(InputError, match="named as embeddings are"):
+    with pytest.raises(InputError, match="choose one with --column"):
         open_store(path, table="users")
     write(tmp_path / "a.db", "create table more (embedding blob)")
     with pytest.raises(UsageError, match="'more', 'odd_faces'; use --table"):
@@ -88,7 +89,7 @@ def test_a_deepface_table_with_the_crop_beside(tmp_path: Path) -> None:
     connection.execute("insert into embeddings values (1, 'me.jpg', ?, ?)", (b"\xff\xd8\xff\xe0", ROWS[0].tobytes()))
     connection.commit()
     connection.close()
-    assert [f.code for f in open_store(path).notes] == ["faces", "paths"]
+    assert [f.code for f in contents_findings(open_store(path))] == ["faces", "paths"]
 
 
 def test_rows_that_hold_no_embedding_are_counted(tmp_path: Path) -> None:
@@ -98,7 +99,7 @@ def test_rows_that_hold_no_embedding_are_counted(tmp_path: Path) -> None:
     found = scan(open_store(write(tmp_path / "a.db", "create table t (v)", rows=values)))
     counts = {finding.code: finding.count for finding in found.findings if finding.severity != "info"}
     assert counts == {"null": 1, "ragged": 1, "unreadable": 2, "pickle": 1}
-    assert found.unusable == 5
+    assert found.skipped_rows == 5
 
 
 def test_a_log_that_is_not_merged_yet_is_read(tmp_path: Path) -> None:

@@ -41,9 +41,9 @@ def test_however_it_is_written(write) -> None:
     values = [write(row) for row in ROWS]
     reader = Reader.for_values(values, "it")
     assert size_of(values, reader, "it") == 48
-    rows, kept, refused = matrix(values, 48, reader)
+    rows, kept, skipped = matrix(values, 48, reader)
     assert kept.all()
-    assert not refused
+    assert not skipped
     assert np.abs(rows - ROWS).max() < 1e-7
 
 
@@ -64,10 +64,10 @@ def test_what_cannot_be_read_is_counted() -> None:
         good, None, good[:-1], [], "", "nonsense", "[1, 2", 5, {"a": 1}, ["a"] * 48, [10**400] * 48, [[1, 2], [3]],
         "[" * 5000, "1," * 900_000, b"\x80\x04garbage.", npy(ROWS[0])[:-3], "[[" + "1," * 47 + "null]]", [None] * 48,
     ]  # fmt: skip
-    rows, kept, refused = matrix(values, 48, Reader())
+    rows, kept, skipped = matrix(values, 48, Reader())
     assert np.flatnonzero(kept).tolist() == [0, len(values) - 2, len(values) - 1]  # a null within a row is NaN
     assert np.isnan(rows[-1]).all()
-    assert refused == {"null": 1, "ragged": 3, "unreadable": 10, "pickle": 1}
+    assert skipped == {"null": 1, "ragged": 3, "unreadable": 10, "pickle": 1}
 
 
 def test_numbers_that_begin_as_a_pickle_does_are_numbers() -> None:

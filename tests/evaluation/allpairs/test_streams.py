@@ -6,11 +6,10 @@ from arcinvert.evaluation.allpairs import streams
 from arcinvert.evaluation.allpairs.streams import BINS, PER_UNIT, Bins, Distinct, Tail
 
 
-@pytest.mark.parametrize("wanted", [1, 37, 400])
-@pytest.mark.parametrize("decimals", [8, 2])
+@pytest.mark.parametrize(("wanted", "decimals"), [(1, 8), (37, 2), (400, 8)])
 def test_the_tail_of_a_stream(monkeypatch: pytest.MonkeyPatch, wanted: int, decimals: int) -> None:
     """In an order that rises, so that every tile moves the cut, and in one that does not."""
-    monkeypatch.setattr(streams, "LEAST", 50)
+    monkeypatch.setattr(streams, "MIN_COLLECTED", 50)
     stream = np.random.default_rng(wanted).uniform(size=(60, 9, 11)).round(decimals).astype(np.float32)
     for order in (stream, np.sort(stream.ravel()).reshape(stream.shape)):
         tail = Tail(wanted, torch.device("cpu"))
@@ -20,8 +19,8 @@ def test_the_tail_of_a_stream(monkeypatch: pytest.MonkeyPatch, wanted: int, deci
 
 
 def test_memory_is_bounded_when_all_scores_are_equal(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "LEAST", 100)
-    monkeypatch.setattr(streams, "ROOM", 100)
+    monkeypatch.setattr(streams, "MIN_COLLECTED", 100)
+    monkeypatch.setattr(streams, "BUFFER", 100)
     tail = Tail(30, torch.device("cpu"))
     for _ in range(50):
         tail.add(torch.full((10, 10), 0.5))
@@ -45,7 +44,7 @@ def test_bins_have_sharp_edges() -> None:
 
 
 def test_distinct_scores_of_a_stream(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "ROOM", 100)
+    monkeypatch.setattr(streams, "BUFFER", 100)
     stream = np.random.default_rng(0).integers(0, 40, 3000).astype(np.float32)
     distinct = Distinct(torch.device("cpu"))
     for size in (1, 99, 100, 101, 0, 1000):

@@ -2,13 +2,11 @@
 
 import hashlib
 import sys
-from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import scipy.linalg
 import torch
 from PIL import Image
 
@@ -44,14 +42,23 @@ def covariance(seed: int, size: int) -> Array:
     return raw.T @ raw / len(raw)
 
 
-def slow_frechet(first: Array, second: Array) -> float:
-    one, other = np.cov(first.T), np.cov(second.T)
-    root = scipy.linalg.sqrtm(one @ other)
-    shift = first.mean(0) - second.mean(0)
-    return float(shift @ shift + np.trace(one) + np.trace(other) - 2 * np.trace(root).real)
+def fidelity_frechet(first: Array, second: Array) -> float:
+    """As torch-fidelity computes it, from covariances."""
+    module = pytest.importorskip("torch_fidelity.metric_fid")
+    stored = [module.fid_features_to_statistics(torch.from_numpy(features)) for features in (first, second)]
+    return float(module.fid_statistics_to_metric(*stored, False)["frechet_inception_distance"])
 
 
 # --- Fréchet
+
+
+@pytest.mark.parametrize(("n", "m", "tolerance"), [(40, 60, 1e-11), (400, 300, 1e-11), (100, 9, 1e-9), (12, 7, 1e-6)])
+def test_any_covariances_as_torch_fidelity_says(n: int, m: int, tolerance: float) -> None:
+    first, second = rows(5, n, 8) @ rows(6, 8, 8), rows(7, m, 8) @ rows(8, 8, 8) + 1
+    assert frechet_distance(first, second) == pytest.approx(fidelity_frechet(first, second), rel=tolerance)
+    single = first.astype(np.float32), second.astype(np.float32)
+    wide = [features.astype(np.float64) for features in single]
+    assert frechet_distance(*single) == frechet_distance(*wide)
 
 
 def test_equal_covariances_leave_the_means() -> None:
@@ -69,12 +76,6 @@ def test_diagonal_covariances_leave_the_deviations() -> None:
     assert frechet_distance(first, second) == pytest.approx(expected, rel=1e-10)
 
 
-@pytest.mark.parametrize(("n", "m"), [(40, 60), (100, 9), (12, 12)])
-def test_any_covariances_as_the_matrix_root_says(n: int, m: int) -> None:
-    first, second = rows(5, n, 8) @ rows(6, 8, 8), rows(7, m, 8) @ rows(8, 8, 8) + 1
-    assert frechet_distance(first, second) == pytest.approx(slow_frechet(first, second), rel=1e-6)
-
-
 def test_fewer_rows_than_dimensions() -> None:
     # Two sets in planes at right angles to each other: the root of the product of covariances is 0.
     first, second = np.zeros((5, 30)), np.zeros((7, 30))
@@ -82,6 +83,10 @@ def test_fewer_rows_than_dimensions() -> None:
     shift = first.mean(0) - second.mean(0)
     expected = shift @ shift + first.var(0, ddof=1).sum() + second.var(0, ddof=1).sum()
     assert frechet_distance(first, second) == pytest.approx(expected, rel=1e-12)
+    # In general position torch-fidelity's eigenvalues err, which is why the arithmetic is ours.
+    turned = [features @ np.linalg.qr(rows(28, 30, 30))[0] for features in (first, second)]
+    assert frechet_distance(*turned) == pytest.approx(expected, rel=1e-12)
+    assert abs(fidelity_frechet(*turned) - expected) > 1e-9
     # And 30 dimensions that say the same as 2 of them.
     turn = np.linalg.qr(rows(11, 30, 30))[0][:2]
     one, other = rows(12, 5, 2), rows(13, 7, 2) * 3 + 1
@@ -94,42 +99,22 @@ def test_a_set_is_where_it_is() -> None:
     assert frechet_distance(first, first) >= 0
 
 
-def test_single_precision_is_widened() -> None:
-    first, second = rows(15, 200, 4).astype(np.float32) + 1000, rows(16, 200, 4).astype(np.float32) + 1000
-    expected = slow_frechet(first.astype(np.float64), second.astype(np.float64))
-    assert frechet_distance(first, second) == pytest.approx(expected, rel=1e-6)
-
-
 # --- KID
 
 
-def slow_mmd(first: Array, second: Array) -> float:
-    def kernel(x: Array, y: Array) -> float:
-        return (sum(a * b for a, b in zip(x, y, strict=True)) / len(x) + 1) ** 3
-
-    def apart(items: Array) -> float:
-        found = [kernel(items[i], items[j]) for i, j in product(range(len(items)), repeat=2) if i != j]
-        return sum(found) / len(found)
-
-    across = [kernel(x, y) for x, y in product(first, second)]
-    return apart(first) + apart(second) - 2 * sum(across) / len(across)
-
-
-def test_the_estimate_as_the_sums_say() -> None:
-    first, second = rows(17, 7, 3), rows(18, 9, 3) + 0.5
-    assert squared_mmd(first, second) == pytest.approx(slow_mmd(first, second), rel=1e-12)
+def test_the_estimate_as_torch_fidelity_says() -> None:
+    module = pytest.importorskip("torch_fidelity.metric_kid")
+    first, second = rows(17, 9, 3), rows(18, 9, 3) + 0.5
+    assert squared_mmd(first, second) == pytest.approx(module.kernel_mmd(first, second), rel=1e-12)
+    # Two sizes: the mean over the rows that are left out of the larger set.
+    larger = rows(19, 10, 3)
+    parts = [module.kernel_mmd(first, np.delete(larger, number, 0)) for number in range(10)]
+    assert squared_mmd(first, larger) == pytest.approx(np.mean(parts), rel=1e-12)
 
 
 def test_the_estimate_in_one_dimension() -> None:
     # All rows x against all rows y: (x^2 + 1)^3 + (y^2 + 1)^3 - 2 (xy + 1)^3.
     assert squared_mmd(np.full((4, 1), 1.0), np.full((3, 1), 2.0)) == pytest.approx(8 + 125 - 2 * 27)
-
-
-def test_the_estimate_has_no_bias() -> None:
-    random = np.random.default_rng(19)
-    found = [squared_mmd(*random.normal(size=(2, 10, 5))) for _ in range(3000)]
-    assert abs(np.mean(found)) < 4 * np.std(found) / np.sqrt(len(found))
-    assert min(found) < 0
 
 
 def test_subsets() -> None:
@@ -142,11 +127,6 @@ def test_subsets() -> None:
     whole = kernel_distance(first, second[:40], subsets=3, size=40)
     assert whole.size == 40
     assert kernel_distance(second, second, subsets=5, size=40).std == pytest.approx(0, abs=1e-9)
-
-
-def test_the_size_of_a_subset_by_default() -> None:
-    assert kernel_distance(rows(22, 30, 3), rows(23, 21, 3), subsets=2).size == 10
-    assert kernel_distance(rows(22, 2100, 3), rows(23, 2100, 3), subsets=2).size == 1000
 
 
 # --- both
@@ -181,11 +161,9 @@ def test_features_of_embeddings_have_their_cosine_in_the_kernel() -> None:
     ("first", "second", "message"),
     [
         (np.zeros((5, 3)), np.zeros((5, 4)), "features"),
-        (np.zeros(5), np.zeros((5, 4)), "features"),
         (np.zeros((5, 0)), np.zeros((5, 0)), "features"),
         (np.zeros((1, 3)), np.zeros((5, 3)), "pictures in each set, got 1 and 5"),
         (np.full((5, 3), np.nan), np.zeros((5, 3)), "finite"),
-        (np.zeros((5, 3)), np.full((5, 3), np.inf), "finite"),
     ],
 )
 def test_features_that_are_refused(first: Array, second: Array, message: str) -> None:

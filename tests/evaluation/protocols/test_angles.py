@@ -29,8 +29,8 @@ def test_on_the_circle() -> None:
 
 
 def test_against_loops(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search, "BLOCK", 40)
-    monkeypatch.setattr(search, "PAIRS", 7)
+    monkeypatch.setattr(search, "BLOCK_SCORES", 40)
+    monkeypatch.setattr(search, "BLOCK_PAIRS", 7)
     draw = np.random.default_rng(0)
     labels = draw.permutation(np.arange(60) % 17)
     rows = draw.normal(size=(60, 9)).astype(np.float32)

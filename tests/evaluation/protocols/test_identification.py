@@ -8,8 +8,8 @@ import pytest
 from arcinvert.errors import InputError, UsageError
 from arcinvert.evaluation.allpairs import search
 from arcinvert.evaluation.metrics import operating_point
-from arcinvert.evaluation.protocols.folder_protocols import identify_folder
 from arcinvert.evaluation.protocols.identification import folder_split, identify
+from arcinvert.evaluation.protocols.labeled_sets import identify_folder
 from arcinvert.evaluation.protocols.megaface import megaface
 
 ENGINES = [
@@ -41,8 +41,8 @@ def slow_rank(probe: np.ndarray, label: int, gallery: np.ndarray, labels: np.nda
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("gallery_labels", [np.arange(15), np.random.default_rng(5).permutation(np.arange(45) % 15)])
 def test_cmc_against_a_loop(engine: str, gallery_labels: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search, "BLOCK", 70)
-    monkeypatch.setattr(search, "HEIGHT", 6)
+    monkeypatch.setattr(search, "BLOCK_SCORES", 70)
+    monkeypatch.setattr(search, "BLOCK_ROWS", 6)
     gallery = people(1, gallery_labels)
     gallery[3] = gallery[2]  # a tie of two identities
     probe_labels = np.random.default_rng(6).integers(0, 15, 60)
@@ -129,7 +129,7 @@ def test_detection_and_identification_against_a_scan_of_thresholds() -> None:
 
 
 def test_megaface_against_a_loop(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search, "BLOCK", 50)
+    monkeypatch.setattr(search, "BLOCK_SCORES", 50)
     labels = np.random.default_rng(3).permutation(np.array([0, 0, 0, 1, 1, 2, 3, 3, 3, 3]))
     rows, distractors = people(1, labels, spread=0.6), people(2, np.full(150, 40), spread=1.5)
     distractors[77] = rows[labels == 0][0]  # ties with every pair whose gallery picture this is
@@ -146,7 +146,7 @@ def test_megaface_against_a_loop(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_megaface_verification_against_all_scores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search, "BLOCK", 50)
+    monkeypatch.setattr(search, "BLOCK_SCORES", 50)
     labels = np.repeat(np.arange(4), 3)
     rows, distractors = people(5, labels, spread=1.2), people(6, np.full(200, 40), spread=1.5)
     found = megaface(rows, distractors, labels=labels, fmrs=(0.05, 0.004, 0.001)).tpr
@@ -213,7 +213,7 @@ def test_what_does_not_fit_is_refused() -> None:
     other = people(1, labels, size=5)
     with pytest.raises(InputError, match="gallery 8-d, distractors 5-d"):
         identify(rows, rows, gallery_labels=labels, probe_labels=labels, distractors=other)
-    with pytest.raises(UsageError, match="rank 1 at least"):
+    with pytest.raises(UsageError, match="at least 1, got 0"):
         identify(rows, rows, gallery_labels=labels, probe_labels=labels, max_rank=0)
     with pytest.raises(UsageError, match="from 1 to 6, got"):
         megaface(rows, rows, labels=labels, counts=(7,))

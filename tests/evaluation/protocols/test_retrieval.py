@@ -5,7 +5,7 @@ import pytest
 
 from arcinvert.errors import InputError, UsageError
 from arcinvert.evaluation.allpairs import search
-from arcinvert.evaluation.protocols.folder_protocols import retrieve_folder
+from arcinvert.evaluation.protocols.labeled_sets import retrieve_folder
 from arcinvert.evaluation.protocols.retrieval import average_precisions, mean_average_precision, split_queries
 
 
@@ -28,7 +28,7 @@ def slow_average_precision(query: np.ndarray, label: int, videos: np.ndarray, la
 @pytest.mark.parametrize("top", [1, 5, 100, 1000])
 @pytest.mark.parametrize("block", [150, 1 << 22])
 def test_against_the_definition(top: int, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search, "BLOCK", block)
+    monkeypatch.setattr(search, "BLOCK_SCORES", block)
     video_labels = np.random.default_rng(0).integers(0, 12, 130)
     videos = people(1, video_labels)
     videos[5:9] = videos[4]  # ties, of right and wrong

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 
 from arcinvert.errors import InputError, UsageError
+from arcinvert.evaluation.embedding import flip_test
 from arcinvert.evaluation.metrics import auc, eer, fold_accuracy, operating_points, score_pairs
 from arcinvert.evaluation.protocols import verification
 from arcinvert.evaluation.protocols.verification import verify_embeddings, verify_pairs
-from arcinvert.evaluation.readers.sets import flip_test
 
 
 def faces(seed: int, count: int = 240, identities: int = 30, size: int = 32) -> tuple[np.ndarray, np.ndarray]:
@@ -17,7 +17,7 @@ def faces(seed: int, count: int = 240, identities: int = 30, size: int = 32) -> 
 
 @pytest.mark.parametrize("listed", [0, 1 << 24])
 def test_embeddings_against_the_list_of_scores(monkeypatch: pytest.MonkeyPatch, listed: int) -> None:
-    monkeypatch.setattr(verification, "LISTED", listed)
+    monkeypatch.setattr(verification, "MAX_LISTED", listed)
     rows, labels = faces(0)
     scored = score_pairs(rows, labels)
     lists = {"genuine": scored.genuine, "impostor": scored.impostor}

@@ -39,9 +39,9 @@ def test_only_what_is_kept_is_loaded(tiny_faces: Path) -> None:
 
 
 def test_lists_that_do_not_fit_the_data(tiny_faces: Path) -> None:
-    with pytest.raises(InputError, match=r"names 1 pictures that are not in .*'id0/9.png'"):
+    with pytest.raises(InputError, match=r"names 1 images that are not in .*'id0/9.png'"):
         load_faces(tiny_faces, IDS, {"id0/1.png", "id0/9.png"})
-    with pytest.raises(InputError, match="keeps no picture"):
+    with pytest.raises(InputError, match="keeps no image"):
         load_faces(tiny_faces, IDS[:2], {"id5/0.png"})
 
 

@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 
 from arcinvert.errors import InputError
+from arcinvert.training.data.containers import convert_images, list_images
 from arcinvert.training.data.faces import load_faces, open_faces
 from arcinvert.training.data.recordio import (
     MAGIC,
@@ -18,7 +19,6 @@ from arcinvert.training.data.recordio import (
     unpack,
     write_records,
 )
-from arcinvert.training.data.sources import convert_pictures, open_pictures
 
 IDS = [f"id{number}" for number in range(6)]
 # What MXNet 1.9.1 wrote for label 3, id 5, id2 10 and the content b"ab" + MAGIC at a multiple of 4 of the payload.
@@ -31,7 +31,7 @@ SPLIT = (
 def packed(tiny_faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny faces as ``train.rec``. Do not write to it."""
     path = tmp_path_factory.mktemp("packed") / "train.rec"
-    assert convert_pictures(open_pictures(tiny_faces), path) == "rec"
+    assert convert_images(list_images(tiny_faces), path) == "rec"
     return path
 
 
@@ -123,7 +123,7 @@ def test_a_flat_file_in_any_order(tiny_faces: Path, tmp_path: Path) -> None:
 
 
 def test_back_to_a_folder(packed: Path, tiny_faces: Path, tmp_path: Path) -> None:
-    assert convert_pictures(open_pictures(packed), tmp_path / "back") == "folder"
+    assert convert_images(list_images(packed), tmp_path / "back") == "folder"
     back = sorted((tmp_path / "back").glob("*/*"))
     assert [p.read_bytes() for p in back] == [p.read_bytes() for p in sorted(tiny_faces.glob("*/*.png"))]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["back"]
@@ -168,7 +168,7 @@ class TestHostile:
             ("5", "expected a key and an offset"),
             ("5\t\u0664", "cannot read the index"),
             ("4\t0", "names key 4 a second time"),
-            ("99\t0", "counts picture 5"),
+            ("99\t0", "counts image 5"),
         ],
     )
     def test_an_index_that_lies(self, spoilt: Path, line: str, said: str) -> None:
@@ -188,7 +188,7 @@ class TestHostile:
     @pytest.mark.parametrize("end", [0.0, 1.0, 1.5, 4.0, 1e38, float("nan")])
     def test_a_header_record_that_lies(self, tmp_path: Path, end: float) -> None:
         write_records(tmp_path / "x.rec", [Record((end, 9.0), is_array=True), Record((0.0,), b"x")])
-        with pytest.raises(InputError, match="says the pictures end before record"):
+        with pytest.raises(InputError, match="says the images end before record"):
             open_faces(tmp_path / "x.rec")
 
     def test_more_labels_than_bytes(self, tmp_path: Path) -> None:
@@ -213,6 +213,6 @@ class TestHostile:
     def test_what_is_there_is_not_overwritten_and_nothing_half_is_left(self, tiny_faces: Path, tmp_path: Path) -> None:
         (tmp_path / "faces" / "a").mkdir(parents=True)
         (tmp_path / "faces" / "a" / "0.png").write_bytes(b"no picture")
-        with pytest.raises(InputError, match="cannot read the picture"):
-            convert_pictures(open_pictures(tmp_path / "faces"), tmp_path / "x.rec")
+        with pytest.raises(InputError, match="cannot read the image"):
+            convert_images(list_images(tmp_path / "faces"), tmp_path / "x.rec")
         assert [path.name for path in tmp_path.iterdir()] == ["faces"]

@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from arcinvert.errors import InputError, UsageError
+from arcinvert.training.data.containers import convert_images, list_images
 from arcinvert.training.data.faces import load_faces, open_faces
-from arcinvert.training.data.sources import convert_pictures, open_pictures
 
 IDS = [f"id{number}" for number in range(6)]
 
@@ -33,7 +33,7 @@ def tar(path: Path, members: dict[str, bytes]) -> Path:
 def shards(tiny_faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny faces as shards of ten pictures. Do not write into it."""
     folder = tmp_path_factory.mktemp("shards") / "new"
-    assert convert_pictures(open_pictures(tiny_faces), folder, per_shard=10) == "shards"
+    assert convert_images(list_images(tiny_faces), folder, per_shard=10) == "shards"
     return folder
 
 
@@ -57,12 +57,12 @@ def test_what_a_shard_holds(shards: Path, tiny_faces: Path, tmp_path: Path) -> N
     assert content[0] == (tiny_faces / "id1" / "4.png").read_bytes()
     assert content[1] == b"1"
     assert json.loads(content[2]) == {"identity": "id1", "label": 1}
-    convert_pictures(open_pictures(tiny_faces), tmp_path / "again", per_shard=10)
+    convert_images(list_images(tiny_faces), tmp_path / "again", per_shard=10)
     assert (tmp_path / "again" / "000001.tar").read_bytes() == (shards / "000001.tar").read_bytes()
 
 
 def test_back_to_a_folder(shards: Path, tiny_faces: Path, tmp_path: Path) -> None:
-    convert_pictures(open_pictures(shards), tmp_path / "back")
+    convert_images(list_images(shards), tmp_path / "back")
     assert load_faces(tmp_path / "back", IDS).digest == load_faces(tiny_faces, IDS).digest
 
 
@@ -94,12 +94,12 @@ def test_shards_of_others(tmp_path: Path) -> None:
             {"a.png": png((64, 64)), "a.cls": b"0"},
             r"expected 112x112 aligned faces, got \(64, 64\) in .*00000000/a.png",
         ),
-        ({"a.png": b"no picture", "a.cls": b"0"}, "cannot read the picture"),
+        ({"a.png": b"no picture", "a.cls": b"0"}, "cannot read the image"),
         (
             {"a/b.png": png(), "a/b.cls": b"0", "a_b.png": png(), "a_b.cls": b"0"},
-            "two pictures named '00000000/a_b.png'",
+            "two images named '00000000/a_b.png'",
         ),
-        ({"a.txt": b""}, "no pictures in"),
+        ({"a.txt": b""}, "no images in"),
     ],
 )
 def test_refused(tmp_path: Path, members: dict[str, bytes], said: str) -> None:
@@ -151,13 +151,13 @@ def test_a_name_that_ends_the_key_is_refused_and_nothing_is_left(tmp_path: Path)
     (tmp_path / "faces" / "a").mkdir(parents=True)
     (tmp_path / "faces" / "a" / "0.1.png").write_bytes(png())
     with pytest.raises(InputError, match="has a dot or stands there already"):
-        convert_pictures(open_pictures(tmp_path / "faces"), tmp_path / "new", per_shard=5)
+        convert_images(list_images(tmp_path / "faces"), tmp_path / "new", per_shard=5)
     assert [path.name for path in tmp_path.iterdir()] == ["faces"]
 
 
 def test_a_folder_with_something_in_it_is_not_written_to(tiny_faces: Path, tmp_path: Path) -> None:
     (tmp_path / "old.tar").write_bytes(b"")
     with pytest.raises(UsageError, match="expected a new or empty folder"):
-        convert_pictures(open_pictures(tiny_faces), tmp_path, per_shard=5)
+        convert_images(list_images(tiny_faces), tmp_path, per_shard=5)
     with pytest.raises(UsageError, match="expected a folder for tar shards"):
-        convert_pictures(open_pictures(tiny_faces), tmp_path / "x.rec", per_shard=5)
+        convert_images(list_images(tiny_faces), tmp_path / "x.rec", per_shard=5)

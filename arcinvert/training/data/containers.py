@@ -1,0 +1,91 @@
+"""The containers of training images: folders of identities, a ``.rec`` file, tar shards; listing and conversion."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from arcinvert.errors import InputError, UsageError
+from arcinvert.training.data.folders import folder_images, identity_folders
+from arcinvert.training.data.image_files import ImageFiles, decode
+from arcinvert.training.data.recordio import MAGIC, record_images, write_record_faces
+from arcinvert.training.data.shards import shard_images, write_shards
+
+
+def list_images(source: Path | Sequence[Path]) -> ImageFiles:
+    """List the images of a folder of identities, a ``.rec`` file, or tar shards, which are told apart by their content.
+
+    Args:
+        source: a folder of identities; a ``.rec`` file with its ``.idx``; one or several tar files; or
+            a folder that holds no folders, but one ``.rec`` file or tar shards.
+
+    Raises:
+        InputError: none of these, or damaged.
+    """
+    if not isinstance(source, Path):
+        shards = list(source)
+        if not shards or {_kind(path) for path in shards} != {"tar"}:
+            raise InputError(f"expected tar shards, got {', '.join(map(str, shards)) or 'none'}")
+        return shard_images(shards[0].parent, shards)
+    files = [source]
+    if source.is_dir():
+        inside = sorted(path for path in source.iterdir() if not path.name.startswith("."))
+        files = [path for path in inside if path.suffix in (".rec", ".tar")]
+        if any(path.is_dir() for path in inside) or not files:
+            return folder_images(source, identity_folders(source))
+    elif not source.is_file():
+        raise InputError(f"expected a folder of identities, a .rec file or tar shards, got {str(source)!r}")
+    kinds = [_kind(path) for path in files]
+    if kinds == ["rec"]:
+        return record_images(files[0])
+    if set(kinds) == {"tar"}:
+        return shard_images(source.parent if source.is_file() else source, files)
+    named = ", ".join(path.name for path in files[:5])
+    raise InputError(f"expected one .rec file or uncompressed tar shards in {str(source)!r}, got {named}")
+
+
+def _kind(path: Path) -> str:
+    with open(path, "rb") as stream:
+        start = stream.read(512)
+    return "rec" if start.startswith(MAGIC) else "tar" if start[257:262] == b"ustar" else "other"
+
+
+def convert_images(images: ImageFiles, out: Path, *, per_shard: int | None = None) -> str:
+    """Write images, their bytes unchanged: RecordIO if ``out`` ends in ``.rec``, else a new folder.
+
+    Args:
+        images: what :func:`list_images` returned.
+        out: a file, or a folder that does not exist or is empty; it appears whole or not at all.
+        per_shard: write a folder of tar shards with this many images each, not one of identities.
+
+    Returns:
+        The kind of container that was written: ``rec``, ``shards`` or ``folder``.
+
+    Raises:
+        UsageError: ``out`` exists, or ``per_shard`` with a ``.rec`` file.
+        InputError: an image that cannot be trained on, or a name that the container cannot hold.
+    """
+    if out.suffix == ".rec":
+        if per_shard is not None:
+            raise UsageError(f"expected a folder for tar shards, got {str(out)!r}")
+        if out.exists() or out.with_suffix(".idx").exists():
+            raise UsageError(f"{str(out)!r} or its .idx exists already")
+        write_record_faces(out, images)
+        return "rec"
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(f"expected a new or empty folder to write to, got {str(out)!r}")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=out.parent, prefix=".", suffix=".part") as part:
+        whole = Path(part) / "whole"
+        whole.mkdir()
+        if per_shard is not None:
+            write_shards(whole, images, per_shard=per_shard)
+        else:
+            for name in images.identities:
+                (whole / name).mkdir()
+            for entry in images.entries:
+                content = images.content(entry)
+                decode(content, images.path(entry))
+                (whole / entry.file).write_bytes(content)
+        os.replace(whole, out)
+    return "folder" if per_shard is None else "shards"

@@ -1,0 +1,346 @@
+"""How well does an inversion hold before networks that were never optimized against?
+
+    python benchmarks/inversion.py --data FACES --judge JUDGE.onnx [--ablate] [--json OUT.json] [--sheet OUT.png]
+
+Enrols picture 00 of N identities that the default checkpoint was not trained on, inverts its
+embedding with a checkpoint, and lets each judge compare the reconstruction with the enrolled
+picture (type I) and with the identity's other pictures (type II). A judge is an ONNX embedder that
+takes RGB in 0..255. Thresholds are fixed beforehand, on impostor pairs of the other held-out
+identities. Controls: the mean face, a random face of the face prior, the reconstruction of another
+target (shuffled), and a real second photo; and what the face prior can draw at best, the enrolled
+picture itself projected on the basis, without and with detail. ``found`` is the share in which the
+detector finds a face.
+
+``--ablate`` repeats the run with each term of the preset left out, without jitter and with more, from the mean face
+in place of the predicted one, matching the target alone, without detail, without any descent, and from three starts
+drawn from the conditional prior, of which the one with the highest own cosine is kept.
+``--poses`` asks every target to turn left and right, and prints for how many the measured yaw follows.
+``--race STEPS`` runs the preset ``paper`` for so many steps and prints when it reaches, if it does,
+the judged cosine that the first preset ends with.
+"""
+
+import argparse
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import torch
+from torch import Tensor
+
+from arcinvert.evaluation.metrics import auc, score_pairs, threshold_at_fmr, wilson_interval
+from arcinvert.inversion.controls import Controls
+from arcinvert.inversion.invert import Recipe, invert, to_bytes
+from arcinvert.inversion.parameterization import FaceBasis
+from arcinvert.inversion.presets import PRESETS, Attack, Preset, preset_of
+from arcinvert.inversion.reconstruct import generator_for
+from arcinvert.inverter import Inverter
+from arcinvert.recognizer import Recognizer
+from arcinvert.synthesis.robustness import crop_detector, robustness
+from arcinvert.synthesis.sheets import contact_sheet, write_png
+from arcinvert.training.data.faces import load_faces
+
+FMRS = (1e-2, 1e-3)
+RESTARTS, START_SPREAD = 3, 0.6
+FREE = Controls()
+
+
+class Judge:
+    """An ONNX embedder under onnxruntime: (N, 112, 112, 3) uint8 -> (N, D), unit norm."""
+
+    def __init__(self, path: Path) -> None:
+        self.name = path.stem
+        self.session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        self.input = self.session.get_inputs()[0].name
+        self.thresholds: dict[float, float] = {}
+
+    def __call__(self, images: Tensor) -> np.ndarray:
+        parts = []
+        for start in range(0, len(images), 32):
+            batch = images[start : start + 32].permute(0, 3, 1, 2).float().numpy()
+            parts.append(self.session.run(None, {self.input: batch})[0])
+        rows = np.concatenate(parts)
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def rate(scores: np.ndarray, threshold: float) -> dict[str, Any]:
+    accepted = int((scores >= threshold).sum())
+    return {"rate": accepted / len(scores), "n": len(scores), "wilson95": wilson_interval(accepted, len(scores))}
+
+
+def judged(judge: Judge, images: Tensor, enrolled: np.ndarray, others: list[np.ndarray]) -> dict[str, Any]:
+    rows = judge(images)
+    first = (rows * enrolled).sum(1)
+    second = np.concatenate([row @ other.T for row, other in zip(rows, others, strict=True)])
+    found: dict[str, Any] = {"cosine": float(first.mean()), "cosine_type2": float(second.mean())}
+    for fmr in FMRS:
+        found[f"type1@{fmr:g}"] = rate(first, judge.thresholds[fmr])
+        found[f"type2@{fmr:g}"] = rate(second, judge.thresholds[fmr])
+    return found
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """A preset, and what is changed of its recipe and of the face prior."""
+
+    preset: Preset
+    change: Callable[[Recipe, Attack], Recipe] = lambda recipe, attack: recipe
+    detail: bool = True
+
+
+def other_start(recipe: Recipe, attack: Attack) -> Recipe:
+    """The same descent, from a draw of the conditional prior in place of its mean."""
+    start = recipe.parameterization.coordinates
+    drawn = torch.stack([torch.randn(start.shape[1], generator=generator) for generator in attack.generators])
+    with torch.no_grad():
+        start += START_SPREAD * drawn.to(start.device)
+    return recipe
+
+
+def mean_start(recipe: Recipe, attack: Attack) -> Recipe:
+    zeros = torch.zeros_like(recipe.parameterization.coordinates.detach())
+    basis = FaceBasis(attack.inverter.prior, zeros, refresh=recipe.parameterization.refresh)
+    return dataclasses.replace(recipe, parameterization=basis)
+
+
+def no_transform(recipe: Recipe, attack: Attack) -> Recipe:
+    first, *others = recipe.views
+    return dataclasses.replace(recipe, views=(dataclasses.replace(first, transform=None), *others))
+
+
+def without(preset: Preset, term: str) -> Preset:
+    """The preset without a term (``maps``, ``auxiliary_maps``, ...), or without the ``auxiliary`` network."""
+    field = "auxiliary_every" if term == "auxiliary" else f"{term}_weight"
+    if not hasattr(preset, field):
+        raise SystemExit(f"expected terms of the preset, got {term!r}")
+    return dataclasses.replace(preset, **{field: 0})
+
+
+def variants(name: str, preset: Preset, ablate: bool) -> dict[str, Variant]:
+    found = {name: Variant(preset)}
+    if ablate:
+        terms = ("auxiliary", "maps", "batchnorm", "prior", "auxiliary_maps")
+        found |= {f"{name}, no {term.replace('_', ' ')}": Variant(without(preset, term)) for term in terms}
+        found[f"{name}, no jitter"] = Variant(preset, no_transform)
+        found[f"{name}, jitter of 1.5 pixels"] = Variant(
+            dataclasses.replace(preset, jitter_shift=1.5, jitter_scale=0.02, jitter_rotate=0.03)
+        )
+        found[f"{name}, from the mean face"] = Variant(preset, mean_start)
+        found[f"{name}, matching the target alone"] = Variant(dataclasses.replace(preset, mix_weight=0.0))
+        found[f"{name}, no detail"] = Variant(preset, detail=False)
+        found[f"{name}, no descent"] = Variant(dataclasses.replace(preset, steps=0))
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="DIR/<identity>/<picture>, aligned")
+    parser.add_argument("--judge", type=Path, action="append", required=True)
+    parser.add_argument("--checkpoint", type=Path)
+    parser.add_argument("--preset", action="append", choices=list(PRESETS), help="default: fast; may be repeated")
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--targets", type=int, default=20, help="how many of the held-out identities are inverted")
+    parser.add_argument("--offset", type=int, default=0, help="of the held-out identities, pass over this many first")
+    parser.add_argument("--ablate", action="store_true")
+    parser.add_argument("--without", action="append", default=[], metavar="TERM", help="leave it out of every preset")
+    parser.add_argument("--poses", action="store_true", help="also ask every target to turn left and right")
+    parser.add_argument("--race", type=int, metavar="STEPS", help="run `paper` so long, on eight targets at most")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--sheet", type=Path, help="the first ten enrolled pictures above their reconstructions")
+    options = parser.parse_args()
+
+    torch.set_flush_denormal(True)
+    held_out = Recognizer.load().header["data"]["held_out"]
+    attacked = held_out[options.offset : options.offset + options.targets]
+    reference = [name for name in held_out if name not in attacked]
+    faces, impostors = load_faces(options.data, attacked), load_faces(options.data, reference)
+    enrolled_rows = [int((faces.labels == i).nonzero()[0]) for i in range(len(attacked))]
+    enrolled = faces.images[enrolled_rows]
+    recognizer = Recognizer.load(options.checkpoint)
+    inverter = Inverter.of(recognizer)
+    prior = inverter.prior
+    target = recognizer.embed(enrolled.permute(0, 3, 1, 2))
+
+    judges = [Judge(path) for path in options.judge]
+    report: dict[str, Any] = {
+        "checkpoint": recognizer.digest,
+        "targets": len(attacked),
+        "without": options.without,
+        "judges": {},
+        "runs": {},
+    }
+    templates, others = {}, {}
+    for judge in judges:
+        scored = score_pairs(judge(impostors.images), impostors.labels.numpy())
+        for fmr in FMRS:
+            threshold = threshold_at_fmr(fmr, impostor=scored.impostor)
+            assert threshold is not None, "too few impostor pairs for this false match rate"
+            judge.thresholds[fmr] = threshold
+        rows = judge(faces.images)
+        templates[judge.name] = rows[enrolled_rows]
+        others[judge.name] = [
+            rows[[r for r in range(len(faces)) if int(faces.labels[r]) == i and r != enrolled_rows[i]]]
+            for i in range(len(attacked))
+        ]
+        report["judges"][judge.name] = {
+            "auc": auc(genuine=scored.genuine, impostor=scored.impostor),
+            "impostor_pairs": len(scored.impostor),
+            "thresholds": {f"{fmr:g}": t for fmr, t in judge.thresholds.items()},
+        }
+    detector = crop_detector()
+
+    def record(name: str, images: Tensor, own: Tensor | None = None, **extra: Any) -> None:
+        held = robustness(recognizer, images, target, detector)
+        extra |= {} if own is None else {"own_cosine": float(own.mean())}
+        extra |= {"found": sum(bool(row["face_found"]) for row in held) / len(held), "robustness": held}
+        report["runs"][name] = extra | {
+            judge.name: judged(judge, images, templates[judge.name], others[judge.name]) for judge in judges
+        }
+        print_row(name, report["runs"][name], judges)
+
+    def inverted(
+        variant: Variant, controls: Controls = FREE, seed: int = options.seed
+    ) -> tuple[Tensor, Tensor, dict[str, Any]]:
+        attacker = inverter
+        if not variant.detail:
+            attacker = dataclasses.replace(inverter, prior=dataclasses.replace(inverter.prior, detail=None))
+        parts, cosines, started = [], [], time.perf_counter()
+        for start in range(0, len(target), 8):
+            attack = attack_on(attacker, target[start : start + 8], seed, start, controls)
+            recipe = variant.change(variant.preset.recipe(attack), attack)
+            found = invert(recipe, target=attack.target, generators=attack.generators)
+            parts.append(found.images)
+            cosines.append(found.cosine)
+        seconds = (time.perf_counter() - started) / len(target)
+        return torch.cat(parts), torch.cat(cosines), {"steps": variant.preset.steps, "seconds": seconds}
+
+    print(f"{len(attacked)} targets; {len(reference)} other held-out identities fix the thresholds\n")
+    heads = [f"{judge.name}: cosine, type I at FMR 1e-2, 1e-3, type II at 1e-2" for judge in judges]
+    print("| run | steps | s/face | own cosine | found | " + " | ".join(heads) + " |")
+    print("|---|---|---|---|---|" + "---|" * len(judges))
+    first: Tensor | None = None
+    names = options.preset or ["fast"]
+    for name in names:
+        for label, variant in variants(name, chosen(name, options), options.ablate).items():
+            images, own, extra = inverted(variant)
+            first = images if first is None else first
+            record(label, images, own, **extra)
+        if options.ablate:
+            tries = [inverted(Variant(chosen(name, options), other_start), seed=seed) for seed in range(RESTARTS)]
+            kept, best = torch.stack([own for _, own, _ in tries]).max(0)
+            images = torch.stack([images for images, _, _ in tries])[best, torch.arange(len(target))]
+            whole = {key: sum(extra[key] for *_, extra in tries) for key in ("steps", "seconds")}
+            record(f"{name}, the best of {RESTARTS} starts by own cosine", images, kept, **whole)
+    assert first is not None
+    if options.poses:
+        for pose in ("left", "right"):
+            images, own, extra = inverted(Variant(chosen(names[0], options)), Controls.parse(pose))
+            record(f"{names[0]}, {pose}", images, own, **extra)
+        turned = [report["runs"][f"{names[0]}, {pose}"]["robustness"] for pose in ("left", "right")]
+        pairs = [(a["yaw"], b["yaw"]) for a, b in zip(*turned, strict=True)]
+        apart = [left is not None and right is not None and left < right for left, right in pairs]
+        both = [left is not None and right is not None and left < 0 < right for left, right in pairs]
+        report["poses"] = {"left of right": sum(apart) / len(apart), "to either side": sum(both) / len(both)}
+        for pose, held in zip(("left", "right"), turned, strict=True):
+            yaws = [row["yaw"] for row in held if row["yaw"] is not None]
+            report["poses"][f"mean measured yaw, {pose}"] = float(np.mean(yaws)) if yaws else float("nan")
+    mean = prior.render(torch.zeros(1, prior.size)).clamp(0, 1)
+    record("control: mean face", to_bytes(mean).expand(len(target), -1, -1, -1))
+    drawn = torch.randint(len(prior), (len(target),), generator=torch.Generator().manual_seed(options.seed))
+    record("control: random face", to_bytes(prior.render(prior.codes[drawn] * prior.code_scale)))
+    record("control: shuffled targets", first.roll(1, 0))
+    codes = prior.encode(enrolled.permute(0, 3, 1, 2).float() / 255)
+    record("bound: the enrolled picture in the basis", to_bytes(prior.decode(codes)))
+    record("bound: the same, with detail", to_bytes(prior.render(codes)))
+    record("control: a real second photo", faces.images[[row + 1 for row in enrolled_rows]])
+    if options.poses:
+        print("\nyaw, " + ", ".join(f"{what}: {share:.3f}" for what, share in report["poses"].items()))
+    if options.race:
+        report["race"] = race(inverter, target[:8], options, judges, templates)
+    if options.json:
+        options.json.write_text(json.dumps(report, indent=2) + "\n")
+    if options.sheet:
+        write_png(options.sheet, contact_sheet([*enrolled[:10], *first[:10]], min(10, len(enrolled))))
+
+
+def attack_on(inverter: Inverter, target: Tensor, seed: int, first: int = 0, controls: Controls = FREE) -> Attack:
+    """An attack on targets whose numbers begin at ``first``, one image each."""
+    generators = [generator_for(seed, first + i, 0) for i in range(len(target))]
+    return Attack(inverter, target, torch.zeros(len(target), dtype=torch.int64), generators, controls)
+
+
+def chosen(name: str, options: argparse.Namespace) -> Preset:
+    """A preset as the options ask for it."""
+    preset = preset_of(name, options.steps)
+    for term in options.without:
+        preset = without(preset, term)
+    return preset
+
+
+def race(
+    inverter: Inverter,
+    target: Tensor,
+    options: argparse.Namespace,
+    judges: list[Judge],
+    templates: dict[str, np.ndarray],
+) -> dict[str, Any]:
+    """The judged cosine of the first targets, by the first preset and along the path of ``paper``."""
+
+    def judged_cosine(judge: Judge, images: Tensor) -> float:
+        return float((judge(to_bytes(images)) * templates[judge.name][: len(target)]).sum(1).mean())
+
+    ours = attack_on(inverter, target, options.seed)
+    recipe = chosen((options.preset or ["fast"])[0], options).recipe(ours)
+    if options.race < recipe.steps:
+        raise SystemExit(f"expected a race of at least {recipe.steps} steps, as many as the preset takes")
+    images = invert(recipe, target=target, generators=ours.generators).images
+    goal = {judge.name: judged_cosine(judge, images.permute(0, 3, 1, 2) / 255) for judge in judges}
+    looked = sorted(
+        {max(1, round(recipe.steps * factor)) for factor in (1, 2, 5, 10, 20, 50, 100, 200)} | {options.race}
+    )
+    path: dict[int, dict[str, float]] = {}
+
+    def on_step(step: int, image: Tensor) -> None:
+        if step in looked:
+            path[step] = {judge.name: judged_cosine(judge, image) for judge in judges}
+            shown = ", ".join(f"{name} {cosine:.3f}" for name, cosine in path[step].items())
+            print(f"paper after {step} steps: {shown}", file=sys.stderr, flush=True)
+
+    theirs = attack_on(inverter, target, options.seed)
+    paper = preset_of("paper", options.race + 1).recipe(theirs)
+    invert(paper, target=target, generators=theirs.generators, on_step=on_step)
+    for judge in judges:
+        shown = ", ".join(f"{step}: {found[judge.name]:.3f}" for step, found in path.items())
+        there = [step for step, found in path.items() if found[judge.name] >= goal[judge.name]]
+        factor = f"{there[0] / recipe.steps:g} times the steps" if there else f"never, in {options.race} steps"
+        print(f"{judge.name}: {goal[judge.name]:.3f} after {recipe.steps} steps; paper {factor} ({shown})")
+        print(f"{judge.name}: at {recipe.steps} steps {times(goal[judge.name], path[recipe.steps][judge.name])}")
+    return {"goal": goal, "steps": recipe.steps, "paper": path}
+
+
+def times(ours: float, theirs: float) -> str:
+    """A ratio means nothing where the other cosine is that of a stranger, or below."""
+    ratio = f"{ours / theirs:.1f} times the cosine" if theirs > 0 else f"{ours:.3f} against a cosine of {theirs:.3f}"
+    return f"{ratio} of paper"
+
+
+def print_row(name: str, run: dict[str, Any], judges: list[Judge]) -> None:
+    cells = [name, str(run.get("steps", "")), f"{run['seconds']:.2f}" if "seconds" in run else ""]
+    cells += [f"{run['own_cosine']:.3f}" if "own_cosine" in run else "", f"{run['found']:.2f}"]
+    for judge in judges:
+        found = run[judge.name]
+        cells.append(
+            f"{found['cosine']:.3f}, {found['type1@0.01']['rate']:.2f}, {found['type1@0.001']['rate']:.2f}, "
+            f"{found['type2@0.01']['rate']:.2f}"
+        )
+    print("| " + " | ".join(cells) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""Recognizers and tasks of the page; its results equal those of the command line's functions."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from arcinvert.app.comparison import MEAN_FACE, OTHER_PERSON, compare, controls
+from arcinvert.app.reconstruction import LiveReconstruction, check_settings
+from arcinvert.app.state import AppState
+from arcinvert.app.targets import read_target
+from arcinvert.app.task import PAUSED, Canceled
+from arcinvert.calibration.calibration import Calibration
+from arcinvert.errors import CheckpointError, InputError, UsageError
+from arcinvert.faceprior.prior import FacePrior
+from arcinvert.inverter import Inverter
+from arcinvert.recognizer import Recognizer
+from arcinvert.synthesis.job import synthesize
+from arcinvert.synthesis.sheets import read_png
+
+SOON = 60.0
+
+
+@pytest.fixture
+def state(tiny_checkpoint: Path, small_prior: FacePrior, tiny_calibration: Calibration, tmp_path: Path) -> AppState:
+    judge = tmp_path / "judge.safetensors"
+    shutil.copy(tiny_checkpoint, judge)
+    made = AppState(tiny_checkpoint, [judge], prior=small_prior)
+    made._inverters["tiny"] = Inverter(made.recognizer("tiny"), made.prior, tiny_calibration)
+    yield made
+    made.close()
+
+
+def started(state: AppState, tiny_faces: Path, steps: int = 4, variations: int = 2) -> LiveReconstruction:
+    target = read_target(tiny_faces / "id0" / "0.png", state.recognizer("tiny"))
+    return LiveReconstruction(state, "v", "tiny", target, check_settings("fast", steps, variations, 3, None, None))
+
+
+def test_the_page_gives_the_images_of_the_command(state: AppState, tiny_faces: Path, tmp_path: Path) -> None:
+    run = started(state, tiny_faces)
+    result = run.task.result.result(SOON)
+    manifest = synthesize(state.inverter("tiny"), run.target.embedding[None], tmp_path / "out", settings=run.settings)
+    for row, image in zip(manifest["results"], result.images, strict=True):
+        assert torch.equal(read_png(tmp_path / "out" / row["file"]), image)
+    assert [row["cosine"] for row in manifest["results"]] == [row["cosine"] for row in result.manifest["results"]]
+    assert [frame.step for frame in result.frames] == [0, 1, 2, 3, 4]
+    assert torch.equal(result.frames[-1].images, result.images)
+    assert result.frames[-1].cosine[0] == pytest.approx(manifest["results"][0]["cosine"], abs=1e-5)
+    assert {path.name for path in result.files} >= {
+        "0000_00.png",
+        "0000_01.png",
+        "manifest.json",
+        "strip.png",
+        "0000_00.webp",
+    }
+
+
+def test_pause_and_resume_give_the_same_face(state: AppState, tiny_faces: Path) -> None:
+    expected = started(state, tiny_faces, steps=12, variations=1).task.result.result(SOON)
+    run = started(state, tiny_faces, steps=12, variations=1)
+    run.task.pause()
+    seen = 0
+    while run.task.state != PAUSED:
+        seen = run.task.wait_for_change(seen, SOON)
+    assert len(run.frames) < 12
+    run.task.resume()
+    assert torch.equal(run.task.result.result(SOON).images, expected.images)
+
+
+def test_cancel_ends_the_task_and_so_does_a_new_one(state: AppState, tiny_faces: Path) -> None:
+    first = started(state, tiny_faces, steps=400).task
+    assert state.task("v") is first
+    second = started(state, tiny_faces, steps=400).task
+    with pytest.raises(Canceled):
+        first.result.result(SOON)
+    state.cancel("v")
+    with pytest.raises(Canceled):
+        second.result.result(SOON)
+    assert state.task("v") is None
+    assert not state._lock.locked()
+
+
+def test_the_list_of_recognizers(state: AppState, tiny_checkpoint: Path) -> None:
+    assert state.names[:3] == ["tiny", "default", "judge"]
+    assert state.add(tiny_checkpoint, "again") == "tiny"
+    with pytest.raises(CheckpointError):
+        state.add("nowhere.onnx", "typed")
+    with pytest.raises(InputError, match="no recognizer"):
+        state.recognizer("nobody")
+    assert state.description("tiny")["embedding_size"] == 16
+    assert not state.is_calibrated("judge")
+
+
+def test_settings_out_of_range() -> None:
+    for values in (("fast", 0, 1), ("fast", 401, 1), ("fast", 10, 5), ("none", 10, 1)):
+        with pytest.raises(UsageError):
+            check_settings(*values, 0, None, None)
+    with pytest.raises(UsageError):
+        check_settings("paper", 10, 1, 0, "left", None)
+
+
+def test_comparisons_are_cosines_of_the_embeddings(
+    state: AppState, tiny_faces: Path, tiny_recognizer: Recognizer
+) -> None:
+    result = started(state, tiny_faces, steps=2, variations=1).task.result.result(SOON)
+    faces = controls(state.prior)
+    for image in (faces[MEAN_FACE], faces[OTHER_PERSON], result.images[0]):
+        own, other = compare(state, result, image, ["tiny", "judge"])
+        rows = tiny_recognizer.embed(torch.stack([result.target.crop, image]).permute(0, 3, 1, 2))
+        assert own.attacked
+        assert not other.attacked
+        # The judge is a copy of the attacked network here, so both must agree.
+        assert own.cosine == pytest.approx(float(rows[0] @ rows[1]), abs=1e-5)
+        assert other.cosine == pytest.approx(own.cosine, abs=1e-5)
+    assert [threshold.fmr for threshold in other.thresholds] == [1e-2, 1e-3]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from arcinvert.cli.common import Device, Json, ProgressLine, answer, device, say
+from arcinvert.cli.common import Device, Json, ProgressLine, answer, device, log
 from arcinvert.errors import UsageError
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def import_(
         return
     answer(f"{out}: {stored.header['backbone']}, {recognizer.embedding_size}-d, {_norms(recognizer)}")
     if stored.header.get("source", {}).get("contract") == "assumed":
-        say(
+        log.info(
             f"the file does not state its image contract; {contract['color']}, "
             f"(x - {contract['mean'][0]:g}) / {contract['std'][0]:g} is assumed; `arcinvert checkpoint verify` tests it"
         )
@@ -99,9 +99,11 @@ def info(file: File, json_out: Json = False) -> None:
     for key, value in lines.items():
         answer(f"{key:<11}{value}")
     if found["batchnorm"]["dropped_channels"]:
-        say(f"{found['batchnorm']['dropped_channels']} BatchNorm channels store no usable statistics and are left out")
+        log.info(
+            f"{found['batchnorm']['dropped_channels']} BatchNorm channels store no usable statistics and are left out"
+        )
     if not calibration:
-        say("not calibrated: `synth` does it on first use, `arcinvert calibrate` ahead of time")
+        log.info("not calibrated: `synth` does it on first use, `arcinvert calibrate` ahead of time")
 
 
 @app.command()

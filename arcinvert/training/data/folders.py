@@ -34,4 +34,11 @@ def folder_images(folder: Path, identities: Sequence[str]) -> ImageFiles:
         if not names:
             raise InputError(f"expected images ({', '.join(sorted(SUFFIXES))}) in {str(folder / name)!r}, found none")
         found += [ImageFile(name, f"{name}/{file}", 0) for file in names]
-    return sort_images(folder, found, lambda entry: (folder / entry.file).read_bytes())
+
+    def read(entry: ImageFile) -> bytes:
+        path = folder / entry.file
+        if not path.is_file():  # a pipe would be waited for
+            raise InputError(f"cannot read the image {str(path)!r}: expected a file")
+        return path.read_bytes()
+
+    return sort_images(folder, found, read)

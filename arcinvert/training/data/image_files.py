@@ -1,7 +1,6 @@
 """The image files of a data set, listed before any is read; and the decoder of training images."""
 
 import hashlib
-import io
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from itertools import pairwise
@@ -9,10 +8,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from arcinvert.errors import InputError
 from arcinvert.faces.alignment import SIZE
+from arcinvert.faces.images import open_image
 
 MAX_CONTENT = 1 << 24
 """Bytes of one image in an archive; a 112x112 bitmap takes 38 thousand."""
@@ -129,12 +128,9 @@ def decode(content: bytes, path: str) -> np.ndarray:
     Raises:
         InputError: not an image, not 112x112, or not of 8 bits a channel; the message names ``path``.
     """
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            if image.size != (SIZE, SIZE):
-                raise InputError(f"expected {SIZE}x{SIZE} aligned faces, got {image.size} in {path!r}")
-            if image.mode[0] in "IF":  # Pillow would clip it to white
-                raise InputError(f"expected 8 bits a channel, got mode {image.mode} in {path!r}")
-            return np.asarray(image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"cannot read the image {path!r}: {error}") from None
+    with open_image(content, path) as image:
+        if image.size != (SIZE, SIZE):
+            raise InputError(f"expected {SIZE}x{SIZE} aligned faces, got {image.size} in {path!r}")
+        if image.mode[0] in "IF":  # Pillow would clip it to white
+            raise InputError(f"expected 8 bits a channel, got mode {image.mode} in {path!r}")
+        return np.asarray(image.convert("RGB"))

@@ -26,7 +26,7 @@ LAYERS = [
     {"recognizer", "embeddings", "formats"},
     {"checkpoint"},
     {"backbones"},
-    {"distributed", "preprocessing", "quantize", "device"},
+    {"distributed", "preprocessing", "quantize", "device", "locking"},
     {"errors", "progress", "__init__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

@@ -18,8 +18,6 @@ from arcinvert.errors import EnvironmentProblem, InputError
 from arcinvert.faces.images import open_image
 
 SIZE = 112
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
-"""Suffixes, in lower case, of the images of a folder."""
 TEMPLATE = np.array(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
 )

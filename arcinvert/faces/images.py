@@ -13,7 +13,7 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
-from arcinvert.errors import InputError
+from arcinvert.errors import UnreadableImage
 
 IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF", "JPEG2000", "PPM")
 """Pillow's names of the formats that are read, everywhere."""
@@ -31,12 +31,12 @@ def open_image(source: Path | str | bytes, name: str | None = None) -> Iterator[
         name: for error messages; default: the path.
 
     Raises:
-        InputError: no regular file (a folder, a pipe, a device), not an image of :data:`IMAGE_FORMATS`, damaged, or of
-            more than ``MAX_PIXELS``, which is checked before anything is decoded.
+        UnreadableImage: no regular file (a folder, a pipe, a device), not an image of :data:`IMAGE_FORMATS`, damaged,
+            or of more than ``MAX_PIXELS``, which is checked before anything is decoded.
     """
     shown = repr(str(source) if name is None else name)
     if not isinstance(source, bytes) and not Path(source).is_file():
-        raise InputError(f"expected an image file, found none at {shown}")
+        raise UnreadableImage(f"expected an image file, found none at {shown}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -52,4 +52,4 @@ def open_image(source: Path | str | bytes, name: str | None = None) -> Iterator[
         reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
     else:
         return
-    raise InputError(f"cannot read the image {shown}: {reason}")
+    raise UnreadableImage(f"cannot read the image {shown}: {reason}")

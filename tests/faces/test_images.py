@@ -76,5 +76,5 @@ def test_pipes_and_devices_are_not_opened(tmp_path: Path) -> None:
             list_photos([path])
     with pytest.raises(InputError, match="found none"):
         align_folder(tmp_path, tmp_path / "out")
-    with pytest.raises(InputError, match="expected a file"):
+    with pytest.raises(InputError, match="no regular file"):
         load_faces(tmp_path.parent, [tmp_path.name])

@@ -6,6 +6,7 @@ The tree, with the exit code of the command line::
     ├── UsageError            2   an option that does not fit, or two that exclude each other
     ├── InputError            3   a file or array was refused; nothing was written
     │   ├── CheckpointError   3   a weight file is damaged, of another kind or of the wrong shape
+    │   ├── UnreadableImage   3   a file is no image, or a damaged one
     │   └── DivergedError     3   an optimization reached NaN or infinity
     └── EnvironmentProblem    5   disk, permissions, or a missing package or weight file
 
@@ -33,6 +34,10 @@ class InputError(ArcInvertError):
 
 class CheckpointError(InputError):
     """A weight file cannot be read as what it should be."""
+
+
+class UnreadableImage(InputError):  # noqa: N818
+    """A file is not an image of a listed format, or a damaged one; among many images it is left out."""
 
 
 class DivergedError(InputError):

@@ -75,7 +75,7 @@ def measure(folder: Path, judges: dict[str, Recognizer], detector: Detector, mos
     Raises:
         InputError: not such a folder, an image that is no crop, or fewer than two identities.
     """
-    files, labels = identity_files(folder / "faces" if (folder / "faces").is_dir() else folder)
+    files, labels, _ = identity_files(folder / "faces" if (folder / "faces").is_dir() else folder)
     labels = labels[labels < most]
     if labels[-1] < 1:
         raise InputError(f"expected several identities in {str(folder)!r}, got one")

@@ -28,7 +28,7 @@ LAYERS = [
     {"formats"},
     {"checkpoint"},
     {"backbones"},
-    {"distributed", "preprocessing", "quantize", "device"},
+    {"distributed", "preprocessing", "quantize", "device", "locking"},
     {"errors", "progress", "safe_pickle", "__init__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

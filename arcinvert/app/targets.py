@@ -1,5 +1,6 @@
 """Targets to invert: a photo, a row of a file of embeddings, or a row of a store."""
 
+import mimetypes
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,8 @@ from torch import Tensor
 from arcinvert.audit.stores import open_store
 from arcinvert.embeddings import check_embeddings, read_embeddings
 from arcinvert.errors import InputError
-from arcinvert.faces.alignment import SIZE, SUFFIXES, align, read_photo
+from arcinvert.faces.alignment import SIZE, align, read_photo
+from arcinvert.faces.listing import is_image
 from arcinvert.faces.photos import open_detector
 from arcinvert.recognizer import Recognizer
 
@@ -49,7 +51,7 @@ def read_target(path: Path, recognizer: Recognizer, row: int = 0) -> Target:
         raise InputError(
             f"expected a file of at most {MAX_FILE_BYTES >> 20} MB, got {size:.0f} MB; `arcinvert audit` has no limit"
         )
-    if path.suffix.lower() in SUFFIXES:
+    if is_image(path) or (mimetypes.guess_type(path.name)[0] or "").startswith("image/"):
         return _from_photo(path, recognizer)
     return _from_rows(path, recognizer, row)
 

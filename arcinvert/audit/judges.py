@@ -12,8 +12,9 @@ from torch import Tensor
 from arcinvert.audit.types import Count, Share
 from arcinvert.errors import InputError
 from arcinvert.evaluation.metrics import allowed_false_matches, threshold_at_fmr
-from arcinvert.evaluation.readers.crops import files_digest, identity_files, read_crop
+from arcinvert.evaluation.readers.crops import files_digest, identity_files, read_crop, readable_files
 from arcinvert.faceprior.prior import FacePrior
+from arcinvert.faces.listing import report_skipped
 from arcinvert.inversion.invert import to_bytes
 from arcinvert.progress import Progress, silent
 from arcinvert.recognizer import Recognizer
@@ -105,14 +106,14 @@ def folder_faces(folder: Path) -> ThresholdFaces:
     Raises:
         InputError: not such a folder, or an image that is not an aligned crop.
     """
-    files, labels = identity_files(folder)
+    files, labels, skipped = identity_files(folder)
     place = np.concatenate([np.arange(n) for n in np.bincount(labels)])
     chosen = np.sort(np.lexsort((labels, place))[:MAX_IMAGES])
-    images = torch.from_numpy(np.stack([read_crop(files[row]) for row in chosen]))
-    source = f"{len(chosen)} images of {len(np.unique(labels[chosen]))} identities in {str(folder)!r}"
-    return ThresholdFaces(
-        images, labels[chosen], source, files_digest(folder, [files[row] for row in chosen]), folder=True
-    )
+    used, people, damaged = readable_files([files[row] for row in chosen], labels[chosen])
+    report_skipped(skipped + damaged)
+    images = torch.from_numpy(np.stack([read_crop(path) for path in used]))
+    source = f"{len(used)} images of {len(np.unique(people))} identities in {str(folder)!r}"
+    return ThresholdFaces(images, people, source, files_digest(folder, used), folder=True)
 
 
 def make_judge(

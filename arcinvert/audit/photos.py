@@ -14,6 +14,7 @@ from arcinvert.audit.rates import References
 from arcinvert.audit.types import Count
 from arcinvert.errors import InputError
 from arcinvert.faces.alignment import SIZE, Detector, RetinaFace, align_photo, read_photo
+from arcinvert.faces.listing import report_skipped
 from arcinvert.faces.photos import list_photos
 from arcinvert.recognizer import Recognizer
 
@@ -29,7 +30,7 @@ class PhotoMatches:
         folder: of the photos.
         templates: of the sample.
         enrolled, second: how many of them have an enrolled photo, and another one of the same person.
-        unreadable: photos that show no face or cannot be read.
+        unreadable: photos that show no face, and files that cannot be read as an image.
         method: in words.
     """
 
@@ -89,7 +90,9 @@ def match_photos(
     """
     if not folder.is_dir():
         raise InputError(f"expected a folder of photos, got {str(folder)!r}")
-    files = [path.relative_to(folder) for path in list_photos([folder])]
+    listed, skipped = list_photos([folder])
+    report_skipped(skipped)
+    files = [path.relative_to(folder) for path in listed]
     read = _Crops(folder, recognizer)
     first: list[Path | None] = []
     second: list[Path | None] = []
@@ -110,7 +113,7 @@ def match_photos(
         templates=len(first),
         enrolled=sum(path is not None for path in first),
         second=sum(path is not None for path in second),
-        unreadable=read.unreadable,
+        unreadable=read.unreadable + len(skipped),
         method="by the name of the identity or record, then by the attacked recognizer's cosine "
         f"(at least {SURE:g}) where there are several",
     )

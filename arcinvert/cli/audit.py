@@ -132,6 +132,10 @@ def main(
             raise typer.Exit(10)
     if report.skipped_rows:
         log.info("%d rows of the store were skipped; the report gives the reasons", report.skipped_rows)
+    unreadable = 0 if report.photos is None else report.photos.unreadable
+    if unreadable:
+        log.info("%d files of --photos show no face or cannot be read", unreadable)
+    if report.skipped_rows or unreadable:
         raise typer.Exit(4)
 
 

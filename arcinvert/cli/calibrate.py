@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from arcinvert.cli.common import Checkpoint, Device, Json, ProgressLine, answer, device
+from arcinvert.cli.common import Checkpoint, Device, Json, ProgressLine, Strict, answer, device
 
 NAME = "calibrate"
 
@@ -23,21 +23,31 @@ def main(
     held_out: Annotated[int, typer.Option(help="Leave out this many identities of --faces, as training does.")] = 0,
     checkpoint: Checkpoint = None,
     device_name: Device = "auto",
+    strict: Strict = False,
     json_out: Json = False,
 ) -> None:
     """Fit what a recognizer's embeddings predict of a face, and the statistics of its layers, on synthetic faces."""
     from arcinvert.calibration.cache import save_calibration
     from arcinvert.calibration.fit import calibrate
     from arcinvert.faceprior.prior import default_face_prior
+    from arcinvert.faces.listing import report_skipped
     from arcinvert.recognizer import Recognizer, default_checkpoint
-    from arcinvert.training.data.faces import identity_folders, load_faces, split_identities
+    from arcinvert.training.data.containers import list_images
+    from arcinvert.training.data.faces import open_faces, split_identities
 
     source = checkpoint or default_checkpoint()
     recognizer = Recognizer.load(source, device=device(device_name))
-    images = None if faces is None else load_faces(faces, split_identities(identity_folders(faces), held_out)[0]).images
+    used = None
+    if faces is not None:
+        listed = list_images(faces)
+        used = open_faces(listed, split_identities(listed.identities, held_out)[0])
+        report_skipped(used.skipped, strict=strict)
+    images = None if used is None else used.images
     found = calibrate(recognizer, default_face_prior(), images, progress=ProgressLine("face"))
     digest = save_calibration(source, out, found)
     if json_out:
         answer(json.dumps({"out": str(out), "digest": digest, "faces": found.faces}))
     else:
         answer(f"{out}: calibrated on {found.faces} faces")
+    if used is not None and used.skipped:
+        raise typer.Exit(4)

@@ -40,6 +40,10 @@ Detector = Annotated[
     str,
     typer.Option(metavar="retinaface|FILE", help="Find faces with retinaface, or with the SCRFD in this ONNX file."),
 ]
+Strict = Annotated[
+    bool,
+    typer.Option("--strict", help="Refuse files that cannot be read as an image; else they are left out, exit code 4."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 
 

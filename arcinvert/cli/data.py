@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from arcinvert.cli.common import Json, answer
+from arcinvert.cli.common import Json, Strict, answer
 
 NAME = "data"
 
@@ -24,18 +24,25 @@ def convert(
     out: Annotated[Path, typer.Option("--out", "-o", help="File NAME.rec or new folder to write.")],
     shard: Annotated[int | None, typer.Option(min=1, help="Write tar shards of this many images each.")] = None,
     clean_list: Annotated[Path | None, typer.Option(help="Convert only the images that this list names.")] = None,
+    strict: Strict = False,
     json_out: Json = False,
 ) -> None:
     """Write the images of SOURCE, byte for byte, to an identity folder, a .rec file or tar shards."""
+    from arcinvert.faces.listing import report_skipped
     from arcinvert.training.data.clean_list import read_clean_list
     from arcinvert.training.data.containers import convert_images, list_images
+    from arcinvert.training.data.streaming import readable
 
     images = list_images(source)
     if clean_list is not None:
         images = images.of(images.identities, read_clean_list(clean_list))
+    images, _ = readable(images)
+    report_skipped(images.skipped, strict=strict)
     kind = convert_images(images, out, per_shard=shard)
-    count, names = len(images), len(images.identities)
+    count, names, left_out = len(images), len(images.identities), len(images.skipped)
     if json_out:
-        answer(json.dumps({"out": str(out), "kind": kind, "images": count, "identities": names}))
+        answer(json.dumps({"out": str(out), "kind": kind, "images": count, "identities": names, "skipped": left_out}))
     else:
         answer(f"{out}: {count} images of {names} identities ({kind})")
+    if left_out:
+        raise typer.Exit(4)

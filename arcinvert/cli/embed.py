@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from arcinvert.cli.common import Checkpoint, Detector, Device, Json, ProgressLine, answer, device
+from arcinvert.cli.common import Checkpoint, Detector, Device, Json, ProgressLine, Strict, answer, device
 from arcinvert.errors import UsageError
 
 NAME = "embed"
@@ -19,6 +19,7 @@ def main(
     detector: Detector = "retinaface",
     checkpoint: Checkpoint = None,
     device_name: Device = "auto",
+    strict: Strict = False,
     json_out: Json = False,
 ) -> None:
     """Detect, align and embed the largest face of each photo, in the order of the arguments."""
@@ -28,11 +29,13 @@ def main(
     if aligned and detector != RETINAFACE:
         raise UsageError("expected --aligned or --detector, got both: aligned crops need no detector")
     recognizer = Recognizer.load(checkpoint, device=device(device_name))
-    rows, found = embed_photos(recognizer, photos, aligned=aligned, detector=detector, progress=ProgressLine("photo"))
+    rows, found = embed_photos(
+        recognizer, photos, aligned=aligned, detector=detector, strict=strict, progress=ProgressLine("photo")
+    )
     if found.files:
         save_embeddings(out, rows)
     if json_out:
-        skipped = [{"file": str(path), "reason": reason} for path, reason in found.skipped]
+        skipped = [{"file": path, "reason": reason} for path, reason in found.skipped]
         answer(json.dumps({"out": str(out), "rows": [str(f) for f in found.files], "skipped": skipped}))
     else:
         answer(f"{len(found.files)} embeddings in {out}" if found.files else "no embeddings, nothing written")

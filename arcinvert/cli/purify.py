@@ -2,11 +2,11 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from arcinvert.cli.common import Device, Json, ProgressLine, answer, device
+from arcinvert.cli.common import Device, Json, ProgressLine, Strict, answer, device
 from arcinvert.errors import UsageError
 
 NAME = "purify"
@@ -28,12 +28,14 @@ def main(
         Path | None, typer.Option(help="Write a checkpoint with the dominant sub-centers only.")
     ] = None,
     device_name: Device = "auto",
+    strict: Strict = False,
     json_out: Json = False,
 ) -> None:
     """Find images with wrong labels by sub-centers, and write a clean list to train on."""
     import torch
 
     from arcinvert.checkpoint import atomic_write, save_checkpoint
+    from arcinvert.faces.listing import report_skipped
     from arcinvert.training.data.clean_list import read_clean_list, write_clean_list
     from arcinvert.training.data.containers import list_images
     from arcinvert.training.purify import purify, read_true_labels, report
@@ -48,6 +50,7 @@ def main(
     stored = load_subcenters(training)
     keep = None if clean_list is None else read_clean_list(clean_list)
     images = training_images(stored, list_images(data), keep)
+    report_skipped(images.skipped, strict=strict)
     truth = None
     if true_labels is not None:
         truth = read_true_labels(true_labels, [entry.file for entry in images.entries])
@@ -72,9 +75,16 @@ def main(
         save_checkpoint(dominant, *dominant_checkpoint(stored, torch.from_numpy(found.dominant)))
     if json_out:
         answer(json.dumps(result))
-        return
-    answer(f"{out}: {result['kept']} of {result['images']} images kept, within {found.threshold:.1f} degrees")
-    if wrong is not None:
+    else:
+        _print(out, result)
+    if images.skipped:
+        raise typer.Exit(4)
+
+
+def _print(out: Path, result: dict[str, Any]) -> None:
+    threshold = result["threshold_degrees"]
+    answer(f"{out}: {result['kept']} of {result['images']} images kept, within {threshold:.1f} degrees")
+    if "wrong" in result:
         rates = [result[name] for name in ("wrong_found", "right_dropped")]
         shown = ["-" if rate is None else f"{rate:.3f}" for rate in rates]
         answer(f"{result['wrong']} labels are wrong: {shown[0]} of them found, {shown[1]} of the right ones dropped")

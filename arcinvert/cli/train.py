@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from arcinvert.cli.common import Device, Json, ProgressLine, answer, device, log_to_stderr, state
+from arcinvert.cli.common import Device, Json, ProgressLine, Strict, answer, device, log_to_stderr, state
 from arcinvert.errors import UsageError
 
 NAME = "train"
@@ -41,6 +41,7 @@ def main(
     save_every: Annotated[float, typer.Option(help="Save the state every N seconds within an epoch.")] = 120.0,
     force: Annotated[bool, typer.Option("--force", help="Start again even if there is a state to resume.")] = False,
     device_name: Device = "auto",
+    strict: Strict = False,
     json_out: Json = False,
 ) -> None:
     """Train a recognizer with a margin loss; a run resumes after a kill.
@@ -72,12 +73,13 @@ def main(
             where = torch.device("cuda", processes.local_rank % torch.cuda.device_count())
             torch.cuda.set_device(where)
         common: dict[str, Any] = {
-            "config": chosen, "device": where, "keep": keep, "stream": stream, "processes": processes,
+            "config": chosen, "device": where, "keep": keep, "stream": stream, "strict": strict, "processes": processes,
         }  # fmt: skip
         if dry_run or out is None:
             from arcinvert.training.dry_run import dry_run as try_one_step
 
             found = try_one_step(data, **common)
+            skipped = found["skipped"]
             if not processes.rank:
                 _print_dry_run(found, chosen.batch_size, json_out)
         else:
@@ -91,8 +93,11 @@ def main(
                 "progress": progress,
             }
             header = run(data, out, **common, **more)
+            skipped = header["data"]["skipped"] if header else 0
             if not processes.rank:
                 _print_result(out, header, json_out)
+    if skipped and not processes.rank:
+        raise typer.Exit(4)
 
 
 def _print_result(out: Path, header: dict[str, Any], json_out: bool) -> None:

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from arcinvert.embeddings import check_embeddings
 from arcinvert.errors import InputError, UsageError
 from arcinvert.evaluation.allpairs.search import Labels, Rows
-from arcinvert.evaluation.readers.crops import files_digest, identity_files, read_crop
+from arcinvert.evaluation.readers.crops import files_digest, identity_files, read_crop, readable_files
 from arcinvert.faces.alignment import SIZE
+from arcinvert.faces.listing import Skipped, report_skipped
 from arcinvert.progress import Progress, silent
 from arcinvert.recognizer import Recognizer
 
@@ -32,12 +33,14 @@ class EmbeddedFolder(NamedTuple):
         labels: (N,) int64, the sorted identities from 0.
         files: the N images; the name of an identity is that of the folder of its files.
         digest: SHA-256 over the names and bytes of the files, computed as for a training set.
+        skipped: files that cannot be read as an image.
     """
 
     rows: Rows
     labels: Labels
     files: tuple[Path, ...]
     digest: str
+    skipped: tuple[Skipped, ...] = ()
 
 
 def flip_test(embeddings: Rows, mirrored: Rows, how: str) -> Rows:
@@ -117,16 +120,21 @@ def embed_folder(
     *,
     flip: str = "none",
     batch_size: int = 32,
+    strict: bool = False,
     progress: Progress = silent,
 ) -> EmbeddedFolder:
-    """Embed every aligned crop of ``folder/<identity>/``.
+    """Embed every aligned crop of ``folder/<identity>/``; files that cannot be read are left out, which is logged.
 
     Raises:
-        UsageError, InputError: see :func:`embed_files` and :func:`identity_files`.
+        UsageError, InputError: see :func:`embed_files` and :func:`identity_files`; with ``strict``, a file that cannot
+            be read.
     """
-    files, labels = identity_files(folder)
+    listed, numbers, skipped = identity_files(folder)
+    files, labels, damaged = readable_files(listed, numbers)
+    skipped += damaged
+    report_skipped(skipped, strict=strict)
     rows = embed_files(recognizer, files, flip=flip, batch_size=batch_size, progress=progress)
-    return EmbeddedFolder(rows, labels, files, files_digest(folder, files))
+    return EmbeddedFolder(rows, labels, files, files_digest(folder, files), tuple(skipped))
 
 
 def _embed(

@@ -6,30 +6,23 @@ any other :class:`Detector`.
 """
 
 import math
-import struct
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from arcinvert.errors import EnvironmentProblem, InputError
+from arcinvert.faces.images import open_image
 
 SIZE = 112
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
-"""Suffixes, in lower case, of the images of a folder."""
 TEMPLATE = np.array(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
 )
 """(5, 2) ArcFace's places of eyes, nose and mouth corners in a 112x112 crop, left in the image first; read-only."""
 TEMPLATE.setflags(write=False)
-MAX_PIXELS = 64_000_000
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF", "JPEG2000", "PPM")
-# What Pillow's readers raise on damaged files; MemoryError from a length in a JPEG 2000 header, before decoding.
-DAMAGED = (OSError, SyntaxError, ValueError, EOFError, RuntimeError, MemoryError, struct.error)
 
 
 def read_photo(path: Path | str) -> np.ndarray:
@@ -39,26 +32,10 @@ def read_photo(path: Path | str) -> np.ndarray:
     animation the first image is taken. The size is checked before anything is decoded.
 
     Raises:
-        InputError: not an image, damaged, of an unknown kind, or of more than ``MAX_PIXELS``.
+        InputError: see :func:`~arcinvert.faces.images.open_image`; or a mode without a known range.
     """
-    name = repr(str(path))
-    if not Path(path).is_file():
-        raise InputError(f"expected an image file, found none at {name}")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=FORMATS) as pil:
-                width, height = pil.size
-                if width * height > MAX_PIXELS:
-                    raise InputError(f"expected at most {MAX_PIXELS:,} pixels, got {width}x{height} in {name}")
-                return _to_rgb(ImageOps.exif_transpose(pil))
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-        raise InputError(f"expected at most {MAX_PIXELS:,} pixels, got more in {name}") from None
-    except UnidentifiedImageError:
-        raise InputError(f"expected an image ({', '.join(FORMATS)}), got something else in {name}") from None
-    except DAMAGED as error:
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise InputError(f"cannot read the image {name}: {reason}") from None
+    with open_image(path) as pil:
+        return _to_rgb(ImageOps.exif_transpose(pil))
 
 
 def _to_rgb(pil: Image.Image) -> np.ndarray:

@@ -13,7 +13,8 @@ from PIL import Image
 
 from arcinvert.checkpoint import atomic_write
 from arcinvert.errors import InputError
-from arcinvert.faces.alignment import SIZE, SUFFIXES, Detector, RetinaFace, align_photo, read_photo
+from arcinvert.faces.alignment import SIZE, Detector, RetinaFace, align_photo, read_photo
+from arcinvert.faces.listing import Skipped, report_skipped, sort_out, unreadable
 from arcinvert.faces.scrfd import SCRFD
 from arcinvert.progress import Progress, silent
 from arcinvert.recognizer import Recognizer
@@ -29,31 +30,34 @@ class UsedPhotos:
 
     Attributes:
         files: photos with a face, or the crops that were written of them, in order.
-        skipped: photos without a face or that cannot be read, with the reason.
+        skipped: photos without a face, and files that cannot be read as an image, with the reason.
     """
 
     files: tuple[Path, ...]
-    skipped: tuple[tuple[Path, str], ...]
+    skipped: tuple[Skipped, ...]
 
 
-def list_photos(paths: Sequence[Path]) -> list[Path]:
-    """Files as they are, folders replaced by their images in sorted order.
+def list_photos(paths: Sequence[Path]) -> tuple[list[Path], list[Skipped]]:
+    """Files as they are, folders replaced by their images in sorted order; and the other files of the folders.
 
     Raises:
         InputError: no such file or folder, or a folder without images.
     """
     found: list[Path] = []
+    skipped: list[Skipped] = []
     for path in paths:
         if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-            if not inside:
-                raise InputError(f"expected images in the folder {str(path)!r}, found none")
-            found += inside
+            images, others = sort_out(inner for inner in path.rglob("*") if not inner.is_dir())
+            if not images:
+                reason = f": {others[0][0]!r} is left out: {others[0][1]}" if others else ""
+                raise InputError(f"expected images in the folder {str(path)!r}, found none{reason}")
+            found += images
+            skipped += others
         elif path.is_file():
             found.append(path)
         else:
             raise InputError(f"expected a photo or a folder, found nothing at {str(path)!r}")
-    return found
+    return found, skipped
 
 
 def open_detector(name: str = RETINAFACE) -> Detector:
@@ -72,6 +76,7 @@ def embed_photos(
     *,
     aligned: bool = False,
     detector: str = RETINAFACE,
+    strict: bool = False,
     progress: Progress = silent,
 ) -> tuple[NDArray[np.float32], UsedPhotos]:
     """Detect, align and embed the largest face of each photo.
@@ -81,6 +86,7 @@ def embed_photos(
         paths: photos and folders.
         aligned: the photos are aligned 112x112 crops and are taken as they are; no detector is opened.
         detector: see :func:`open_detector`.
+        strict: raise InputError if a file cannot be read as an image, before anything is detected.
         progress: called with (done, all, text).
 
     Returns:
@@ -91,24 +97,27 @@ def embed_photos(
             skipped, not raised.
         EnvironmentProblem: the detector cannot be loaded.
     """
-    photos = list_photos(paths)
+    photos, skipped = _listed(paths, strict)
     rows = [np.empty((0, recognizer.embedding_size), np.float32)]
 
     def embed(photo: Path, crop: NDArray[np.uint8]) -> Path:
         rows.append(recognizer.embed(torch.from_numpy(crop.copy()).permute(2, 0, 1)[None]).cpu().numpy())
         return photo
 
-    found = _each_crop(photos, None if aligned else open_detector(detector), embed, progress, "embedding")
+    found = _each_crop(photos, skipped, None if aligned else open_detector(detector), embed, progress, "embedding")
     return np.concatenate(rows).astype(np.float32), found
 
 
-def align_folder(folder: Path, out: Path, *, detector: str = RETINAFACE, progress: Progress = silent) -> UsedPhotos:
+def align_folder(
+    folder: Path, out: Path, *, detector: str = RETINAFACE, strict: bool = False, progress: Progress = silent
+) -> UsedPhotos:
     """Write the largest face of each photo as an aligned 112x112 PNG, in folders like those of the photos.
 
     Args:
         folder: photos, at any depth; training and evaluation expect ``folder/<identity>/<photo>``.
         out: the folder of the crops.
         detector: see :func:`open_detector`.
+        strict: raise InputError if a file cannot be read as an image, before anything is detected.
         progress: called with (done, all, text).
 
     Raises:
@@ -118,7 +127,7 @@ def align_folder(folder: Path, out: Path, *, detector: str = RETINAFACE, progres
     """
     if not folder.is_dir():
         raise InputError(f"expected a folder of photos, got {str(folder)!r}")
-    photos = list_photos([folder])
+    photos, skipped = _listed([folder], strict)
     crops = {photo: out / photo.relative_to(folder).with_suffix(".png") for photo in photos}
     twice = [path for path, count in Counter(crops.values()).items() if count > 1]
     if twice:
@@ -129,7 +138,7 @@ def align_folder(folder: Path, out: Path, *, detector: str = RETINAFACE, progres
             Image.fromarray(crop).save(temporary, format="PNG")
         return crops[photo]
 
-    return _each_crop(photos, open_detector(detector), write, progress, "aligning")
+    return _each_crop(photos, skipped, open_detector(detector), write, progress, "aligning")
 
 
 def save_embeddings(path: Path, rows: NDArray[np.float32]) -> None:
@@ -138,25 +147,35 @@ def save_embeddings(path: Path, rows: NDArray[np.float32]) -> None:
         np.save(file, rows)
 
 
+def _listed(paths: Sequence[Path], strict: bool) -> tuple[list[Path], list[Skipped]]:
+    """See :func:`list_photos`; the files that are left out are logged, or refused."""
+    photos, skipped = list_photos(paths)
+    if strict:
+        skipped += unreadable(photos)
+    report_skipped(skipped, strict=strict)
+    return photos, skipped
+
+
 def _each_crop(
     photos: Sequence[Path],
+    skipped: Sequence[Skipped],
     detector: Detector | None,
     use: Callable[[Path, NDArray[np.uint8]], Path],
     progress: Progress,
     text: str,
 ) -> UsedPhotos:
     """``use`` is called with each photo and its crop, and returns the file to list."""
-    files, skipped = [], []
+    files, left_out = [], list(skipped)
     for number, photo in enumerate(photos, start=1):
         try:
             crop = _crop(photo, detector)
         except InputError as error:
             log.warning("skipped %r: %s", str(photo), error)
-            skipped.append((photo, str(error)))
+            left_out.append((str(photo), str(error)))
         else:
             files.append(use(photo, crop))
         progress(number, len(photos), text)
-    return UsedPhotos(tuple(files), tuple(skipped))
+    return UsedPhotos(tuple(files), tuple(left_out))
 
 
 def _crop(photo: Path, detector: Detector | None) -> NDArray[np.uint8]:

@@ -5,22 +5,17 @@ first line names the job it belongs to. At the end ``manifest.json`` holds the r
 journals are removed.
 """
 
-import contextlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from arcinvert.checkpoint import file_digest
 from arcinvert.errors import EnvironmentProblem, UsageError
 from arcinvert.inversion.reconstruct import Job
-
-try:
-    import fcntl
-except ImportError:  # Windows has none
-    fcntl = None  # type: ignore[assignment]
+from arcinvert.locking import locked as locked
 
 Row = dict[str, Any]
 """The row of an image in the manifest."""
@@ -36,35 +31,6 @@ _TEMPORARY = re.compile(r"\.[a-z0-9_]{8}\.part")
 def stem(job: Job) -> str:
     """``TTTT_VV``, the beginning of the names of an image's files."""
     return f"{job[0]:04d}_{job[1]:02d}"
-
-
-@contextlib.contextmanager
-def locked(out: Path, *, wanted: bool = True) -> Iterator[None]:
-    """The folder, made if it is not there; where ``wanted`` and the system has such locks, for one process at a time.
-
-    Raises:
-        EnvironmentProblem: another process has it, or the folder cannot be made.
-    """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        folder = os.open(out, os.O_RDONLY) if wanted and fcntl is not None else None
-    except OSError as error:  # raised before the work, not after it
-        raise EnvironmentProblem(f"cannot write to {str(out)!r}: {error.strerror or error}") from None
-    try:
-        if folder is not None:
-            with contextlib.suppress(OSError):  # of a file system without locks
-                _lock(folder, out)
-        yield
-    finally:
-        if folder is not None:
-            os.close(folder)
-
-
-def _lock(folder: int, out: Path) -> None:
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise EnvironmentProblem(f"{str(out)!r} is locked: another process writes to it") from None
 
 
 def refuse_other_run(out: Path, run: Run) -> None:

@@ -84,7 +84,7 @@ def _jpeg(image: Tensor, quality: int = 75) -> Tensor:
     """(H, W, 3) uint8, stored as JPEG and read again."""
     file = io.BytesIO()
     Image.fromarray(image.numpy()).save(file, format="JPEG", quality=quality)
-    with Image.open(file) as stored:
+    with Image.open(file, formats=("JPEG",)) as stored:
         return torch.from_numpy(np.array(stored))
 
 

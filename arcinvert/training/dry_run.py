@@ -13,7 +13,7 @@ from arcinvert.backbones import build_backbone
 from arcinvert.distributed import SINGLE_PROCESS, Processes
 from arcinvert.training.config import TrainConfig
 from arcinvert.training.run import Run
-from arcinvert.training.trainer import open_data
+from arcinvert.training.trainer import open_data, skipped_files
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +74,7 @@ def dry_run(
     device: torch.device | str = "cpu",
     keep: Collection[str] | None = None,
     stream: bool = False,
+    strict: bool = False,
     processes: Processes = SINGLE_PROCESS,
 ) -> dict[str, Any]:
     """Read all images, estimate the memory of each process, and make one step. Nothing is written.
@@ -87,7 +88,7 @@ def dry_run(
     Raises:
         As ``train`` does.
     """
-    faces, validation, held_out = open_data(data, config, keep=keep, stream=stream)
+    faces, validation, held_out = open_data(data, config, keep=keep, stream=stream, strict=strict)
     held = 0 if stream else len(faces)
     memory = memory_estimate(config, len(faces.identities), held, processes=processes)
     each = ", ".join(f"{name} {size / 1e6:,.0f} MB" for name, size in memory.items())
@@ -100,6 +101,7 @@ def dry_run(
     return {
         "images": len(faces),
         "identities": len(faces.identities),
+        "skipped": len(skipped_files(faces, validation)),
         "held_out": len(held_out),
         "held_out_images": 0 if validation is None else len(validation),
         "fewest_images": int(faces.labels.bincount(minlength=len(faces.identities)).min()),

@@ -21,6 +21,7 @@ from arcinvert.training.data.clean_list import permute_labels
 from arcinvert.training.data.containers import list_images
 from arcinvert.training.data.faces import split_identities
 from arcinvert.training.data.image_files import ImageFiles, decode, digest_entry
+from arcinvert.training.data.streaming import readable
 from arcinvert.training.purify import Purified, purify
 from arcinvert.training.state import load_state
 
@@ -87,7 +88,7 @@ def dominant_checkpoint(stored: Checkpoint, dominant: Tensor) -> tuple[dict[str,
 
 
 def training_images(stored: Checkpoint, images: ImageFiles, keep: Collection[str] | None = None) -> ImageFiles:
-    """The images of a training: without the identities it held out, and by its clean list.
+    """The images of a training: without the identities it held out, by its clean list, and those that can be read.
 
     Raises:
         InputError: a number of identities that differs from the training's, or a clean list that does not fit.
@@ -99,7 +100,7 @@ def training_images(stored: Checkpoint, images: ImageFiles, keep: Collection[str
         raise CheckpointError(
             "the checkpoint does not hold the settings of its training; pass the .state of the training"
         )
-    trained = images.of(split_identities(images.identities, held_out)[0], keep)
+    trained, _ = readable(images.of(split_identities(images.identities, held_out)[0], keep))
     classes, found = len(stored.tensors["head.centers"]), len(trained.identities)
     if found != classes:
         raise InputError(f"expected the {classes} identities of the training in {str(images.source)!r}, got {found}")

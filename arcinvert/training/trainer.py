@@ -22,6 +22,8 @@ from arcinvert.checkpoint import Checkpoint, atomic_write, quantized, save_check
 from arcinvert.distributed import SINGLE_PROCESS, Processes, lost_process_errors
 from arcinvert.errors import DivergedError, EnvironmentProblem, InputError, UsageError
 from arcinvert.evaluation.metrics import auc, operating_point, score_pairs
+from arcinvert.faces.listing import Skipped, report_skipped
+from arcinvert.locking import locked_file
 from arcinvert.progress import Progress, silent
 from arcinvert.training.collectives import all_sum, sizes
 from arcinvert.training.config import PREPROCESSING, TrainConfig
@@ -48,6 +50,7 @@ def train(
     save_every: float = 120.0,
     keep: Collection[str] | None = None,
     stream: bool = False,
+    strict: bool = False,
     tensorboard: Path | None = None,
     processes: Processes = SINGLE_PROCESS,
     progress: Progress = silent,
@@ -66,6 +69,7 @@ def train(
         force: start again even if there is a state.
         save_every: seconds.
         keep: only these of the training images, ``identity/image`` (a clean list).
+        strict: raise InputError if a file cannot be read as an image, instead of leaving it out.
         stream: read the training images at every step; otherwise every process holds all of them in memory.
         tensorboard: a folder for scalars.
         processes: those that train together; all call this with the same arguments and see the same files. The first
@@ -79,13 +83,14 @@ def train(
         InputError: images that are not 112x112, or too few identities.
         CheckpointError: the state belongs to another run.
         DivergedError: the loss is no longer finite.
-        EnvironmentProblem: another process has ended or sees other files, or TensorBoard is not installed.
+        EnvironmentProblem: another process has ended or sees other files, or another run writes this checkpoint, or
+            TensorBoard is not installed.
     """
-    faces, validation, held_out = open_data(data, config, keep=keep, stream=stream)
-    state = out.with_name(out.name + ".state")
     if out.is_dir():
         raise UsageError(f"expected a file to write the checkpoint to, got the folder {str(out)!r}")
-    with lost_process_errors():
+    state = out.with_name(out.name + ".state")
+    with locked_file(out, wanted=processes.rank == 0), lost_process_errors():
+        faces, validation, held_out = open_data(data, config, keep=keep, stream=stream, strict=strict)
         run = Run(faces, config, torch.device(device), processes=processes)
         if state.is_file() and not force:
             run.resume(state)
@@ -104,17 +109,26 @@ def train(
 
 
 def open_data(
-    data: Path, config: TrainConfig, *, keep: Collection[str] | None = None, stream: bool = False
+    data: Path,
+    config: TrainConfig,
+    *,
+    keep: Collection[str] | None = None,
+    stream: bool = False,
+    strict: bool = False,
 ) -> tuple[FaceDataset, FaceDataset | None, list[str]]:
     """The training set, the validation set, and the names of the held-out identities.
 
+    Files that cannot be read as an image are left out, which is logged.
+
     Raises:
-        InputError, UsageError: images that cannot be trained on, or too few of them.
+        InputError, UsageError: images that cannot be trained on, or too few of them; with ``strict``, a file that
+            cannot be read.
     """
     images = list_images(data)
     names, held_out = split_identities(images.identities, config.held_out)
     faces = (stream_faces if stream else open_faces)(images, names, keep=keep)
     validation = open_faces(images, held_out) if held_out else None
+    report_skipped(skipped_files(faces, validation), strict=strict)
     if validation is not None and int(validation.labels.bincount().max()) < 2:
         raise InputError("expected a held-out identity with two images or more; each has one")
     if len(faces) < config.batch_size:
@@ -123,6 +137,11 @@ def open_data(
         noisy, _ = permute_labels(faces.labels, config.label_noise, seed=config.seed)
         faces = replace(faces, labels=noisy)
     return faces, validation, held_out
+
+
+def skipped_files(faces: FaceDataset, validation: FaceDataset | None) -> tuple[Skipped, ...]:
+    """The files of both sets that are left out, each once."""
+    return tuple(dict.fromkeys((*faces.skipped, *(() if validation is None else validation.skipped))))
 
 
 def _steps(
@@ -202,6 +221,7 @@ def _finish(run: Run, validation: FaceDataset | None, out: Path, held_out: list[
             "digest": faces.digest,
             "identities": len(faces.identities),
             "images": len(faces),
+            "skipped": len(skipped_files(faces, validation)),
             "held_out": held_out,
         },
         "validation": figures,

@@ -262,8 +262,14 @@ def test_crops_that_cannot_be_read_are_skipped(
     said = capsys.readouterr()
     assert "b.png'" in said.err
     assert "c.png'" in said.err
-    assert "notes" not in said.err
+    assert "notes.txt': not an image" in said.err
     assert np.load(out).shape == (1, SIZE)
+    out.unlink()
+    assert embed(tiny_checkpoint, out, "--aligned", "--strict", mixed) == 3
+    said = capsys.readouterr()
+    assert "c.png'" in said.err
+    assert "notes.txt'" in said.err
+    assert not out.exists()
 
 
 def test_control_characters_of_a_file_name_do_not_reach_the_terminal(

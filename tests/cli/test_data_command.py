@@ -1,9 +1,11 @@
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from arcinvert.cli import run
+from arcinvert.locking import locked
 from arcinvert.training.data.faces import open_faces
 
 
@@ -14,7 +16,7 @@ def test_around_the_three_kinds(tiny_faces: Path, tmp_path: Path, capsys: pytest
         extra = ["--shard", "20"] if kind == "shards" else []
         assert run(["data", "convert", str(source), "-o", str(out), "--json", *extra]) == 0
         said = json.loads(capsys.readouterr().out)
-        assert said == {"out": str(out), "kind": kind, "images": 36, "identities": 6}
+        assert said == {"out": str(out), "kind": kind, "images": 36, "identities": 6, "skipped": 0}
     assert sorted(p.name for p in steps[-1].iterdir()) == [f"{label:08d}" for label in range(6)]
     assert open_faces(steps[-1]).digest == open_faces(steps[-2]).digest
 
@@ -25,6 +27,34 @@ def test_a_clean_list(tiny_faces: Path, tmp_path: Path, capsys: pytest.CaptureFi
     assert run(["data", "convert", str(tiny_faces), "-o", str(out), "--clean-list", str(tmp_path / "clean.txt")]) == 0
     assert capsys.readouterr().out == f"{out}: 2 images of 2 identities (folder)\n"
     assert sorted(str(p.relative_to(out)) for p in out.glob("*/*")) == ["id1/0.png", "id3/2.png"]
+
+
+def test_what_cannot_be_read_is_left_out_and_named(
+    tiny_faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, out = tmp_path / "in", tmp_path / "out"
+    shutil.copytree(tiny_faces, source)
+    (source / "id1" / "0.png").write_bytes((source / "id1" / "0.png").read_bytes()[:500])
+    (source / "id2" / "photo.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(64))
+    words = ["data", "convert", str(source), "-o", str(out), "--json"]
+    assert run([*words, "--strict"]) == 3
+    assert not out.exists()
+    assert run(words) == 4
+    said = capsys.readouterr()
+    assert (json.loads(said.out)["images"], json.loads(said.out)["skipped"]) == (35, 2)
+    assert "left out 2 files" in said.err
+    assert "id1/0.png" in said.err
+    assert "id2/photo.heic': HEIC" in said.err
+
+
+def test_what_a_killed_run_left_is_removed(tiny_faces: Path, tmp_path: Path) -> None:
+    words = ["data", "convert", str(tiny_faces), "-o", str(tmp_path / "out")]
+    (tmp_path / ".out.part" / "whole" / "id9").mkdir(parents=True)
+    with locked(tmp_path / ".out.part"):
+        assert run(words) == 5
+    assert run(words) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert not (tmp_path / "out" / "id9").exists()
 
 
 @pytest.mark.parametrize(("name", "code"), [("missing", 3), ("", 2)])

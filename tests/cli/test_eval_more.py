@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -159,7 +160,7 @@ def test_a_folder_of_crops(
 ) -> None:
     found = ask(capsys, command, "--data", str(tiny_faces), "--checkpoint", str(tiny_checkpoint), "--device", "cpu")
     network, folder = found["sources"]
-    rows, labels, files, digest = embed_folder(Recognizer.load(tiny_checkpoint), tiny_faces)
+    rows, labels, files, digest, _ = embed_folder(Recognizer.load(tiny_checkpoint), tiny_faces)
     assert (folder["sha256"], folder["pictures"], folder["identities"]) == (digest, len(files), 6)
     assert network["checkpoint"] == str(tiny_checkpoint)
     expected: dict[str, Any] = {
@@ -170,6 +171,20 @@ def test_a_folder_of_crops(
     }
     key = "identification" if command == "templates" else command
     assert found[key] == expected[command]()
+
+
+def test_a_damaged_picture_is_left_out(
+    tiny_faces: Path, tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(tiny_faces, tmp_path / "in")
+    (tmp_path / "in" / "id0" / "1.png").write_bytes((tiny_faces / "id0" / "1.png").read_bytes()[:500])
+    for command in ("angles", "verification"):
+        words = ["eval", command, "--data", str(tmp_path / "in"), "--checkpoint", str(tiny_checkpoint), "--json"]
+        assert run(words) == 4
+        shown = capsys.readouterr()
+        assert json.loads(shown.out)["sources"][1]["skipped"] == 1
+        assert "id0/1.png" in shown.err
+        assert run([*words, "--strict"]) == 3
 
 
 # --- bad input

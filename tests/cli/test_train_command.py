@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import torch
 
 from arcinvert.checkpoint import load_checkpoint
 from arcinvert.cli import run
+from arcinvert.locking import locked_file
 from arcinvert.training.config import TrainConfig
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -102,6 +104,25 @@ def test_a_clean_list_and_label_noise(
     assert len((tmp_path / "net.labels").read_text().splitlines()) == 15
     (tmp_path / "clean").write_text("id0/none.png")
     assert run(["-q", *command(tiny_faces, config, *more, "--force")]) == 3
+
+
+def test_a_damaged_image_is_left_out_and_a_second_run_is_refused(
+    capsys: pytest.CaptureFixture[str], tiny_faces: Path, config: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_faces, tmp_path / "in")
+    (tmp_path / "in" / "id0" / "1.png").write_bytes((tiny_faces / "id0" / "1.png").read_bytes()[:500])
+    words = command(tmp_path / "in", config, "-o", tmp_path / "net")
+    with locked_file(tmp_path / "net"):
+        assert run(words) == 5
+    assert "is locked" in capsys.readouterr().err
+    assert run([*words, "--strict"]) == 3
+    assert "id0/1.png" in capsys.readouterr().err
+    assert run(command(tmp_path / "in", config, "--dry-run")) == 4
+    assert run([*words, "--json"]) == 4
+    shown = capsys.readouterr()
+    assert '"skipped": 1' in shown.out
+    assert "id0/1.png" in shown.err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "net", "net.state", "tiny.toml"]
 
 
 @pytest.mark.slow

@@ -72,7 +72,7 @@ def test_folders_that_are_refused(tmp_path: Path) -> None:
         identity_files(tmp_path)
     (tmp_path / "ann").mkdir()
     (tmp_path / "ann" / "notes.txt").touch()
-    with pytest.raises(InputError, match=r"expected pictures .* in '.*ann'"):
+    with pytest.raises(InputError, match=r"expected images .*ann/notes.txt': empty"):
         identity_files(tmp_path)
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from arcinvert import locking
 from arcinvert.errors import EnvironmentProblem, UsageError
-from arcinvert.synthesis import journal
 from arcinvert.synthesis.journal import append, clear, finished, locked, refuse_other_run, stem
 
 RUN = {"targets": "a", "seed": 0}
@@ -118,7 +118,7 @@ def test_clear_removes_the_manifest_last(tmp_path: Path, monkeypatch: pytest.Mon
     assert gone == ["0000_00.png", "sheet.png", "journal.0.jsonl", "manifest.json"]
 
 
-@pytest.mark.skipif(journal.fcntl is None, reason="no locks on this system")
+@pytest.mark.skipif(locking.fcntl is None, reason="no locks on this system")
 def test_one_process_at_a_time(tmp_path: Path) -> None:
     code = (
         "import sys, pathlib; from arcinvert.synthesis.journal import locked\nwith locked(pathlib.Path(sys.argv[1])): "

@@ -343,6 +343,7 @@ class TestCheckpoint:
             "digest": load_faces(tiny_faces, ["id0", "id1", "id2", "id3"]).digest,
             "identities": 4,
             "images": 24,
+            "skipped": 0,
             "held_out": ["id4", "id5"],
         }
 

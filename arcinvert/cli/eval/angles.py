@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from arcinvert.cli.common import Checkpoint, Device, Json
+from arcinvert.cli.common import Checkpoint, Device, Json, Strict
 from arcinvert.cli.eval.common import Data, Embeddings, Flip, LabelFile, labeled, show, stored
 
 NAME = "angles"
@@ -23,6 +23,7 @@ def main(
     checkpoint: Checkpoint = None,
     flip: Flip = "none",
     device_name: Device = "auto",
+    strict: Strict = False,
     json_out: Json = False,
 ) -> None:
     """Angles in degrees as in the ArcFace paper: within a class, between classes, and to class centers."""
@@ -31,7 +32,7 @@ def main(
 
     weights = None if centers is None else stored(centers)
     rows, numbers, sources = labeled(
-        data, embeddings, labels, flip=flip, checkpoint=checkpoint, device_name=device_name
+        data, embeddings, labels, flip=flip, checkpoint=checkpoint, device_name=device_name, strict=strict
     )
     found = angle_statistics(rows, numbers, centers=None if weights is None else weights.rows)
     if weights is not None:

@@ -39,6 +39,7 @@ def labeled(
     flip: str,
     checkpoint: Path | None,
     device_name: str,
+    strict: bool = False,
 ) -> "tuple[Rows, Labels, list[dict[str, Any]]]":
     """Embeddings, labels and sources, from --embeddings with --labels or from --data."""
     if (embeddings is None) != (labels is None):
@@ -55,9 +56,10 @@ def labeled(
     from arcinvert.recognizer import Recognizer
 
     recognizer = Recognizer.load(checkpoint, device=device(device_name))
-    folder = embed_folder(recognizer, data, flip=flip, progress=ProgressLine("picture"))
+    folder = embed_folder(recognizer, data, flip=flip, strict=strict, progress=ProgressLine("picture"))
     network = {"checkpoint": str(checkpoint or "default"), "sha256": recognizer.digest, "flip": flip}
     counts = {"pictures": len(folder.files), "identities": int(folder.labels[-1]) + 1}
+    counts |= {"skipped": len(folder.skipped)} if folder.skipped else {}
     return folder.rows, folder.labels, [network, {"folder": str(data), "sha256": folder.digest, **counts}]
 
 
@@ -92,14 +94,21 @@ def show(
     *,
     as_json: bool,
 ) -> None:
-    """Print results as JSON or as a Markdown table, with their sources."""
+    """Print results as JSON or as a Markdown table, with their sources; exit with 4 if files were left out."""
     from arcinvert.evaluation.tables import markdown
 
     if as_json:
         answer(json.dumps({"protocol": protocol, "sources": sources, **results}))
-        return
-    for line in markdown(rows):
-        answer(line)
-    answer("")
-    for source in sources:
-        answer("of " + ", ".join(f"{key} {value}" for key, value in source.items()))
+    else:
+        for line in markdown(rows):
+            answer(line)
+        answer("")
+        for source in sources:
+            answer("of " + ", ".join(f"{key} {value}" for key, value in source.items()))
+    exit_if_skipped(sources)
+
+
+def exit_if_skipped(sources: "Sequence[dict[str, Any]]") -> None:
+    """Exit with 4 if files of a source were left out."""
+    if any("skipped" in source for source in sources):
+        raise typer.Exit(4)

@@ -43,6 +43,7 @@ def main(
     from arcinvert.evaluation.generation.distances import compare_sets, cosine_features
     from arcinvert.evaluation.generation.inception import open_inception
     from arcinvert.evaluation.readers.crops import files_digest, read_crop
+    from arcinvert.faces.listing import report_skipped
     from arcinvert.faces.photos import list_photos
     from arcinvert.recognizer import Recognizer
 
@@ -54,17 +55,19 @@ def main(
         log.info(f"the checkpoint {str(checkpoint)!r} is not used: the features are those of Inception")
     sets: list[list[Path]] = []
     rows: Sequence[Features]
-    skipped: list[tuple[Path, str]] = []
+    skipped: list[tuple[str, str]] = []
     for folder in (first, second):
         if not folder.is_dir():
             raise InputError(f"expected a folder of pictures, got {str(folder)!r}")
         good = []
-        for path in list_photos([folder]):
+        images, others = list_photos([folder])
+        skipped += others
+        for path in images:
             try:
                 read_crop(path)
                 good.append(path)
             except InputError as error:
-                skipped.append((path, str(error)))
+                skipped.append((str(path), str(error)))
         sets.append(good)
     if min(map(len, sets)) < 4:
         raise InputError(f"expected at least 4 pictures in each set, got {len(sets[0])} and {len(sets[1])}")
@@ -84,15 +87,14 @@ def main(
         for folder, files in zip((first, second), sets, strict=True)
     ]
     if json_out:
-        left_out = [{"file": str(path), "reason": reason} for path, reason in skipped]
+        left_out = [{"file": path, "reason": reason} for path, reason in skipped]
         answer(json.dumps({**asdict(found), "network_sha256": digest, "sets": read, "skipped": left_out}))
     else:
         _table(found)
         for entry in read:
             answer(f"{entry['folder']}: {entry['pictures']} pictures, sha256 {str(entry['sha256'])[:12]}")
         answer(f"features: {space}, {found.dimension}-d, sha256 {digest[:12]}")
-    for path, reason in skipped:
-        log.info(f"arcinvert: skipped {str(path)!r}: {reason}")
+    report_skipped(skipped)
     if skipped:
         raise typer.Exit(4)
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from arcinvert.cli.common import Checkpoint, Device, Json
+from arcinvert.cli.common import Checkpoint, Device, Json, Strict
 from arcinvert.cli.eval.common import Data, Embeddings, Engine, Flip, LabelFile, labeled, refuse, show, stored
 from arcinvert.errors import UsageError
 
@@ -29,6 +29,7 @@ def main(
     checkpoint: Checkpoint = None,
     flip: Flip = "none",
     device_name: Device = "auto",
+    strict: Strict = False,
     json_out: Json = False,
 ) -> None:
     """1:N identification: CMC, rank-k rates, DIR at FAR of probes outside the gallery, and MegaFace.
@@ -49,7 +50,7 @@ def main(
     if gallery is None:
         refuse({"--gallery-labels": gallery_labels, "--probes": probes, "--probe-labels": probe_labels}, "--gallery")
         rows, numbers, sources = labeled(
-            data, embeddings, labels, flip=flip, checkpoint=checkpoint, device_name=device_name
+            data, embeddings, labels, flip=flip, checkpoint=checkpoint, device_name=device_name, strict=strict
         )
         found, among = identify_folder(rows, numbers, distractors=others, engine=engine, max_rank=max_rank)
     else:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from arcinvert.cli.common import Checkpoint, Device, Json
+from arcinvert.cli.common import Checkpoint, Device, Json, Strict
 from arcinvert.cli.eval.common import Data, Embeddings, Flip, LabelFile, labeled, refuse, show, stored
 from arcinvert.errors import UsageError
 
@@ -25,6 +25,7 @@ def main(
     checkpoint: Checkpoint = None,
     flip: Flip = "none",
     device_name: Device = "auto",
+    strict: Strict = False,
     json_out: Json = False,
 ) -> None:
     """Mean average precision (MAP@100) as in iQIYI-VID: each identity ranks all videos.
@@ -39,7 +40,7 @@ def main(
     if queries is None:
         refuse({"--query-labels": query_labels, "--videos": videos, "--video-labels": video_labels}, "--queries")
         rows, numbers, sources = labeled(
-            data, embeddings, labels, flip=flip, checkpoint=checkpoint, device_name=device_name
+            data, embeddings, labels, flip=flip, checkpoint=checkpoint, device_name=device_name, strict=strict
         )
         found = retrieve_folder(rows, numbers, top=top)
     else:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from arcinvert.cli.common import Checkpoint, Device, Json
+from arcinvert.cli.common import Checkpoint, Device, Json, Strict
 from arcinvert.cli.eval.common import Data, Embeddings, Engine, Flip, LabelFile, labeled, refuse, show, stored
 from arcinvert.errors import UsageError
 
@@ -32,6 +32,7 @@ def main(
     checkpoint: Checkpoint = None,
     flip: Flip = "none",
     device_name: Device = "auto",
+    strict: Strict = False,
     json_out: Json = False,
 ) -> None:
     """Templates as in IJB-B and IJB-C: media pooling, TPR at FPR over listed pairs, rank 1 over two galleries.
@@ -48,7 +49,7 @@ def main(
     if members is None:
         refuse({"--pairs": pairs, "--galleries": galleries}, "--templates")
         rows, numbers, sources = labeled(
-            data, embeddings, labels, flip=flip, checkpoint=checkpoint, device_name=device_name
+            data, embeddings, labels, flip=flip, checkpoint=checkpoint, device_name=device_name, strict=strict
         )
         verified, identified = template_folder(rows, numbers, engine=engine)
     else:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from arcinvert.cli.common import Checkpoint, Device, Json, ProgressLine, answer, device, log, state
-from arcinvert.cli.eval.common import BatchSize, Data, Embeddings, Flip, LabelFile
+from arcinvert.cli.common import Checkpoint, Device, Json, ProgressLine, Strict, answer, device, log, state
+from arcinvert.cli.eval.common import BatchSize, Data, Embeddings, Flip, LabelFile, exit_if_skipped
 from arcinvert.errors import UsageError
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ def main(
     batch_size: BatchSize = 32,
     checkpoint: Checkpoint = None,
     device_name: Device = "auto",
+    strict: Strict = False,
     json_out: Json = False,
 ) -> None:
     """1:1 verification: AUC, EER, and TAR at each FAR, over all pairs or those of a list.
@@ -85,9 +86,10 @@ def main(
             elif pairs is not None and data is not None:
                 found = sets.verify_list(recognizer, pairs, data, rates, **how)
             elif data is not None:
-                found = sets.verify_folder(recognizer, data, rates, seed=seed, **how)
+                found = sets.verify_folder(recognizer, data, rates, seed=seed, strict=strict, **how)
     if first:
         _show(found, json_out)
+        exit_if_skipped(found.sources)
 
 
 @contextmanager

@@ -51,6 +51,7 @@ def verify_folder(
     flip: str = "none",
     batch_size: int = 32,
     seed: int = 0,
+    strict: bool = False,
     progress: Progress = silent,
 ) -> Verified:
     """All pairs of the aligned crops ``folder/<identity>/<image>``.
@@ -59,8 +60,9 @@ def verify_folder(
         UsageError, InputError: see :func:`arcinvert.evaluation.embedding.embed_folder` and
             :func:`arcinvert.evaluation.protocols.verification.verify_embeddings`.
     """
-    found = embed_folder(recognizer, folder, flip=flip, batch_size=batch_size, progress=progress)
-    sources = (_network(recognizer, flip), {"file": str(folder), "sha256": found.digest, "pictures": len(found.rows)})
+    found = embed_folder(recognizer, folder, flip=flip, batch_size=batch_size, strict=strict, progress=progress)
+    counts = {"pictures": len(found.rows)} | ({"skipped": len(found.skipped)} if found.skipped else {})
+    sources = (_network(recognizer, flip), {"file": str(folder), "sha256": found.digest, **counts})
     return verify_embeddings(
         found.rows, found.labels, fmrs, seed=seed, device=recognizer.device, sources=sources, progress=progress
     )

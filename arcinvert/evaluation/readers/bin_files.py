@@ -1,16 +1,15 @@
 """Verification sets in InsightFace's layout, such as ``lfw.bin``."""
 
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from arcinvert import safe_pickle as binfile
 from arcinvert.errors import InputError
-from arcinvert.faces.alignment import DAMAGED, SIZE
+from arcinvert.faces.alignment import SIZE
+from arcinvert.faces.images import open_image
 
 MAX_BIN = 1 << 30
 MAX_PICTURES = 50_000
@@ -66,11 +65,9 @@ def read_bin(path: Path) -> BinPairs:
 def _decode(content: bytes, number: int) -> NDArray[np.uint8]:
     """An encoded crop as (112, 112, 3) RGB; ValueError for anything else."""
     try:
-        with Image.open(io.BytesIO(content), formats=("JPEG", "PNG", "WEBP", "BMP")) as picture:
+        with open_image(content, f"picture {number}") as picture:
             if picture.size != (SIZE, SIZE):
-                raise ValueError(f"picture {number} is {picture.size[0]}x{picture.size[1]}, not {SIZE}x{SIZE}")
+                raise InputError(f"picture {number} is {picture.size[0]}x{picture.size[1]}, not {SIZE}x{SIZE}")
             return np.asarray(picture.convert("RGB"))
-    except Image.DecompressionBombError:
-        raise ValueError(f"picture {number} is not {SIZE}x{SIZE}") from None
-    except DAMAGED as error:
-        raise ValueError(f"picture {number}: {' '.join(str(error).split()) or type(error).__name__}") from None
+    except InputError as error:
+        raise ValueError(str(error)) from None

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from arcinvert.errors import InputError
-from arcinvert.faces.alignment import SIZE, SUFFIXES, read_photo
+from arcinvert.faces.alignment import SIZE, read_photo
+from arcinvert.faces.listing import Skipped, identity_images, unreadable
 
 
 def read_crop(path: Path) -> NDArray[np.uint8]:
@@ -25,26 +26,32 @@ def read_crop(path: Path) -> NDArray[np.uint8]:
     return picture
 
 
-def identity_files(folder: Path) -> tuple[tuple[Path, ...], NDArray[np.int64]]:
-    """The images of ``folder/<identity>/`` in sorted order, and their labels (N,) from 0.
+def identity_files(folder: Path) -> tuple[tuple[Path, ...], NDArray[np.int64], list[Skipped]]:
+    """The images of ``folder/<identity>/`` in sorted order, their labels (N,) from 0, and the files that are not used.
 
     Raises:
-        InputError: no such folder, no sub-folder, or one without images.
+        InputError: no such folder, no sub-folder, or no image in any.
     """
-    if not folder.is_dir():
-        raise InputError(f"expected a folder of identities, got {str(folder)!r}")
-    people = sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    if not people:
-        raise InputError(f"expected one sub-folder per identity in {str(folder)!r}, found none")
-    files: list[Path] = []
-    labels: list[int] = []
-    for label, person in enumerate(people):
-        inside = sorted(p for p in person.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
-        if not inside:
-            raise InputError(f"expected pictures ({', '.join(sorted(SUFFIXES))}) in {str(person)!r}, found none")
-        files += inside
-        labels += [label] * len(inside)
-    return tuple(files), np.array(labels, np.int64)
+    people, skipped = identity_images(folder)
+    labels = np.repeat(np.arange(len(people)), [len(images) for images in people.values()])
+    return tuple(path for images in people.values() for path in images), labels, skipped
+
+
+def readable_files(
+    files: Sequence[Path], labels: NDArray[np.int64]
+) -> tuple[tuple[Path, ...], NDArray[np.int64], list[Skipped]]:
+    """The files that can be read, their labels, again from 0 without gaps, and the others; each is read.
+
+    Raises:
+        InputError: none can be read.
+    """
+    skipped = unreadable(files)
+    bad = {file for file, _ in skipped}
+    kept = np.array([str(path) not in bad for path in files], bool)
+    if not kept.any():
+        raise InputError(skipped[0][1])
+    _, numbers = np.unique(labels[kept], return_inverse=True)
+    return tuple(path for path, keep in zip(files, kept, strict=True) if keep), numbers.astype(np.int64), skipped
 
 
 def files_digest(folder: Path, files: Sequence[Path]) -> str:

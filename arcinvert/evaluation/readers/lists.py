@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from arcinvert.errors import InputError
 from arcinvert.evaluation.allpairs.search import Index, Labels
-from arcinvert.faces.alignment import SUFFIXES
+from arcinvert.faces.listing import is_image
 
 MAX_TEXT = 1 << 28
 """Largest size of a list, in bytes."""
@@ -144,7 +144,7 @@ def _resolve(names: list[str], folder: Path, any_suffix: bool) -> tuple[Path, ..
             continue
         if path.parent not in there:
             inside = sorted(path.parent.iterdir()) if path.parent.is_dir() else []
-            there[path.parent] = {p.stem: p for p in inside if p.suffix.lower() in SUFFIXES}
+            there[path.parent] = {p.stem: p for p in sorted(inside, key=is_image)}  # an image before other files
         files.append(there[path.parent].get(path.name))
     missing = [name for name, path in zip(names, files, strict=True) if path is None]
     if missing:

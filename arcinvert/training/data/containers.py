@@ -1,15 +1,20 @@
 """The containers of training images: folders of identities, a ``.rec`` file, tar shards; listing and conversion."""
 
 import os
+import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from arcinvert.errors import InputError, UsageError
-from arcinvert.training.data.folders import folder_images, identity_folders
+from arcinvert.locking import locked
+from arcinvert.training.data.folders import folder_images
 from arcinvert.training.data.image_files import ImageFiles, decode
 from arcinvert.training.data.recordio import MAGIC, record_images, write_record_faces
 from arcinvert.training.data.shards import shard_images, write_shards
+
+_BESIDE_RECORDS = (".idx", ".lst", ".bin", "property")
+"""Files that stand beside a .rec file, by the end of the name or the whole name."""
 
 
 def list_images(source: Path | Sequence[Path]) -> ImageFiles:
@@ -27,21 +32,29 @@ def list_images(source: Path | Sequence[Path]) -> ImageFiles:
         if not shards or {_kind(path) for path in shards} != {"tar"}:
             raise InputError(f"expected tar shards, got {', '.join(map(str, shards)) or 'none'}")
         return shard_images(shards[0].parent, shards)
-    files = [source]
+    files, others = [source], []
     if source.is_dir():
         inside = sorted(path for path in source.iterdir() if not path.name.startswith("."))
-        files = [path for path in inside if path.suffix in (".rec", ".tar")]
-        if any(path.is_dir() for path in inside) or not files:
-            return folder_images(source, identity_folders(source))
+        if any(path.is_dir() for path in inside):
+            return folder_images(source)
+        archives = {path: path.is_file() and _kind(path) != "other" for path in inside}
+        files = [path for path in inside if archives[path] or path.suffix in (".rec", ".tar")]
+        if not files:
+            return folder_images(source)
+        others = [path for path in inside if path not in files and path.name not in _BESIDE_RECORDS]
+        others = [path for path in others if path.suffix not in _BESIDE_RECORDS]
     elif not source.is_file():
         raise InputError(f"expected a folder of identities, a .rec file or tar shards, got {str(source)!r}")
     kinds = [_kind(path) for path in files]
     if kinds == ["rec"]:
-        return record_images(files[0])
-    if set(kinds) == {"tar"}:
-        return shard_images(source.parent if source.is_file() else source, files)
-    named = ", ".join(path.name for path in files[:5])
-    raise InputError(f"expected one .rec file or uncompressed tar shards in {str(source)!r}, got {named}")
+        images = record_images(files[0])
+    elif set(kinds) == {"tar"}:
+        images = shard_images(source.parent if source.is_file() else source, files)
+    else:
+        named = ", ".join(path.name for path in files[:5])
+        raise InputError(f"expected one .rec file or uncompressed tar shards in {str(source)!r}, got {named}")
+    strange = tuple((str(path), f"expected a {kinds[0]} file") for path in others)
+    return replace(images, skipped=(*images.skipped, *strange))
 
 
 def _kind(path: Path) -> str:
@@ -62,6 +75,7 @@ def convert_images(images: ImageFiles, out: Path, *, per_shard: int | None = Non
         The kind of container that was written: ``rec``, ``shards`` or ``folder``.
 
     Raises:
+        EnvironmentProblem: another process writes ``out``.
         UsageError: ``out`` exists, or ``per_shard`` with a ``.rec`` file.
         InputError: an image that cannot be trained on, or a name that the container cannot hold.
     """
@@ -74,18 +88,22 @@ def convert_images(images: ImageFiles, out: Path, *, per_shard: int | None = Non
         return "rec"
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"expected a new or empty folder to write to, got {str(out)!r}")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=out.parent, prefix=".", suffix=".part") as part:
-        whole = Path(part) / "whole"
-        whole.mkdir()
-        if per_shard is not None:
-            write_shards(whole, images, per_shard=per_shard)
-        else:
-            for name in images.identities:
-                (whole / name).mkdir()
-            for entry in images.entries:
-                content = images.content(entry)
-                decode(content, images.path(entry))
-                (whole / entry.file).write_bytes(content)
-        os.replace(whole, out)
+    part = out.with_name(f".{out.name}.part")  # the same name each time: a run that was killed left it
+    with locked(part):
+        whole = part / "whole"
+        shutil.rmtree(whole, ignore_errors=True)
+        try:
+            whole.mkdir()
+            if per_shard is not None:
+                write_shards(whole, images, per_shard=per_shard)
+            else:
+                for name in images.identities:
+                    (whole / name).mkdir()
+                for entry in images.entries:
+                    content = images.content(entry)
+                    decode(content, images.path(entry))
+                    (whole / entry.file).write_bytes(content)
+            os.replace(whole, out)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
     return "folder" if per_shard is None else "shards"

@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from arcinvert.errors import InputError
+from arcinvert.errors import InputError, UnreadableImage
 from arcinvert.faces.alignment import SIZE
+from arcinvert.faces.listing import Skipped
 from arcinvert.training.data.containers import list_images
 from arcinvert.training.data.folders import folder_images
 from arcinvert.training.data.folders import identity_folders as identity_folders
@@ -31,6 +32,7 @@ class FaceDataset:
         labels: (N,) int64, positions in ``identities``.
         identities: the names, sorted.
         digest: SHA-256 over the names and bytes of the files, in order.
+        skipped: files of the source that are left out, because they are no images or cannot be read.
     """
 
     files: tuple[str, ...]
@@ -38,6 +40,7 @@ class FaceDataset:
     labels: Tensor
     identities: tuple[str, ...]
     digest: str
+    skipped: tuple[Skipped, ...] = ()
 
     def __len__(self) -> int:
         return len(self.files)
@@ -46,7 +49,7 @@ class FaceDataset:
     def of(cls, listed: ImageFiles, images: Tensor, digest: str) -> "FaceDataset":
         """The data set of listed files, given their images and their digest."""
         files = tuple(entry.file for entry in listed.entries)
-        return cls(files, images, torch.tensor(listed.labels()), tuple(listed.identities), digest)
+        return cls(files, images, torch.tensor(listed.labels()), tuple(listed.identities), digest, listed.skipped)
 
 
 def split_identities(names: list[str], held_out: int) -> tuple[list[str], list[str]]:
@@ -69,7 +72,7 @@ def open_faces(
     *,
     keep: Collection[str] | None = None,
 ) -> FaceDataset:
-    """Read the faces of a source of any kind.
+    """Read the faces of a source of any kind; files that cannot be read are left out, see :attr:`FaceDataset.skipped`.
 
     Args:
         source: as of :func:`~arcinvert.training.data.containers.list_images`, or its result.
@@ -77,7 +80,7 @@ def open_faces(
         keep: only these of their images, ``identity/image`` (a clean list). An identity without any is left out.
 
     Raises:
-        InputError: see there; or an image that cannot be read, or that is not 112x112
+        InputError: see there; or no image that can be read, or one that is not 112x112
             with 8 bits a channel, or that is in ``keep`` and not in the source.
     """
     listed = source if isinstance(source, ImageFiles) else list_images(source)
@@ -92,11 +95,18 @@ def load_faces(folder: Path, identities: list[str], keep: Collection[str] | None
 def _read(listed: ImageFiles) -> FaceDataset:
     digest = hashlib.sha256()
     images = np.empty((len(listed), SIZE, SIZE, 3), np.uint8)
-    for row, entry in enumerate(listed.entries):
-        content = listed.content(entry)
+    damaged: dict[str, str] = {}
+    row = 0
+    for entry in listed.entries:
+        try:
+            content = listed.content(entry)
+            images[row] = decode(content, listed.path(entry))
+        except UnreadableImage as error:
+            damaged[entry.file] = str(error)
+            continue
         digest.update(digest_entry(entry.file, content))
-        images[row] = decode(content, listed.path(entry))
-    return FaceDataset.of(listed, torch.from_numpy(images), digest.hexdigest())
+        row += 1
+    return FaceDataset.of(listed.without(damaged), torch.from_numpy(images[:row]), digest.hexdigest())
 
 
 def to_float(images: Tensor) -> Tensor:

@@ -1,37 +1,27 @@
-"""Folders of identities: ``DIR/<identity>/<image>.(jpg|jpeg|png|webp|bmp)``."""
+"""Folders of identities: ``DIR/<identity>/<image>``."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from arcinvert.errors import InputError
-from arcinvert.faces.alignment import SUFFIXES
+from arcinvert.errors import UnreadableImage
+from arcinvert.faces.listing import identity_folders as identity_folders
+from arcinvert.faces.listing import identity_images
 from arcinvert.training.data.image_files import ImageFile, ImageFiles, sort_images
 
 
-def identity_folders(folder: Path) -> list[str]:
-    """Names of the identity folders, sorted.
+def folder_images(folder: Path, identities: Sequence[str] | None = None) -> ImageFiles:
+    """The images of these identity folders, or of all.
 
     Raises:
-        InputError: no such folder, or nothing in it.
+        InputError: see :func:`~arcinvert.faces.listing.identity_images`.
     """
-    if not folder.is_dir():
-        raise InputError(f"expected a folder of identities, got {str(folder)!r}")
-    names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    if not names:
-        raise InputError(f"expected one sub-folder per identity in {str(folder)!r}, found none")
-    return names
+    people, skipped = identity_images(folder, identities)
+    found = [ImageFile(name, f"{name}/{path.name}", 0) for name, images in people.items() for path in images]
 
+    def read(entry: ImageFile) -> bytes:
+        path = folder / entry.file
+        if not path.is_file():  # a pipe would be waited for
+            raise UnreadableImage(f"expected an image file, found none at {str(path)!r}")
+        return path.read_bytes()
 
-def folder_images(folder: Path, identities: Sequence[str]) -> ImageFiles:
-    """The images of these identity folders.
-
-    Raises:
-        InputError: an identity without images.
-    """
-    found = []
-    for name in identities:
-        names = [p.name for p in (folder / name).iterdir() if p.suffix.lower() in SUFFIXES]
-        if not names:
-            raise InputError(f"expected images ({', '.join(sorted(SUFFIXES))}) in {str(folder / name)!r}, found none")
-        found += [ImageFile(name, f"{name}/{file}", 0) for file in names]
-    return sort_images(folder, found, lambda entry: (folder / entry.file).read_bytes())
+    return sort_images(folder, found, read, skipped)

@@ -1,18 +1,18 @@
 """The image files of a data set, listed before any is read; and the decoder of training images."""
 
 import hashlib
-import io
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
-from arcinvert.errors import InputError
+from arcinvert.errors import InputError, UnreadableImage
 from arcinvert.faces.alignment import SIZE
+from arcinvert.faces.images import open_image
+from arcinvert.faces.listing import Skipped
 
 MAX_CONTENT = 1 << 24
 """Bytes of one image in an archive; a 112x112 bitmap takes 38 thousand."""
@@ -34,11 +34,13 @@ class ImageFiles:
         source: its path, for error messages.
         entries: one identity after the other; ``file`` is unique.
         read: returns the bytes of an image; raises InputError or OSError.
+        skipped: files that are left out, because they are no images or cannot be read.
     """
 
     source: Path
     entries: tuple[ImageFile, ...]
     read: Callable[[ImageFile], bytes]
+    skipped: tuple[Skipped, ...] = ()
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -51,12 +53,12 @@ class ImageFiles:
         """The bytes of an image.
 
         Raises:
-            InputError: it cannot be read.
+            UnreadableImage: it cannot be read.
         """
         try:
             return self.read(entry)
         except OSError as error:
-            raise InputError(f"cannot read the image {self.path(entry)!r}: {error}") from None
+            raise UnreadableImage(f"cannot read the image {self.path(entry)!r}: {error}") from None
 
     def labels(self) -> list[int]:
         """The position of each entry's identity in :attr:`identities`."""
@@ -87,22 +89,39 @@ class ImageFiles:
             here = [entry for entry in here if entry.file in asked]
             if not here:
                 raise InputError(f"the clean list keeps no image of {str(self.source)!r}")
-        return ImageFiles(self.source, tuple(here), self.read)
+        return ImageFiles(self.source, tuple(here), self.read, self.skipped)
+
+    def without(self, damaged: Mapping[str, str]) -> "ImageFiles":
+        """All but these images: ``file`` -> why it cannot be read.
+
+        Raises:
+            InputError: no image is left.
+        """
+        if not damaged:
+            return self
+        left = tuple(entry for entry in self.entries if entry.file not in damaged)
+        if not left:
+            raise InputError(next(iter(damaged.values())))
+        skipped = ((str(self.source / file), reason) for file, reason in damaged.items())
+        return ImageFiles(self.source, left, self.read, (*self.skipped, *skipped))
 
 
-def sort_images(source: Path, found: list[ImageFile], read: Callable[[ImageFile], bytes]) -> ImageFiles:
+def sort_images(
+    source: Path, found: list[ImageFile], read: Callable[[ImageFile], bytes], skipped: Sequence[Skipped] = ()
+) -> ImageFiles:
     """The images found in any order, sorted.
 
     Raises:
         InputError: nothing was found, or two images of one name.
     """
     if not found:
-        raise InputError(f"no images in {str(source)!r}")
+        reason = f"; left out: {skipped[0][0]!r}: {skipped[0][1]}" if skipped else ""
+        raise InputError(f"no images in {str(source)!r}{reason}")
     found.sort()
     for first, second in pairwise(found):
         if first.file == second.file:
             raise InputError(f"two images named {first.file!r} in {str(source)!r}")
-    return ImageFiles(source, tuple(found), read)
+    return ImageFiles(source, tuple(found), read, tuple(skipped))
 
 
 def identity_name(name: object, where: str) -> str:
@@ -127,14 +146,12 @@ def decode(content: bytes, path: str) -> np.ndarray:
     """(112, 112, 3) uint8 RGB.
 
     Raises:
-        InputError: not an image, not 112x112, or not of 8 bits a channel; the message names ``path``.
+        UnreadableImage: not an image, or damaged; the message names ``path``.
+        InputError: not 112x112, or not of 8 bits a channel.
     """
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            if image.size != (SIZE, SIZE):
-                raise InputError(f"expected {SIZE}x{SIZE} aligned faces, got {image.size} in {path!r}")
-            if image.mode[0] in "IF":  # Pillow would clip it to white
-                raise InputError(f"expected 8 bits a channel, got mode {image.mode} in {path!r}")
-            return np.asarray(image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"cannot read the image {path!r}: {error}") from None
+    with open_image(content, path) as image:
+        if image.size != (SIZE, SIZE):
+            raise InputError(f"expected {SIZE}x{SIZE} aligned faces, got {image.size} in {path!r}")
+        if image.mode[0] in "IF":  # Pillow would clip it to white
+            raise InputError(f"expected 8 bits a channel, got mode {image.mode} in {path!r}")
+        return np.asarray(image.convert("RGB"))

@@ -8,16 +8,31 @@ import io
 import json
 import os
 import tarfile
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from arcinvert.checkpoint import atomic_write
 from arcinvert.errors import InputError
-from arcinvert.faces.alignment import SUFFIXES
+from arcinvert.faces.listing import START, Skipped, not_an_image
 from arcinvert.training.data.image_files import MAX_CONTENT, ImageFile, ImageFiles, decode, identity_name, sort_images
 
 _MAX_LABEL = 1 << 16
 _BLOCK = tarfile.BLOCKSIZE
+_LABELS = ("json", "cls")
+
+
+class _Field(NamedTuple):
+    """A file of a shard: where its bytes are, and the first of them."""
+
+    place: int
+    size: int
+    start: bytes
+
+
+_Samples = dict[str, dict[str, _Field]]
+"""Key -> {what follows its dot: the file}."""
 
 
 def shard_images(source: Path, shards: Sequence[Path]) -> ImageFiles:
@@ -32,24 +47,29 @@ def shard_images(source: Path, shards: Sequence[Path]) -> ImageFiles:
     """
     found: list[ImageFile] = []
     sizes: dict[int, tuple[Path, int, int]] = {}
+    skipped: list[Skipped] = []
     for shard in shards:
-        samples = _samples(shard)
-        for key, fields in samples.items():
-            suffix = next((name for name in fields if f".{name}" in SUFFIXES), None)
-            if suffix is None:
+        for key, fields in _samples(shard).items():
+            others = {name: not_an_image(field.start) for name, field in fields.items() if name not in _LABELS}
+            images = sorted((name for name, reason in others.items() if reason is None), key=lambda name: "." in name)
+            if not images:
+                reasons = others or dict.fromkeys(fields, "a label without an image")
+                skipped += [(f"{shard}/{key}.{name}".rstrip("."), reason or "") for name, reason in reasons.items()]
                 continue
+            suffix = images[0]
             identity = _identity(shard, key, fields)
             file = key.removeprefix(f"{identity}/").replace("/", "_")
-            place, size = fields[suffix]
+            size = fields[suffix].size
             if size > MAX_CONTENT:
                 raise InputError(f"{key}.{suffix} in {str(shard)!r} has {size} bytes; no face has")
             found.append(ImageFile(identity, f"{identity}/{file}.{suffix}", len(sizes)))
-            sizes[len(sizes)] = (shard, place, size)
+            sizes[len(sizes)] = (shard, fields[suffix].place, size)
+            skipped += [(f"{shard}/{key}.{name}", f"a second image beside .{suffix}") for name in images[1:]]
 
     def read(entry: ImageFile) -> bytes:
         return _content(*sizes[entry.place])
 
-    return sort_images(source, found, read)
+    return sort_images(source, found, read, skipped)
 
 
 def write_shards(folder: Path, images: ImageFiles, *, per_shard: int = 10_000) -> None:
@@ -82,11 +102,11 @@ def write_shards(folder: Path, images: ImageFiles, *, per_shard: int = 10_000) -
                     tar.addfile(member, io.BytesIO(value))
 
 
-def _samples(shard: Path) -> dict[str, dict[str, tuple[int, int]]]:
-    """Key -> {what follows its dot: (first byte, size)} of every file in a shard."""
-    samples: dict[str, dict[str, tuple[int, int]]] = {}
+def _samples(shard: Path) -> _Samples:
+    """Every file in a shard. A key ends at the first dot of a name; at the last one where a label has that key."""
+    samples: _Samples = {}
     try:
-        with tarfile.open(shard, "r:") as tar:
+        with tarfile.open(shard, "r:") as tar, open(shard, "rb") as stream:
             for member in tar:
                 name = member.name.removeprefix("./")
                 if name.startswith("/") or "\\" in name or ".." in name.split("/"):
@@ -98,9 +118,12 @@ def _samples(shard: Path) -> dict[str, dict[str, tuple[int, int]]]:
                 parent, slash, base = name.rpartition("/")
                 key, _, kind = base.partition(".")
                 fields = samples.setdefault(parent + slash + key, {})
-                if kind.lower() in fields:
+                more, dot, ending = kind.rpartition(".")
+                kind = more + dot + ending.lower()
+                if kind in fields:
                     raise InputError(f"{str(shard)!r} has {member.name!r} twice")
-                fields[kind.lower()] = (member.offset_data, member.size)
+                stream.seek(member.offset_data)
+                fields[kind] = _Field(member.offset_data, member.size, stream.read(min(START, member.size)))
                 tar.members = []  # type: ignore[attr-defined]  # none of the millions is needed again
             end = tar.offset
     except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
@@ -108,7 +131,20 @@ def _samples(shard: Path) -> dict[str, dict[str, tuple[int, int]]]:
     # tarfile takes a damaged header after the first for the end; a whole tar ends with a block of zeros.
     if _content(shard, end, _BLOCK) != bytes(_BLOCK):
         raise InputError(f"the shard {str(shard)!r} is damaged at byte {end}")
-    return samples
+    return _with_dots(samples)
+
+
+def _with_dots(samples: _Samples) -> _Samples:
+    """The same with the keys that have a dot: of ``a.b.jpg`` and ``a.b.cls`` the key is ``a.b``, not ``a``."""
+    found: _Samples = {}
+    for key, fields in samples.items():
+        beside = Counter(name.rpartition(".")[0] for name in fields)
+        for name, field in fields.items():
+            more, _, ending = name.rpartition(".")
+            labeled = more and beside[more] > 1 and any(f"{more}.{label}" in fields for label in _LABELS)
+            inner, kind = (f"{key}.{more}", ending) if labeled else (key, name)
+            found.setdefault(inner, {})[kind] = field
+    return found
 
 
 def _content(shard: Path, place: int, size: int) -> bytes:
@@ -120,15 +156,15 @@ def _content(shard: Path, place: int, size: int) -> bytes:
     return content
 
 
-def _identity(shard: Path, key: str, fields: dict[str, tuple[int, int]]) -> str:
-    kind = next((name for name in ("json", "cls") if name in fields), None)
+def _identity(shard: Path, key: str, fields: Mapping[str, _Field]) -> str:
+    kind = next((name for name in _LABELS if name in fields), None)
     where = f"{key!r} in {str(shard)!r}"
     if kind is None:
         raise InputError(f"expected a label (.cls or .json) beside the image {where}")
-    if fields[kind][1] > _MAX_LABEL:
-        raise InputError(f"expected a label, got {fields[kind][1]} bytes for {where}")
+    if fields[kind].size > _MAX_LABEL:
+        raise InputError(f"expected a label, got {fields[kind].size} bytes for {where}")
     try:
-        value = json.loads(_content(shard, *fields[kind]))
+        value = json.loads(_content(shard, fields[kind].place, fields[kind].size))
     except (ValueError, RecursionError) as error:
         raise InputError(f"cannot read the label of {where}: {' '.join(str(error).split())}") from None
     if kind == "json":

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from arcinvert.errors import UnreadableImage
 from arcinvert.training.data.faces import FaceDataset
 from arcinvert.training.data.image_files import ImageFile, ImageFiles, decode, digest_entry
 
@@ -45,13 +46,36 @@ class StreamedImages:
 def stream_faces(images: ImageFiles, identities: Sequence[str], *, keep: Collection[str] | None = None) -> FaceDataset:
     """The data set of :func:`~arcinvert.training.data.faces.open_faces`, with the images left on the disk.
 
-    Their bytes are read once for the digest, which is the same, but nothing is decoded.
+    Each is read once, for the digest, which is the same, and to leave out those that cannot be read.
 
     Raises:
-        InputError: see there; a file that is not an image is refused at the step that reads it.
+        InputError: see there.
     """
-    listed = images.of(identities, keep)
-    digest = hashlib.sha256()
-    for entry in listed.entries:
-        digest.update(digest_entry(entry.file, listed.content(entry)))
-    return FaceDataset.of(listed, cast(Tensor, StreamedImages(listed)), digest.hexdigest())  # only rows are asked of it
+    listed, digest = readable(images.of(identities, keep))
+    return FaceDataset.of(listed, cast(Tensor, StreamedImages(listed)), digest)  # only rows are asked of it
+
+
+def readable(images: ImageFiles) -> tuple[ImageFiles, str]:
+    """The images that can be read, and their digest, that of :class:`~arcinvert.training.data.faces.FaceDataset`.
+
+    Raises:
+        InputError: no image can be read, or one that is not 112x112 with 8 bits a channel.
+    """
+
+    def check(entry: ImageFile) -> tuple[bytes, str | None]:
+        try:
+            content = images.content(entry)
+            decode(content, images.path(entry))
+        except UnreadableImage as error:
+            return b"", str(error)
+        return digest_entry(entry.file, content), None
+
+    digest, damaged = hashlib.sha256(), {}
+    with ThreadPoolExecutor(READERS) as pool:
+        for start in range(0, len(images), 1024):
+            part = images.entries[start : start + 1024]
+            for entry, (described, reason) in zip(part, pool.map(check, part), strict=True):
+                digest.update(described)
+                if reason is not None:
+                    damaged[entry.file] = reason
+    return images.without(damaged), digest.hexdigest()

@@ -46,12 +46,12 @@ def test_labels_without_a_file_and_too_long(tmp_path: Path, monkeypatch: pytest.
 
 @pytest.fixture(scope="module")
 def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """LFW's layout, with suffixes of several kinds; the files are empty."""
+    """LFW's layout, with suffixes of several kinds; the files have the first bytes of a JPEG alone."""
     folder = tmp_path_factory.mktemp("lfw")
     for name, suffix in (("Ann", ".jpg"), ("Bob_B", ".png"), ("Cy", ".JPG")):
         (folder / name).mkdir()
         for number in (1, 2, 3, 10):
-            (folder / name / f"{name}_{number:04d}{suffix}").touch()
+            (folder / name / f"{name}_{number:04d}{suffix}").write_bytes(b"\xff\xd8\xff")
     (folder / "Ann" / "Ann_0001.txt").touch()
     return folder
 

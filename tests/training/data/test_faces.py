@@ -12,6 +12,7 @@ import torch
 from PIL import Image, PngImagePlugin
 
 from arcinvert.errors import InputError
+from arcinvert.training.data import list_images, open_faces, stream_faces
 from arcinvert.training.data.faces import identity_folders, load_faces, split_identities, to_float
 
 
@@ -56,12 +57,16 @@ class TestFolder:
         (folder / "notes.txt").write_text("not an identity")
         assert identity_folders(folder) == ["10", "9", "a", "b"]
 
-    def test_suffixes_in_any_case_and_nothing_else(self, folder: Path) -> None:
-        for name in ("c.JPG", "d.jpeg", "e.WebP", "f.bmp"):
-            picture().save(folder / "a" / name)
-        (folder / "a" / "g.txt").write_text("x")
+    def test_every_format_that_is_read_whatever_its_name(self, folder: Path) -> None:
+        kinds = {"c.JPG": "JPEG", "d.jfif": "JPEG", "e": "WEBP", "f.dat": "BMP", "g.tif": "TIFF", "h.gif": "GIF"}
+        kinds |= {"i.avif": "AVIF", "j.jp2": "JPEG2000", "k.ppm": "PPM", ".hidden.png": "PNG"}
+        for name, kind in kinds.items():
+            picture().save(folder / "a" / name, format=kind)
+        (folder / "a" / ".DS_Store").write_bytes(b"\0\0\0\1Bud1")
+        (folder / "a" / "Thumbs.db").write_bytes(b"\xd0\xcf\x11\xe0")
         faces = load_faces(folder, ["a"])
-        assert faces.files == ("a/0.png", "a/1.png", "a/c.JPG", "a/d.jpeg", "a/e.WebP", "a/f.bmp")
+        assert faces.files == tuple(sorted(f"a/{name}" for name in ("0.png", "1.png", *kinds)))
+        assert faces.skipped == ()
 
     @pytest.mark.parametrize("name", ["with space.png", "línea\nnueva.png", "顔.png"])
     def test_odd_file_names(self, folder: Path, name: str) -> None:
@@ -141,26 +146,47 @@ class TestRefusals:
         with pytest.raises(InputError, match=rf"expected 112x112 aligned faces, got \({size[0]}, {size[1]}\).*1\.png"):
             load_faces(folder, ["a", "b"])
 
+    def test_sixteen_bits_a_channel(self, folder: Path) -> None:
+        """Pillow clips such a picture to almost all white."""
+        gray = np.linspace(0, 65535, 112 * 112).reshape(112, 112).astype(np.uint16)
+        Image.fromarray(gray).save(folder / "a" / "9.png")
+        with pytest.raises(InputError, match=r"expected 8 bits a channel, got mode I;16 .*9\.png"):
+            load_faces(folder, ["a"])
+
+
+class TestLeftOut:
+    """What cannot be read is left out and named; the other images are there."""
+
+    def refused(self, folder: Path, name: str) -> str:
+        """The reason for which ``a/NAME`` is left out, beside the two images of the folder."""
+        faces = load_faces(folder, ["a"])
+        assert f"a/{name}" not in faces.files
+        assert len(faces.files) == len(faces.images) == len(faces.labels)
+        assert faces.digest == stream_faces(list_images(folder), ["a"]).digest
+        [(file, reason)] = faces.skipped
+        assert file == str(folder / "a" / name)
+        return reason
+
     @pytest.mark.parametrize("keep", [0, 30, 2000])
     @pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "bmp"])
     def test_truncated_picture(self, folder: Path, keep: int, suffix: str) -> None:
         path = folder / "a" / f"9.{suffix}"
         picture().save(path)
         path.write_bytes(path.read_bytes()[:keep])
-        with pytest.raises(InputError, match=f"cannot read the image .*9.{suffix}"):
-            load_faces(folder, ["a"])
+        reason = self.refused(folder, path.name)
+        assert reason == "empty" if keep == 0 else "cannot read the image" in reason
 
     def test_a_text_for_a_picture(self, folder: Path) -> None:
-        (folder / "a" / "9.jpg").write_text("no picture")
-        with pytest.raises(InputError, match=r"cannot read the image .*9\.jpg"):
-            load_faces(folder, ["a"])
+        for text in ("no picture", "BMW and a driver, no bitmap", "Python, and no anymap"):
+            (folder / "a" / "9.jpg").write_text(text)
+            assert "not an image" in self.refused(folder, "9.jpg")
 
     def test_a_folder_and_a_dangling_link_for_a_picture(self, folder: Path) -> None:
         (folder / "a" / "9.jpg").mkdir()
-        (folder / "b" / "9.jpg").symlink_to("nowhere")
-        for name in "ab":
-            with pytest.raises(InputError, match=r"cannot read the image .*9\.jpg"):
-                load_faces(folder, [name])
+        assert self.refused(folder, "9.jpg") == "a folder, not an image"
+        (folder / "a" / "9.jpg").rmdir()
+        (folder / "a" / "9.jpg").symlink_to("nowhere")
+        assert self.refused(folder, "9.jpg") == "no regular file"
 
     def test_a_picture_bomb(self, folder: Path) -> None:
         """A header that claims 400 million pixels."""
@@ -169,22 +195,31 @@ class TestRefusals:
         content[16:24] = struct.pack(">II", 20_000, 20_000)
         content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
         path.write_bytes(content)
-        with pytest.raises(InputError, match=r"cannot read the image .*bomb"):
-            load_faces(folder, ["a"])
+        assert "pixels" in self.refused(folder, "0.png")
 
     def test_a_text_bomb_in_a_picture(self, folder: Path) -> None:
         info = PngImagePlugin.PngInfo()
         info.add_text("comment", "x" * 2_000_000, zip=True)
         picture().save(folder / "a" / "9.png", pnginfo=info)
-        with pytest.raises(InputError, match=r"cannot read the image .*too large"):
-            load_faces(folder, ["a"])
+        assert "too large" in self.refused(folder, "9.png")
 
-    def test_sixteen_bits_a_channel(self, folder: Path) -> None:
-        """Pillow clips such a picture to almost all white."""
-        gray = np.linspace(0, 65535, 112 * 112).reshape(112, 112).astype(np.uint16)
-        Image.fromarray(gray).save(folder / "a" / "9.png")
-        with pytest.raises(InputError, match=r"expected 8 bits a channel, got mode I;16 .*9\.png"):
-            load_faces(folder, ["a"])
+    def test_heic_is_named_with_the_way_out(self, folder: Path) -> None:
+        (folder / "a" / "9.jpg").write_bytes(b"\0\0\0\x18ftypheic" + bytes(64))
+        assert "convert it to JPEG" in self.refused(folder, "9.jpg")
+
+    def test_an_identity_without_images_and_files_outside(self, folder: Path) -> None:
+        (folder / "c").mkdir()
+        (folder / "notes.txt").write_text("x")
+        picture().save(folder / "loose.png")
+        faces = open_faces(folder)
+        assert faces.identities == ("a", "b")
+        assert {Path(file).name for file, _ in faces.skipped} == {"c", "notes.txt", "loose.png"}
+
+    def test_nothing_is_left(self, folder: Path) -> None:
+        for path in folder.glob("*/*"):
+            path.write_bytes(path.read_bytes()[:500])
+        with pytest.raises(InputError, match=r"cannot read the image .*a/0\.png"):
+            open_faces(folder)
 
 
 class TestSplit:

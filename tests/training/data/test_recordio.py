@@ -212,7 +212,7 @@ class TestHostile:
 
     def test_what_is_there_is_not_overwritten_and_nothing_half_is_left(self, tiny_faces: Path, tmp_path: Path) -> None:
         (tmp_path / "faces" / "a").mkdir(parents=True)
-        (tmp_path / "faces" / "a" / "0.png").write_bytes(b"no picture")
+        (tmp_path / "faces" / "a" / "0.png").write_bytes(b"\x89PNG\r\n\x1a\n no picture")
         with pytest.raises(InputError, match="cannot read the image"):
             convert_images(list_images(tmp_path / "faces"), tmp_path / "x.rec")
         assert [path.name for path in tmp_path.iterdir()] == ["faces"]

@@ -1,5 +1,6 @@
 import io
 import json
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -73,6 +74,29 @@ def test_shards_of_others(tmp_path: Path) -> None:
     assert faces.files == ("00000003/a2.png", "00000012/b_1.png")
     assert faces.identities == ("00000003", "00000012")
     assert faces.images[0, 0, 0].tolist() == [9, 99, 199]
+    assert [Path(file).name for file, _ in faces.skipped] == ["readme.md"]
+
+
+def test_keys_with_dots(tmp_path: Path) -> None:
+    """A key ends at the last dot where a label has that key; otherwise at the first, as others read shards."""
+    members = {"a.b.jpg": png(), "a.b.cls": b"1", "a.c.jpg": png(), "a.c.cls": b"2", "x.png": png(), "x.cls": b"3"}
+    members |= {"x.mask.png": png(), "y.face.png": png(), "y.cls": b"4", "z.heic": b"", "z.cls": b"5", "w.cls": b"6"}
+    faces = open_faces(tar(tmp_path / "x.tar", members))
+    assert faces.files == ("00000001/a.b.jpg", "00000002/a.c.jpg", "00000003/x.png", "00000004/y.face.png")
+    assert {Path(file).name: reason for file, reason in faces.skipped} == {
+        "x.mask.png": "a second image beside .png",
+        "z.heic": "empty",
+        "w.cls": "a label without an image",
+    }
+
+
+def test_strange_files_beside_shards_are_named(shards: Path, tmp_path: Path) -> None:
+    shutil.copytree(shards, tmp_path / "shards")
+    (tmp_path / "shards" / "000009.tar.gz").write_bytes(b"\x1f\x8b")
+    (tmp_path / "shards" / "000000.tar").rename(tmp_path / "shards" / "first")
+    images = list_images(tmp_path / "shards")
+    assert len(images) == 36
+    assert [Path(file).name for file, _ in images.skipped] == ["000009.tar.gz"]
 
 
 @pytest.mark.parametrize(
@@ -94,7 +118,7 @@ def test_shards_of_others(tmp_path: Path) -> None:
             {"a.png": png((64, 64)), "a.cls": b"0"},
             r"expected 112x112 aligned faces, got \(64, 64\) in .*00000000/a.png",
         ),
-        ({"a.png": b"no picture", "a.cls": b"0"}, "cannot read the image"),
+        ({"a.png": b"no picture", "a.cls": b"0"}, "a.png': not an image"),
         (
             {"a/b.png": png(), "a/b.cls": b"0", "a_b.png": png(), "a_b.cls": b"0"},
             "two images named '00000000/a_b.png'",

@@ -3,12 +3,28 @@
 The names below are loaded when they are first used: importing the package does not import torch.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from arcinvert.errors import ArcInvertError
 
 __version__ = "0.2.0"
+
+NO_TELEMETRY = {
+    "DO_NOT_TRACK": "1",  # several libraries
+    "ORT_DISABLE_TELEMETRY": "1",  # onnxruntime 1.32 looks up a host some seconds after its first session
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_DISABLE_UPDATE_CHECK": "1",
+    "GRADIO_ANALYTICS_ENABLED": "False",
+    "GRADIO_RUN_HISTORY": "False",  # the browser would keep inputs and images of past runs
+    "NO_ALBUMENTATIONS_UPDATE": "1",  # imported by some versions of insightface
+}
+"""Environment variables that keep libraries from reporting or asking anything: set here, before any of them is
+imported, unless the user has set them. The other libraries (torch, faiss, lancedb, pyarrow, qdrant-client on a folder)
+contact nothing by themselves. `tests/test_privacy.py` runs the main jobs and fails on any connection."""
+for _name, _value in NO_TELEMETRY.items():
+    os.environ.setdefault(_name, _value)
 
 _HOMES = {
     "Inversion": "arcinvert.inversion.invert",

@@ -1,6 +1,5 @@
 """The third tab: the findings in a store, then the audit of a sample with the report of ``arcinvert audit``."""
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -65,14 +64,13 @@ def findings(store: Store) -> str:
 
 
 def report_of(
-    state: AppState, source: str, name: str, judges: Sequence[str], config: AuditConfig, task: Task[str]
+    state: AppState, source: str, name: str, judges: Sequence[str], config: AuditConfig, out: Path, task: Task[str]
 ) -> str:
-    """Audit a store, and return the report's HTML that the command writes.
+    """Audit a store in the folder ``out``, and return the report's HTML that the command writes.
 
     Raises:
         ArcInvertError: see :func:`~arcinvert.audit.run.audit`.
     """
-    out = Path(tempfile.mkdtemp(prefix="audit-", dir=state.folder))
     audit(
         open_store(source),
         state.inverter(name, task.progress),
@@ -95,7 +93,9 @@ def build(state: AppState, tab: gr.Tab) -> dict[str, Any]:
         with gr.Column(scale=2, min_width=300):
             file = gr.File(label="Store", height=130)
             path = gr.Textbox(
-                label="Or the path of a store on this machine", placeholder="people.parquet, folder/", elem_id="store"
+                label="Or the path of a store below --root",
+                placeholder="people.parquet, folder/",
+                elem_id="store",
             )
             others = state.names[1:]
             name = gr.Dropdown(state.names, value=state.names[0], label="Recognizer that made it")
@@ -110,7 +110,7 @@ def build(state: AppState, tab: gr.Tab) -> dict[str, Any]:
             )
             steps = gr.Slider(5, 100, 60, step=5, label="Steps for each template", elem_id="audit-steps")
             photos = gr.Textbox(
-                label="Folder of the enrolled photos, one folder per person: judges compare with these",
+                label="Folder of the enrolled photos below --root, one folder per person: judges compare with these",
                 placeholder="photos/",
                 elem_id="photos",
             )
@@ -126,15 +126,18 @@ def build(state: AppState, tab: gr.Tab) -> dict[str, Any]:
             status = gr.HTML("", elem_id="audit-status")
     report = gr.HTML("", elem_id="report")
 
-    def source_of(uploaded: str | None, typed: str, chosen: str) -> str:
-        source = uploaded or (typed or "").strip() or str(example_store(state, chosen)[0])
-        if uploaded and Path(uploaded).stat().st_size > MAX_FILE_BYTES:
-            raise InputError(f"expected at most {MAX_FILE_BYTES >> 20} MB; give the path of a larger file instead")
-        return source
+    def source_of(uploaded: str | None, typed: str, chosen: str, owner: str) -> str:
+        if uploaded:
+            upload = state.keep(owner, Path(uploaded))
+            if upload.stat().st_size > MAX_FILE_BYTES:
+                raise InputError(f"expected at most {MAX_FILE_BYTES >> 20} MB; give the path of a larger file instead")
+            return str(upload)
+        named = (typed or "").strip()
+        return str(state.allowed(named) if named else example_store(state, chosen)[0])
 
-    def check_store(uploaded: str | None, typed: str, chosen: str) -> Any:
+    def check_store(uploaded: str | None, typed: str, chosen: str, request: gr.Request) -> Any:
         with errors_as_messages():
-            store = open_store(source_of(uploaded, typed, chosen))
+            store = open_store(source_of(uploaded, typed, chosen, visitor(request)))
             return findings(store)
 
     def run(
@@ -142,10 +145,11 @@ def build(state: AppState, tab: gr.Tab) -> dict[str, Any]:
         count: float, many: float, show: bool, request: gr.Request,
     ) -> Iterator[dict[Any, Any]]:  # fmt: skip
         with errors_as_messages():
-            source = source_of(uploaded, typed, chosen)
+            owner = visitor(request)
+            source = source_of(uploaded, typed, chosen, owner)
             store = open_store(source)
             yield {found: findings(store), report: "", stop: gr.update(visible=True)}
-            place = Path(enrolled.strip()) if (enrolled or "").strip() else None
+            place = state.allowed(enrolled.strip()) if (enrolled or "").strip() else None
             if source == str(example_store(state, chosen)[0]):
                 place = example_store(state, chosen)[1]
             config = AuditConfig(
@@ -155,7 +159,8 @@ def build(state: AppState, tab: gr.Tab) -> dict[str, Any]:
                 photos=place,
                 defenses=tuple(behind or ()),
             )
-            task = state.start(visitor(request), lambda task: report_of(state, source, chosen, asked, config, task))
+            out = state.new_folder(owner, "audit-")
+            task = state.start(owner, lambda task: report_of(state, source, chosen, asked, config, out, task))
             for _ in follow(task):
                 yield {status: progress_bar(task)}
             try:

@@ -131,11 +131,12 @@ def build(state: AppState) -> dict[str, Any]:
             resume: gr.update(visible=task_state == PAUSED),
         }
 
-    def load(path: str | None, row_number: float, chosen: str) -> Update:
+    def load(path: str | None, row_number: float, chosen: str, request: gr.Request) -> Update:
         with errors_as_messages():
             found, text = state.example(chosen), "The example is a synthetic person. Press the button."
             if path is not None:
-                found = read_target(Path(path), state.recognizer(chosen), int(row_number or 0))
+                upload = state.keep(visitor(request), Path(path))
+                found = read_target(upload, state.recognizer(chosen), int(row_number or 0))
                 text = found.message
             rows = path is not None and found.crop is None
             return {

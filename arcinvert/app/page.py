@@ -2,16 +2,17 @@
 
 import logging
 import os
+import secrets
 from importlib.resources import files
 from typing import Any
 
+from arcinvert.app.door import Door
 from arcinvert.app.reconstruction import LiveReconstruction, check_settings
 from arcinvert.app.state import AppState
 from arcinvert.app.targets import MAX_FILE_BYTES
 from arcinvert.errors import EnvironmentProblem
 
 HOST = "127.0.0.1"
-OFFLINE = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
 COLORS = {
     "body_text_color_subdued": "#4b5563",
     "body_text_color_subdued_dark": "#c3c8d0",
@@ -40,7 +41,7 @@ def build(state: AppState) -> Any:
     Raises:
         EnvironmentProblem: gradio is not installed.
     """
-    os.environ.update(OFFLINE, GRADIO_TEMP_DIR=str(state.folder / "uploads"))
+    os.environ.update(HF_HUB_OFFLINE="1", GRADIO_TEMP_DIR=str(state.folder / "uploads"))
     try:
         import gradio as gr
 
@@ -49,8 +50,8 @@ def build(state: AppState) -> Any:
     except ImportError as error:
         raise EnvironmentProblem(f"the page needs gradio ({error}): pip install 'arcinvert[app]'") from None
 
-    def cancel(request: gr.Request) -> None:
-        state.cancel(visitor(request))
+    def leave(request: gr.Request) -> None:
+        state.leave(visitor(request))
 
     with gr.Blocks(title="arcinvert", analytics_enabled=False) as page:
         gr.HTML(HEAD)
@@ -65,12 +66,12 @@ def build(state: AppState) -> Any:
             recognizers_tab.build(state, tab, {"names": names, "judges": judges})
         function, inputs, outputs = inverting["load"]
         page.load(function, inputs, outputs, **QUIET)
-        page.unload(cancel)
+        page.unload(leave)
     return page.queue(default_concurrency_limit=8, max_size=32)
 
 
-def launch(state: AppState, *, port: int | None = None) -> Any:
-    """Start the page in threads of its own, and return gradio's ``Blocks``, whose ``local_url`` is the address.
+def launch(state: AppState, *, port: int | None = None) -> tuple[Any, str]:
+    """Start the page in threads of its own; return gradio's ``Blocks``, and the address with the token that opens it.
 
     Args:
         state: of the page.
@@ -81,7 +82,9 @@ def launch(state: AppState, *, port: int | None = None) -> Any:
     """
     page = build(state)
     import gradio as gr
+    from starlette.middleware import Middleware
 
+    token = secrets.token_urlsafe(24)
     for noisy in ("httpx", "gradio"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     theme = gr.themes.Default(
@@ -103,11 +106,12 @@ def launch(state: AppState, *, port: int | None = None) -> Any:
             footer_links=[],
             ssr_mode=False,
             enable_monitoring=False,
+            app_kwargs={"middleware": [Middleware(Door, token=token)]},
         )
     except OSError:
         wanted = "of the ports from 7860 to 7959 none is free" if port is None else f"port {port} is taken"
         raise EnvironmentProblem(f"cannot serve the page on {HOST}: {wanted}; choose one with --port") from None
-    return page
+    return page, f"{page.local_url}?token={token}"
 
 
 def warm_up(state: AppState) -> None:

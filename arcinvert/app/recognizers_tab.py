@@ -9,6 +9,7 @@ from arcinvert.app.callbacks import QUIET, errors_as_messages, follow, message, 
 from arcinvert.app.drawing import PARTS
 from arcinvert.app.state import AppState
 from arcinvert.audit.page.formatting import one_in
+from arcinvert.formats.hub import KNOWN, PACKS
 
 CALIBRATION = (
     "Calibration shows a recognizer some thousand synthetic faces, once, and learns which face belongs to which "
@@ -52,7 +53,8 @@ def build(state: AppState, tab: gr.Tab, choosers: dict[str, Any]) -> None:
             name = gr.Dropdown(state.names, value=state.names[0], label="Recognizer", elem_id="recognizer")
             calibrate = gr.Button("Calibrate it", variant="primary")
             path = gr.Textbox(
-                label="Add one: a file on this machine, or the name of an installed one", placeholder="network.onnx"
+                label="Add one: a file below --root, or the name of an installed one",
+                placeholder="network.onnx",
             )
             add = gr.Button("Add", elem_id="add")
         with gr.Column(scale=3, min_width=320):
@@ -76,7 +78,9 @@ def build(state: AppState, tab: gr.Tab, choosers: dict[str, Any]) -> None:
 
     def add_it(typed: str) -> Any:
         with errors_as_messages():
-            title = state.add((typed or "").strip(), "added on the page")
+            named = (typed or "").strip()
+            installed = named in {*PACKS, *KNOWN}
+            title = state.add(named if installed else state.allowed(named), "added on the page")
             found = card(state, title)  # refuses a file that is not a recognizer
             names = state.names
             lists = [gr.update(choices=names, value=title), *(gr.update(choices=names) for _ in choosers["names"])]

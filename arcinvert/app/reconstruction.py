@@ -1,7 +1,6 @@
 """Reconstruction of a target as ``arcinvert synth`` does it, with the images of every step kept for the page."""
 
 import json
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -102,9 +101,9 @@ class LiveReconstruction:
     def __init__(self, state: AppState, visitor: str, name: str, target: Target, settings: Settings) -> None:
         self.name, self.target, self.settings = name, target, settings
         self.frames: list[Frame] = []
-        self.task: Task[FinishedReconstruction] = state.start(visitor, lambda task: self._run(state, task))
+        self.task: Task[FinishedReconstruction] = state.start(visitor, lambda task: self._run(state, visitor, task))
 
-    def _run(self, state: AppState, task: Task[FinishedReconstruction]) -> FinishedReconstruction:
+    def _run(self, state: AppState, visitor: str, task: Task[FinishedReconstruction]) -> FinishedReconstruction:
         """Calibrate if needed, invert, write the files.
 
         Raises:
@@ -126,7 +125,7 @@ class LiveReconstruction:
             if step % every == 0 and len(jobs) == settings.variations:  # fewer only when memory runs out
                 keep(step, to_bytes(images).cpu())
 
-        out = Path(tempfile.mkdtemp(prefix="face-", dir=state.folder))
+        out = state.new_folder(visitor, "face-")
         manifest = synthesize(
             inverter,
             target.embedding[None],

@@ -1,8 +1,10 @@
 """The state of the page: recognizers of this machine, each loaded once, and the running task of each visitor."""
 
+import hashlib
+import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -47,6 +49,7 @@ class AppState:
         judges: more recognizers to list.
         device: for all networks.
         prior: the face prior; None is the one that ships with arcinvert.
+        roots: folders whose files may be named on the page.
 
     Attributes:
         folder: for files that the page writes; :meth:`close` removes it.
@@ -59,6 +62,7 @@ class AppState:
         *,
         device: torch.device | str = "cpu",
         prior: FacePrior | None = None,
+        roots: Sequence[Path] = (),
     ) -> None:
         self.device = torch.device(device)
         self.prior = (default_face_prior() if prior is None else prior).to(self.device)
@@ -68,6 +72,11 @@ class AppState:
         self._judges: dict[str, Judge] = {}
         self._examples: dict[str, Target] = {}
         self._tasks: dict[str, Task[Any]] = {}
+        self._kept: dict[str, set[Path]] = {}
+        self.roots = [root.resolve() for root in roots]
+        for root in self.roots:
+            if not root.is_dir():
+                raise InputError(f"expected a folder as --root, got {str(root)!r}")
         self._lock, self._loading = threading.Lock(), threading.RLock()
         if checkpoint is not None:
             self.add(checkpoint, "named on the command line")
@@ -78,6 +87,7 @@ class AppState:
             self._add_installed(known)
         self._temporary = tempfile.TemporaryDirectory(prefix="arcinvert-app-")
         self.folder = Path(self._temporary.name)
+        self.uploads = self.folder / "uploads"
 
     def _add_installed(self, name: str) -> None:
         try:
@@ -103,6 +113,19 @@ class AppState:
             number += 1
         self._listed[title] = ListedRecognizer(title, found, origin)
         return title
+
+    def allowed(self, typed: str) -> Path:
+        """A path that was typed into the page, links followed.
+
+        Raises:
+            InputError: it does not lie in a folder that the page was started for.
+        """
+        path = Path(typed).expanduser()
+        for found in (path, *(root / path for root in self.roots)):
+            if "\0" not in typed and any(found.resolve().is_relative_to(root) for root in self.roots):
+                return found.resolve()
+        inside = ", ".join(repr(str(root)) for root in self.roots) or "none: start it with --root FOLDER"
+        raise InputError(f"expected a path inside the folders of this page ({inside}), got {typed!r}")
 
     @property
     def names(self) -> list[str]:
@@ -181,8 +204,48 @@ class AppState:
         if task is not None:
             task.cancel()
 
+    def keep(self, visitor: str, path: Path) -> Path:
+        """Remember an upload or a folder of results, and return it; :meth:`leave` deletes it."""
+        self._kept.setdefault(visitor, set()).add(path)
+        return path
+
+    def new_folder(self, visitor: str, prefix: str) -> Path:
+        """A folder for results, deleted when the visitor leaves."""
+        return self.keep(visitor, Path(tempfile.mkdtemp(prefix=prefix, dir=self.folder)))
+
+    def leave(self, visitor: str) -> None:
+        """Cancel a visitor's task, and delete the uploads and results once it has ended."""
+        task = self._tasks.get(visitor)
+        self.cancel(visitor)
+        if task is None:
+            self._delete(visitor)
+        else:
+            task.result.add_done_callback(lambda _: self._delete(visitor))
+
+    def _delete(self, visitor: str) -> None:
+        """Delete a visitor's files, and the copies that gradio has made of them, but no file that others use too."""
+        mine = self._kept.pop(visitor, set())
+        others = {path for paths in list(self._kept.values()) for path in paths}
+        gone = {_digest(file) for file in _files(mine)} - {_digest(file) for file in _files(others)}
+        for file in _files({self.uploads}):
+            if _digest(file) in gone:
+                file.unlink(missing_ok=True)
+        for path in mine:
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+
     def close(self) -> None:
         """Cancel all tasks, and remove the folder."""
         for visitor in list(self._tasks):
             self.cancel(visitor)
         self._temporary.cleanup()
+
+
+def _files(paths: Collection[Path]) -> list[Path]:
+    """These files, and those in these folders."""
+    return [file for path in paths for file in (path, *path.rglob("*")) if file.is_file()]
+
+
+def _digest(file: Path) -> bytes:
+    with open(file, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").digest()

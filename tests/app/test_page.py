@@ -1,5 +1,6 @@
 """The page in a browser: Debian's Chromium, driven by Playwright, with a tiny untrained network."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ def state(
     tiny_calibration: Calibration,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[AppState]:
-    made = AppState(tiny_checkpoint, prior=small_prior)
+    made = AppState(tiny_checkpoint, prior=small_prior, roots=[tmp_path_factory.getbasetemp()])
     made._inverters["tiny"] = Inverter(made.recognizer("tiny"), made.prior, tiny_calibration)
     yield made
     made.close()
@@ -39,8 +40,8 @@ def state(
 def address(state: AppState) -> Iterator[str]:
     from arcinvert.app.page import launch
 
-    page = launch(state)
-    yield page.local_url
+    page, address = launch(state)
+    yield address
     page.close(verbose=False)
 
 
@@ -103,7 +104,7 @@ def test_the_example_then_another_pose_then_the_comparison(page: Any, address: s
     page.wait_for_selector("#comparisons .ai-card svg")
     page.get_by_text("default: a judge that had no part in the image").wait_for()
     assert "tiny: it was inverted" in page.inner_text("#comparisons")
-    foreign = [url for url in page.asked if not url.startswith((address, "data:", "blob:"))]
+    foreign = [url for url in page.asked if not url.startswith((address.partition("?")[0], "data:", "blob:"))]
     assert page.asked
     assert foreign == []
 
@@ -171,6 +172,30 @@ def test_a_second_visitor_waits_and_a_closed_tab_cancels_its_task(browser: Any, 
     assert task.result.done()
     assert task.result.exception() is not None  # canceled, not finished
     second.close()
+
+
+def test_an_upload_and_its_results_are_deleted_with_the_tab(
+    browser: Any, address: str, state: AppState, tiny_faces: Path
+) -> None:
+    context, stays = browser.new_context(), browser.new_context()
+    page = opened(context, address)
+    upload = tiny_faces / "id3" / "1.png"
+    page.set_input_files("#drop input", upload)
+    page.get_by_text("is used as an aligned face").wait_for()
+    inverted(page, 5)
+    opened(stays, address)
+    kept = [path for path in state.folder.rglob("*") if path.is_file()]
+    assert upload.read_bytes() in [path.read_bytes() for path in kept]
+    results = {path.read_bytes() for path in kept if path.parent.name.startswith("face-")}
+    assert results
+    context.close()
+    for _ in range(100):
+        left = {path.read_bytes() for path in state.folder.rglob("*") if path.is_file()}
+        if not left & (results | {upload.read_bytes()}):
+            break
+        time.sleep(0.1)
+    assert not left & (results | {upload.read_bytes()})
+    stays.close()
 
 
 def test_a_recognizer_is_added_and_calibrated_in_the_page(page: Any, tiny_checkpoint: Path, tmp_path: Path) -> None:

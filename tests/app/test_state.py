@@ -1,6 +1,7 @@
 """Recognizers and tasks of the page; its results equal those of the command line's functions."""
 
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -114,3 +115,52 @@ def test_comparisons_are_cosines_of_the_embeddings(
         assert own.cosine == pytest.approx(float(rows[0] @ rows[1]), abs=1e-5)
         assert other.cosine == pytest.approx(own.cosine, abs=1e-5)
     assert [threshold.fmr for threshold in other.thresholds] == [1e-2, 1e-3]
+
+
+def test_a_path_lies_in_a_root_even_behind_a_link(state: AppState, tmp_path: Path) -> None:
+    root, outside = tmp_path / "root", tmp_path / "outside.npy"
+    root.mkdir()
+    for path in (root / "in.npy", outside):
+        path.write_bytes(b"x")
+    (root / "link.npy").symlink_to(outside)
+    with pytest.raises(InputError, match="--root"):
+        state.allowed(str(root / "in.npy"))
+    state.roots = [root.resolve()]
+    assert state.allowed(str(root / "in.npy")) == state.allowed("in.npy") == (root / "in.npy").resolve()
+    bad = (str(outside), "../outside.npy", str(root / "link.npy"), "/dev/zero", "a\0b")
+    for typed in bad:
+        with pytest.raises(InputError, match="expected a path inside"):
+            state.allowed(typed)
+    assert state.allowed("postgresql://u@h/db").is_relative_to(root.resolve())  # a file's name, never an address
+    with pytest.raises(InputError, match="as --root"):
+        AppState(prior=state.prior, roots=[outside])
+
+
+def test_a_visitor_who_leaves_leaves_nothing(state: AppState, tiny_faces: Path) -> None:
+    def upload(visitor: str, place: str, content: bytes) -> Path:
+        path = state.uploads / place / "photo.png"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(content)
+        return state.keep(visitor, path)
+
+    mine, shared = upload("v", "a", b"mine"), upload("v", "b", b"shared")
+    upload("w", "c", b"shared")
+    started(state, tiny_faces, steps=2).task.result.result(SOON)
+    folder = next(state.folder.glob("face-*"))
+    copy = state.uploads / "copy.png"  # as gradio makes it of a result
+    shutil.copy(folder / "0000_00.png", copy)
+    state.leave("v")
+    assert not any(path.exists() for path in (mine, copy, folder))
+    assert shared.exists()
+    state.leave("w")
+    assert not shared.exists()
+    started(state, tiny_faces, steps=400)
+    task = state.task("v")
+    state.leave("v")
+    assert task is not None
+    with pytest.raises(Canceled):
+        task.result.result(SOON)
+    deadline = time.monotonic() + SOON  # deleted just after the task has ended
+    while list(state.folder.glob("face-*")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not list(state.folder.glob("face-*"))

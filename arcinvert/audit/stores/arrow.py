@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from arcinvert.audit.stores.arrays import to_float
-from arcinvert.audit.stores.columns import VECTOR_NAMES, guess, identity_column, vector_column, wide_columns
+from arcinvert.audit.stores.columns import VECTOR_NAMES, guess, identity_column, is_run, vector_column, wide_columns
 from arcinvert.audit.stores.store import (
     BLOCK,
     SAMPLE,
@@ -43,8 +43,9 @@ class Columns:
         if len(set(columns)) != len(columns):
             raise InputError(f"{name} has several columns of one name")
         likely = [c for c in columns if self._holds_rows(schema.field(c).type)]
-        plain = likely or column is not None or guess(columns, VECTOR_NAMES[:-2])
-        wide = [] if plain else self._wide(schema, columns)
+        run = column if is_run(column, columns) else None
+        plain = run is None and (likely or column is not None or guess(columns, VECTOR_NAMES[:-2]))
+        wide = [] if plain else self._wide(schema, columns, run)
         self.vectors = wide or [vector_column(columns, column, name, likely=likely)]
         self.identity = identity_column(columns, identity, name, vector=self.vectors[0])
         self.rest = [c for c in columns if c not in self.vectors]
@@ -61,8 +62,8 @@ class Columns:
         lists = types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
         return bool(lists and (types.is_floating(kind.value_type) or types.is_integer(kind.value_type)))
 
-    def _wide(self, schema: Any, columns: Sequence[str]) -> list[str]:
-        found = wide_columns(columns)
+    def _wide(self, schema: Any, columns: Sequence[str], run: str | None) -> list[str]:
+        found = wide_columns(columns, run, self.name)
         return found if all(self.pa.types.is_floating(schema.field(c).type) for c in found) else []
 
     def settle(self, batches: Iterator[Any]) -> None:

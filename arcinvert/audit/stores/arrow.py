@@ -20,6 +20,7 @@ from arcinvert.audit.stores.store import (
     name_of,
     need,
     one_line,
+    say_format,
 )
 from arcinvert.audit.stores.vectors import Mask, Reader, Rows, matrix, size_of
 from arcinvert.errors import InputError
@@ -37,7 +38,10 @@ class Columns:
         size: D; set by :meth:`settle`.
     """
 
-    def __init__(self, schema: Any, column: str | None, identity: str | None, name: str) -> None:
+    def __init__(
+        self, schema: Any, column: str | None, identity: str | None, name: str, numbers: str | None = None
+    ) -> None:
+        self.numbers = numbers
         self.pa, self.name = need("pyarrow", "stores"), name
         columns = list(schema.names)
         if len(set(columns)) != len(columns):
@@ -80,8 +84,9 @@ class Columns:
                 if len(values) >= SAMPLE:
                     break
             if not self.size:
-                self.reader = Reader.for_values(values, self.name)
+                self.reader = Reader.for_values(values, self.name, self.numbers)
                 self.size = size_of(values, self.reader, self.name)
+                say_format(values, self.reader, self.size, self.name)
         check_size(self.size, self.name)
 
     def block(self, batch: Any, start: int) -> Block:
@@ -123,7 +128,9 @@ class ParquetStore(Store):
 
     kind = "parquet"
 
-    def __init__(self, path: Path, column: str | None = None, identity: str | None = None) -> None:
+    def __init__(
+        self, path: Path, column: str | None = None, identity: str | None = None, numbers: str | None = None
+    ) -> None:
         self.pa, self.parquet = need("pyarrow", "stores"), need("pyarrow.parquet", "stores")
         self.name = str(path)
         self.files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
@@ -132,7 +139,7 @@ class ParquetStore(Store):
         self.count = sum(self.counts)
         if not self.count:
             raise InputError(f"expected embeddings, {self.name!r} has no rows")
-        self.columns = Columns(opened[0].schema_arrow, column, identity, repr(self.name))
+        self.columns = Columns(opened[0].schema_arrow, column, identity, repr(self.name), numbers)
         self.columns.settle(batch for n in range(len(self.files)) for batch in self._batches(n, SAMPLE))
         self.size = self.columns.size
         first = dict.fromkeys(self.columns.rest)

@@ -3,6 +3,7 @@
 import logging
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from arcinvert.errors import InputError, UsageError
 
@@ -109,6 +110,35 @@ def wide_columns(columns: Sequence[str], wanted: str | None = None, where: str =
             found[-1],
         )
     return found
+
+
+@dataclass(frozen=True)
+class NamesElsewhere:
+    """Names in another table, ``TABLE.NAME=KEY``: column ``key`` of the embeddings' table is the key of ``table``."""
+
+    table: str
+    name: str
+    key: str
+
+    @classmethod
+    def parse(cls, text: str) -> "NamesElsewhere":
+        """Raises UsageError if the text is none."""
+        place, _, key = text.partition("=")
+        table, _, name = place.rpartition(".")
+        if not (table and name and key):
+            raise UsageError(f"expected TABLE.NAME=KEY, such as people.name=person_id, got {text!r}")
+        return cls(table, name, key)
+
+    def joined_by(self, columns: Sequence[str], keys: Sequence[str], where: str) -> str:
+        """The column of ``table`` that ``key`` refers to: the primary key, or the column of the same name.
+
+        Raises:
+            UsageError: there is no such column, or no column ``name``.
+        """
+        named(columns, self.name, f"table {self.table!r} of {where}")
+        if len(keys) == 1:
+            return keys[0]
+        return named(columns, self.key, f"table {self.table!r}, without a primary key of one column,")
 
 
 def is_run(column: str | None, columns: Sequence[str]) -> bool:

@@ -122,7 +122,7 @@ def refuse_transposed(store: Store) -> None:
 
 
 def _norms(rows: NDArray[np.float32]) -> NDArray[np.float64]:
-    return np.sqrt((rows.astype(np.float64) ** 2).sum(1))
+    return np.asarray(np.sqrt((rows.astype(np.float64) ** 2).sum(1)), np.float64)
 
 
 class NpyStore(Store):

@@ -3,7 +3,7 @@
 import json
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 NAME = "audit"
 CONTEXT = {"allow_extra_args": True}
 """So that ``audit sweep STORE`` of earlier versions gets an answer of its own."""
-Where = dict[str, str | None]
+Where = dict[str, Any]
 log = logging.getLogger(__name__)
 
 
@@ -54,9 +54,20 @@ def main(
     kind: Annotated[str | None, typer.Option("--kind", help="Kind of store; default: found by content.")] = None,
     table: Annotated[str | None, typer.Option("--table", help="Table to read, if the store has several.")] = None,
     column: Annotated[
-        str | None, typer.Option("--column", help="Column (or array of an .npz) that holds the embeddings.")
+        str | None,
+        typer.Option(
+            "--column", help="Column, array of an .npz, or numbered columns 'emb_*' that hold the embeddings."
+        ),
     ] = None,
     identity: Annotated[str | None, typer.Option("--identity", help="Column that names the people.")] = None,
+    identity_table: Annotated[
+        str | None,
+        typer.Option("--identity-table", help="Names in another table, TABLE.NAME=KEY: KEY is a column here."),
+    ] = None,
+    numbers: Annotated[
+        str | None, typer.Option("--numbers", help="Numbers in blobs: float32, float64, float16, bfloat16, int8, ...")
+    ] = None,
+    size: Annotated[int | None, typer.Option("--size", help="Numbers of an embedding; refuses another size.")] = None,
     defense: Annotated[
         list[str] | None,
         typer.Option("--defense", "--defence", help="Also attack the sample behind it, noise:0.1; may be repeated."),
@@ -116,7 +127,8 @@ def main(
         authorization=authorization,
         show_faces=show_faces,
     )
-    where = {"kind": kind, "table": table, "column": column, "identity": identity}
+    where: Where = {"kind": kind, "table": table, "column": column, "identity": identity}
+    where |= {"identity_table": identity_table, "numbers": numbers, "size": size}
     with process_group() as ranks:
         if ranks.rank:
             state.quiet = True  # the first process prints for all

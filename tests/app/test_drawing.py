@@ -13,7 +13,7 @@ from PIL import Image
 from arcinvert.app.drawing import PARTS, Curve, Scale, data_uri, figure
 from arcinvert.audit.judges import Threshold
 
-KNOWN = (Threshold(1e-2, 0.3, 100_000), Threshold(1e-3, 0.4, 100_000))
+KNOWN_MODELS = (Threshold(1e-2, 0.3, 100_000), Threshold(1e-3, 0.4, 100_000))
 FEW = Threshold(1e-3, None, 20, "20 impostor pairs allow 0 false matches")
 
 
@@ -31,7 +31,7 @@ def test_nothing_is_injected() -> None:
 
 
 def test_the_curve_ends_where_the_cosine_is() -> None:
-    drawn = ElementTree.fromstring(PARTS.curve(Curve([(0, 0.0), (30, 1.0)], 60, KNOWN)))
+    drawn = ElementTree.fromstring(PARTS.curve(Curve([(0, 0.0), (30, 1.0)], 60, KNOWN_MODELS)))
     line = next(e for e in drawn.iter("polyline")).get("points") or ""
     first, last = (tuple(map(float, point.split(","))) for point in line.split())
     levels = {e.text: float(e.get("y") or 0) - 5 for e in drawn.iter("text") if e.text in ("0", "1")}
@@ -45,7 +45,7 @@ def test_the_curve_ends_where_the_cosine_is() -> None:
 
 @pytest.mark.parametrize("cosine", [-1.0, 0.35, 1.0])
 def test_the_scale_stays_in_its_frame(cosine: float) -> None:
-    drawn = ElementTree.fromstring(PARTS.scale(Scale(cosine, (*KNOWN[:1], FEW))))
+    drawn = ElementTree.fromstring(PARTS.scale(Scale(cosine, (*KNOWN_MODELS[:1], FEW))))
     dot = float(next(e for e in drawn.iter("circle")).get("cx") or 0)
     assert 10 <= dot <= 630
     marks = [float(e.get("x1") or 0) for e in drawn.iter("line") if e.get("class") == "ai-mark"]
@@ -54,6 +54,6 @@ def test_the_scale_stays_in_its_frame(cosine: float) -> None:
 
 
 def test_a_verdict_in_words() -> None:
-    assert "<strong>accepted" in PARTS.verdict(0.3, KNOWN[0])
-    assert "<strong>not accepted" in PARTS.verdict(0.299, KNOWN[0])
+    assert "<strong>accepted" in PARTS.verdict(0.3, KNOWN_MODELS[0])
+    assert "<strong>not accepted" in PARTS.verdict(0.299, KNOWN_MODELS[0])
     assert re.search("20 impostor pairs", PARTS.verdict(0.9, FEW))

@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from arcinvert.audit.stores.arrays import NpyStore, NpzStore
+from arcinvert.audit.stores.arrays import NpyStore, NpzStore, refuse_transposed
 from arcinvert.audit.stores.arrow import ParquetStore
+from arcinvert.audit.stores.blobs import NUMBERS
 from arcinvert.audit.stores.csv_file import CsvStore
 from arcinvert.audit.stores.faiss_index import FaissStore
 from arcinvert.audit.stores.lance import LanceStore, is_lance
@@ -17,17 +18,13 @@ from arcinvert.errors import InputError, UsageError
 __all__ = ["KINDS", "Block", "Contents", "Store", "open_store"]
 
 _FILES: dict[str, Callable[[Path, str | None], Store]] = {"npy": NpyStore, "faiss": FaissStore}
-_COLUMNS: dict[str, Callable[[Path, str | None, str | None], Store]] = {
-    "npz": NpzStore,
+_COLUMNS: dict[str, Callable[[Path, str | None, str | None, str | None], Store]] = {
     "parquet": ParquetStore,
     "csv": CsvStore,
 }
-_TABLES: dict[str, Callable[[Path, str | None, str | None, str | None], Store]] = {
-    "sqlite": SqliteStore,
-    "lancedb": LanceStore,
-    "qdrant": QdrantStore,
-}
-KINDS = (*_FILES, *_COLUMNS, *_TABLES, "postgres")
+_TABLES = ("sqlite", "lancedb", "qdrant")
+KINDS = (*_FILES, "npz", *_COLUMNS, *_TABLES, "postgres")
+_BLOBS = (*_COLUMNS, "sqlite", "lancedb", "postgres")
 _FOLDERS = ("lancedb", "qdrant")
 _MAGIC = ((b"\x93NUMPY", "npy"), (b"PK", "npz"), (b"PAR1", "parquet"), (b"SQLite format 3\0", "sqlite"))
 _TEXT = (".csv", ".tsv", ".txt")
@@ -41,6 +38,9 @@ def open_store(
     table: str | None = None,
     column: str | None = None,
     identity: str | None = None,
+    identity_table: str | None = None,
+    numbers: str | None = None,
+    size: int | None = None,
 ) -> Store:
     """Open a store of embeddings; nothing in it is changed.
 
@@ -48,37 +48,70 @@ def open_store(
         source: a file, a folder (LanceDB, local Qdrant, parquet files) or ``postgresql://USER@HOST/DATABASE``.
         kind: one of :data:`KINDS`; default: found out by content.
         table: which table or collection, where there are several.
-        column: which column, array or named vector holds the embeddings; default: guessed by name.
+        column: which column, array or named vector holds the embeddings, or which numbered columns, as ``emb_*``;
+            default: guessed by name.
         identity: which column, array or field says who a row is; default: guessed by name. For ``.npy`` and FAISS a
             text file with a label a line; default: ``NAME.labels.txt`` beside the file, if there is one.
+        identity_table: names that another table of SQLite or PostgreSQL holds, as ``TABLE.NAME=KEY``: column ``KEY`` of
+            the embeddings' table is the primary key of ``TABLE``, whose column ``NAME`` says who a row is.
+        numbers: format of numbers in blobs and coded text, a key of ``arcinvert.audit.stores.blobs.NUMBERS``; default:
+            the one that the values are evidence for.
+        size: D; default: found out. It says that an array is not transposed.
 
     Raises:
-        UsageError: a table or column that is not there, or several that might be meant.
+        UsageError: a table or column that is not there, several that might be meant, or an option that does not fit.
         InputError: no such store, damaged, or without embeddings.
         EnvironmentProblem: a client that is not installed, a server that does not answer, or no rights.
     """
     if kind is not None and kind not in KINDS:
         raise UsageError(f"expected a kind of store out of {', '.join(KINDS)}, got {kind!r}")
+    if numbers is not None and numbers not in NUMBERS:
+        raise UsageError(f"expected numbers out of {', '.join(NUMBERS)}, got {numbers!r}")
+    if identity is not None and identity_table is not None:
+        raise UsageError("expected one of --identity and --identity-table, got both")
     if source.startswith(SCHEMES) or kind == "postgres":
         if kind not in (None, "postgres"):
             raise UsageError(f"the address of a PostgreSQL database is no store of kind {kind}")
-        return PostgresStore(source, table, column, identity)
-    path = Path(source)
-    try:
-        kind = kind or _kind(path, source)
-        if path.is_dir() != (kind in _FOLDERS) and not (kind == "parquet" and path.is_dir()):
-            raise InputError(f"expected a {'folder' if kind in _FOLDERS else 'file'} for {kind}, got {source!r}")
-        if kind in _TABLES:
-            return _TABLES[kind](path, table, column, identity)
-        if table is not None:
-            raise UsageError(f"a store of kind {kind} has no tables; leave --table out")
-        if kind in _COLUMNS:
-            return _COLUMNS[kind](path, column, identity)
-        if column is not None:
-            raise UsageError(f"a store of kind {kind} has no columns; leave --column out")
-        return _FILES[kind](path, identity)
-    except OSError as error:
-        raise InputError(f"cannot read the store {source!r}: {error.strerror or error}") from None
+        store: Store = PostgresStore(source, table, column, identity, numbers, identity_table)
+    else:
+        path = Path(source)
+        try:
+            kind = kind or _kind(path, source)
+            if path.is_dir() != (kind in _FOLDERS) and not (kind == "parquet" and path.is_dir()):
+                raise InputError(f"expected a {'folder' if kind in _FOLDERS else 'file'} for {kind}, got {source!r}")
+            if identity_table is not None and kind != "sqlite":
+                raise UsageError(f"a store of kind {kind} has no other tables; leave --identity-table out")
+            if numbers is not None and kind not in _BLOBS:
+                raise UsageError(f"a store of kind {kind} has no blobs; leave --numbers out")
+            if kind == "sqlite":
+                store = SqliteStore(path, table, column, identity, numbers, identity_table)
+            else:
+                store = _open(path, kind, table, column, identity, numbers)
+        except OSError as error:
+            raise InputError(f"cannot read the store {source!r}: {error.strerror or error}") from None
+    if size is not None and store.size != size:
+        raise InputError(f"expected embeddings of {size} numbers, {store.name} has {store.size}")
+    if size is None and kind in ("npy", "npz"):
+        refuse_transposed(store)
+    return store
+
+
+def _open(
+    path: Path, kind: str, table: str | None, column: str | None, identity: str | None, numbers: str | None
+) -> Store:
+    if kind == "lancedb":
+        return LanceStore(path, table, column, identity, numbers)
+    if kind == "qdrant":
+        return QdrantStore(path, table, column, identity)
+    if table is not None:
+        raise UsageError(f"a store of kind {kind} has no tables; leave --table out")
+    if kind == "npz":
+        return NpzStore(path, column, identity)
+    if kind in _COLUMNS:
+        return _COLUMNS[kind](path, column, identity, numbers)
+    if column is not None:
+        raise UsageError(f"a store of kind {kind} has no columns; leave --column out")
+    return _FILES[kind](path, identity)
 
 
 def _kind(path: Path, source: str) -> str:

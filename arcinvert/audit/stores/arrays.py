@@ -16,13 +16,25 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from arcinvert.audit.stores.columns import IDENTITY_NAMES, VECTOR_NAMES, guess, named
-from arcinvert.audit.stores.store import BLOCK, Block, Contents, Index, Store, check_size, name_of
-from arcinvert.embeddings import DAMAGED
+from arcinvert.audit.stores.store import (
+    BLOCK,
+    LEAST_SIZE,
+    MOST_SIZE,
+    Block,
+    Contents,
+    Index,
+    Store,
+    check_size,
+    name_of,
+)
+from arcinvert.embeddings import DAMAGED, LIKELY
 from arcinvert.errors import InputError
 from arcinvert.evaluation.readers.lists import read_labels
 
 RATIO, SLACK = 100, 1 << 20
 """A member of an archive that unpacks to more than RATIO times its size plus SLACK bytes counts as a zip bomb."""
+EQUAL = 1e-2
+"""Relative deviation of norms that counts as one norm."""
 WHOLE = 2 << 30
 """Largest array in bytes that may be in memory at once: identities, or a compressed one in Fortran order."""
 
@@ -79,6 +91,38 @@ def to_float(values: NDArray[np.generic]) -> NDArray[np.float32]:
     """As float32; numbers that are too large become infinite."""
     with np.errstate(over="ignore", invalid="ignore"):
         return np.ascontiguousarray(values, np.float32)
+
+
+def refuse_transposed(store: Store) -> None:
+    """Refuse an array that holds embeddings as columns, or may.
+
+    The evidence is unit norm: of the columns and not of the rows, or of neither, while N is a usual D and D is not.
+
+    Raises:
+        InputError: it is transposed, or may be.
+    """
+    if not LEAST_SIZE < store.count <= MOST_SIZE:
+        return
+    rows = next(store.blocks()).templates
+    with np.errstate(invalid="ignore", over="ignore"):
+        spreads = [float(norms.std() / max(norms.mean(), 1e-30)) for norms in (_norms(rows), _norms(rows.T))]
+    shape = f"{store.name!r} has shape ({store.count}, {store.size})"
+    if spreads[0] < EQUAL:
+        return
+    if spreads[1] < EQUAL:
+        raise InputError(
+            f"{shape}, and its columns have norm {_norms(rows.T)[0]:.3g}, its rows differ: transposed? "
+            f"save the array's .T, or use --size {store.size}"
+        )
+    if store.count in LIKELY and store.size not in LIKELY:
+        raise InputError(
+            f"{shape}: {store.count} embeddings of {store.size} numbers, or {store.size} of {store.count} that are "
+            f"transposed? use --size {store.size}, or save the array's .T"
+        )
+
+
+def _norms(rows: NDArray[np.float32]) -> NDArray[np.float64]:
+    return np.asarray(np.sqrt((rows.astype(np.float64) ** 2).sum(1)), np.float64)
 
 
 class NpyStore(Store):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from arcinvert.audit.stores.arrays import to_float
-from arcinvert.audit.stores.columns import VECTOR_NAMES, guess, identity_column, vector_column, wide_columns
+from arcinvert.audit.stores.columns import VECTOR_NAMES, guess, identity_column, is_run, vector_column, wide_columns
 from arcinvert.audit.stores.store import (
     BLOCK,
     SAMPLE,
@@ -20,6 +20,7 @@ from arcinvert.audit.stores.store import (
     name_of,
     need,
     one_line,
+    say_format,
 )
 from arcinvert.audit.stores.vectors import Mask, Reader, Rows, matrix, size_of
 from arcinvert.errors import InputError
@@ -37,14 +38,18 @@ class Columns:
         size: D; set by :meth:`settle`.
     """
 
-    def __init__(self, schema: Any, column: str | None, identity: str | None, name: str) -> None:
+    def __init__(
+        self, schema: Any, column: str | None, identity: str | None, name: str, numbers: str | None = None
+    ) -> None:
+        self.numbers = numbers
         self.pa, self.name = need("pyarrow", "stores"), name
         columns = list(schema.names)
         if len(set(columns)) != len(columns):
             raise InputError(f"{name} has several columns of one name")
         likely = [c for c in columns if self._holds_rows(schema.field(c).type)]
-        plain = likely or column is not None or guess(columns, VECTOR_NAMES[:-2])
-        wide = [] if plain else self._wide(schema, columns)
+        run = column if is_run(column, columns) else None
+        plain = run is None and (likely or column is not None or guess(columns, VECTOR_NAMES[:-2]))
+        wide = [] if plain else self._wide(schema, columns, run)
         self.vectors = wide or [vector_column(columns, column, name, likely=likely)]
         self.identity = identity_column(columns, identity, name, vector=self.vectors[0])
         self.rest = [c for c in columns if c not in self.vectors]
@@ -61,8 +66,8 @@ class Columns:
         lists = types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
         return bool(lists and (types.is_floating(kind.value_type) or types.is_integer(kind.value_type)))
 
-    def _wide(self, schema: Any, columns: Sequence[str]) -> list[str]:
-        found = wide_columns(columns)
+    def _wide(self, schema: Any, columns: Sequence[str], run: str | None) -> list[str]:
+        found = wide_columns(columns, run, self.name)
         return found if all(self.pa.types.is_floating(schema.field(c).type) for c in found) else []
 
     def settle(self, batches: Iterator[Any]) -> None:
@@ -79,8 +84,9 @@ class Columns:
                 if len(values) >= SAMPLE:
                     break
             if not self.size:
-                self.reader = Reader.for_values(values, self.name)
+                self.reader = Reader.for_values(values, self.name, self.numbers)
                 self.size = size_of(values, self.reader, self.name)
+                say_format(values, self.reader, self.size, self.name)
         check_size(self.size, self.name)
 
     def block(self, batch: Any, start: int) -> Block:
@@ -122,7 +128,9 @@ class ParquetStore(Store):
 
     kind = "parquet"
 
-    def __init__(self, path: Path, column: str | None = None, identity: str | None = None) -> None:
+    def __init__(
+        self, path: Path, column: str | None = None, identity: str | None = None, numbers: str | None = None
+    ) -> None:
         self.pa, self.parquet = need("pyarrow", "stores"), need("pyarrow.parquet", "stores")
         self.name = str(path)
         self.files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
@@ -131,7 +139,7 @@ class ParquetStore(Store):
         self.count = sum(self.counts)
         if not self.count:
             raise InputError(f"expected embeddings, {self.name!r} has no rows")
-        self.columns = Columns(opened[0].schema_arrow, column, identity, repr(self.name))
+        self.columns = Columns(opened[0].schema_arrow, column, identity, repr(self.name), numbers)
         self.columns.settle(batch for n in range(len(self.files)) for batch in self._batches(n, SAMPLE))
         self.size = self.columns.size
         first = dict.fromkeys(self.columns.rest)

@@ -15,7 +15,12 @@ class LanceStore(Store):
     kind = "lancedb"
 
     def __init__(
-        self, path: Path, table: str | None = None, column: str | None = None, identity: str | None = None
+        self,
+        path: Path,
+        table: str | None = None,
+        column: str | None = None,
+        identity: str | None = None,
+        numbers: str | None = None,
     ) -> None:
         self.lancedb, self.pa = need("lancedb", "stores"), need("pyarrow", "stores")
         if path.suffix == ".lance" and table is None:
@@ -27,7 +32,7 @@ class LanceStore(Store):
         self.count = int(opened.count_rows())
         if not self.count:
             raise InputError(f"expected embeddings, {self.name} has no rows")
-        self.columns = Columns(opened.schema, column, identity, self.name)
+        self.columns = Columns(opened.schema, column, identity, self.name, numbers)
         self.columns.settle(self._batches(SAMPLE))
         self.size = self.columns.size
         rest = self.columns.rest

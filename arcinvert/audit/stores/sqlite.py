@@ -8,13 +8,17 @@ from urllib.parse import quote
 
 import numpy as np
 
-from arcinvert.audit.stores.columns import VECTOR_NAMES, guess, identity_column, vector_column
+from arcinvert.audit.stores.columns import VECTOR_NAMES, NamesElsewhere, guess, identity_column, named, vector_column
 from arcinvert.audit.stores.store import Block, Contents, Index, RawStore
 from arcinvert.audit.stores.vectors import Reader
 from arcinvert.errors import InputError, UsageError
 
 LEAST = 16
 """A column whose values hold at least so many numbers may hold embeddings, whatever its name."""
+TICK, TICKS = 100_000, 3000
+"""Instructions between two looks at the clockwork of a view, and how many ticks may pass before its next rows."""
+VIEW_VALUE = 1 << 24
+"""Largest value that a view may make, in bytes."""
 
 
 @contextmanager
@@ -44,40 +48,56 @@ class SqliteStore(RawStore):
     kind = "sqlite"
 
     def __init__(
-        self, path: Path, table: str | None = None, column: str | None = None, identity: str | None = None
+        self,
+        path: Path,
+        table: str | None = None,
+        column: str | None = None,
+        identity: str | None = None,
+        numbers: str | None = None,
+        identity_table: str | None = None,
     ) -> None:
-        self.path = path
-        with read_only(path) as connection:
-            tables = self._tables(connection)
-            self.table = self._choose(connection, tables, table, column)
-            self.name = f"{str(path)!r}, table {self.table!r}"
+        self.path, self.numbers = path, numbers
+        self.view, self.ticks = False, 0
+        with self._connected() as connection:
+            tables, views = self._tables(connection), self._views(connection)
+            if table is not None and table not in tables and table in views:
+                self.view, tables[table] = True, self._info(connection, table)
+        with self._connected() as connection:
+            self.table = self._choose(connection, tables, views, table, column)
+            self.name = f"{str(path)!r}, {'view' if self.view else 'table'} {self.table!r}"
             columns = tables[self.table]
             likely = [] if column else self._likely(connection, self.table, columns)
             self.vector = vector_column(columns, column, self.name, likely=likely)
-            self.identity = identity_column(columns, identity, self.name, vector=self.vector)
+            self.selected = [_quoted(self.vector)]
+            if identity_table is not None:
+                self.identity: str | None = self._names(connection, tables, NamesElsewhere.parse(identity_table))
+            else:
+                self.identity = identity_column(columns, identity, self.name, vector=self.vector)
+                self.selected += [] if self.identity is None else [_quoted(self.identity)]
             row = connection.execute(f"select * from {_quoted(self.table)} limit 1").fetchone()  # noqa: S608
             (count,) = connection.execute(f"select count(*) from {_quoted(self.table)}").fetchone()  # noqa: S608
             (keys,) = connection.execute(
                 "select wr from pragma_table_list where schema = 'main' and name = ?", (self.table,)
             ).fetchone()
-            keyed = [n for n, k in connection.execute("select name, pk from pragma_table_info(?)", (self.table,)) if k]
-        self.order = ", ".join(map(_quoted, keyed)) if keys else "rowid"
+            keyed = _keys(connection, self.table)
+        self.order = "" if self.view else ", ".join(map(_quoted, keyed)) if keys else "rowid"
         beside = {name: value for name, value in zip(columns, row or (), strict=False) if name != self.vector}
         self.contents = Contents(beside, self.identity, tables=tuple(name for name in tables if name != self.table))
         self.settle(count)
 
     def raw(self, rows: int) -> Iterator[tuple[Sequence[object], Sequence[object] | None]]:
-        listed = ", ".join(map(_quoted, self._columns()))
-        with read_only(self.path) as connection:
-            cursor = connection.execute(f"select {listed} from {_quoted(self.table)} order by {self.order}")  # noqa: S608
+        query = f"select {', '.join(self.selected)} from {_quoted(self.table)}"  # noqa: S608
+        with self._connected() as connection:
+            cursor = connection.execute(query + (f" order by {self.order}" if self.order else ""))
             while found := cursor.fetchmany(rows):
+                self.ticks = 0
                 yield [row[0] for row in found], None if self.identity is None else [row[1] for row in found]
 
     def take(self, positions: Index) -> Block:
         if self.order != "rowid":
             return super().take(positions)
         wanted = self.check(positions)
-        columns, table = ", ".join(map(_quoted, self._columns())), _quoted(self.table)
+        columns, table = ", ".join(self.selected), _quoted(self.table)
         with read_only(self.path) as connection:
             rows = connection.execute(f"select rowid from {table} order by rowid")  # noqa: S608
             keys = np.fromiter((key for (key,) in rows), np.int64)
@@ -88,8 +108,31 @@ class SqliteStore(RawStore):
         names = None if self.identity is None else [row[1] for row in found]
         return self.block(wanted, [row[0] for row in found], names)
 
-    def _columns(self) -> list[str]:
-        return [self.vector] if self.identity is None else [self.vector, self.identity]
+    @contextmanager
+    def _connected(self) -> Iterator[sqlite3.Connection]:
+        """A read-only connection; that to a view is bounded, because a view is a program."""
+        with read_only(self.path) as connection:
+            if self.view:
+                connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, VIEW_VALUE)
+                connection.set_progress_handler(self._tick, TICK)
+            yield connection
+
+    def _tick(self) -> bool:
+        self.ticks += 1
+        return self.ticks > TICKS
+
+    def _names(self, connection: sqlite3.Connection, tables: dict[str, list[str]], names: NamesElsewhere) -> str:
+        """Select the names of another table; returns what to call them."""
+        where = repr(str(self.path))
+        if names.table not in tables:
+            raise UsageError(f"{where} has no table {names.table!r}, but {', '.join(map(repr, list(tables)[:10]))}")
+        named(tables[self.table], names.key, self.name)
+        key = names.joined_by(tables[names.table], _keys(connection, names.table), where)
+        self.selected.append(
+            f"(select other.{_quoted(names.name)} from {_quoted(names.table)} as other "  # noqa: S608
+            f"where other.{_quoted(key)} = {_quoted(self.table)}.{_quoted(names.key)} limit 1)"
+        )
+        return f"{names.table}.{names.name}"
 
     def _tables(self, connection: sqlite3.Connection) -> dict[str, list[str]]:
         names = connection.execute(
@@ -98,18 +141,31 @@ class SqliteStore(RawStore):
         )
         found = {}
         for (name,) in names.fetchall():
-            info = connection.execute("select name from pragma_table_info(?)", (name,))
-            found[name] = [column for (column,) in info]
-        if not found:
-            raise InputError(f"{str(self.path)!r} has no tables")
+            found[name] = self._info(connection, name)
         return found
 
+    def _views(self, connection: sqlite3.Connection) -> list[str]:
+        return [name for (name,) in connection.execute("select name from sqlite_master where type = 'view'").fetchall()]
+
+    def _info(self, connection: sqlite3.Connection, table: str) -> list[str]:
+        return [column for (column,) in connection.execute("select name from pragma_table_info(?)", (table,))]
+
     def _choose(
-        self, connection: sqlite3.Connection, tables: dict[str, list[str]], wanted: str | None, column: str | None
+        self,
+        connection: sqlite3.Connection,
+        tables: dict[str, list[str]],
+        views: list[str],
+        wanted: str | None,
+        column: str | None,
     ) -> str:
+        hint = f"; the views {', '.join(map(repr, views[:10]))} are read if --table names one" if views else ""
+        if not tables:
+            raise InputError(f"{str(self.path)!r} has no tables{hint}")
         if wanted is not None:
             if wanted not in tables:
-                raise UsageError(f"{str(self.path)!r} has no table {wanted!r}, but {', '.join(map(repr, tables))}")
+                raise UsageError(
+                    f"{str(self.path)!r} has no table {wanted!r}, but {', '.join(map(repr, tables))}{hint}"
+                )
             return wanted
         if column is not None:
             fitting = [name for name, columns in tables.items() if column in columns]
@@ -134,6 +190,11 @@ class SqliteStore(RawStore):
             except (ValueError, InputError):
                 continue
         return found
+
+
+def _keys(connection: sqlite3.Connection, table: str) -> list[str]:
+    """The columns of the primary key."""
+    return [name for name, key in connection.execute("select name, pk from pragma_table_info(?)", (table,)) if key]
 
 
 def _quoted(name: str) -> str:

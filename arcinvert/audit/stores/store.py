@@ -1,5 +1,6 @@
 """The interface of every store of embeddings: rows in order, read-only, in blocks."""
 
+import logging
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,6 +13,8 @@ from numpy.typing import NDArray
 
 from arcinvert.audit.stores.vectors import Reader, matrix, size_of
 from arcinvert.errors import EnvironmentProblem, InputError
+
+log = logging.getLogger(__name__)
 
 Rows = NDArray[np.float32]
 Index = NDArray[np.int64]
@@ -120,6 +123,8 @@ class RawStore(Store):
     """
 
     reader: Reader
+    numbers: str | None = None
+    """Format of numbers in blobs that the user named; None: guessed."""
 
     @abstractmethod
     def raw(self, rows: int) -> Iterator[tuple[Sequence[object], Sequence[object] | None]]:
@@ -135,8 +140,9 @@ class RawStore(Store):
         if not count or not len(first):
             raise InputError(f"expected embeddings, got no rows in {self.name}")
         self.count = count
-        self.reader = reader or Reader.for_values(first, self.name)
+        self.reader = reader or Reader.for_values(first, self.name, self.numbers)
         self.size = check_size(size_of(first, self.reader, self.name), self.name)
+        say_format(first, self.reader, self.size, self.name)
 
     def blocks(self, rows: int = BLOCK) -> Iterator[Block]:
         position = 0
@@ -210,6 +216,15 @@ def check_size(size: int, name: str) -> int:
         hint = ": transposed? (rows are embeddings)" if size > MOST_SIZE else ""
         raise InputError(f"expected embeddings of {LEAST_SIZE} to {MOST_SIZE} numbers, {name} has {size}{hint}")
     return size
+
+
+def say_format(values: Sequence[object], reader: Reader, size: int, name: str) -> None:
+    """Log which format of numbers was found in blobs, or in coded text."""
+    first = next((value for value in values if value is not None), None)
+    if reader.coding or isinstance(first, bytes | bytearray | memoryview):
+        length = len(first) if isinstance(first, str | bytes | bytearray | memoryview) else 0
+        unit = "characters" if isinstance(first, str) else "bytes"
+        log.info("%s: %d %s a row are read as %d numbers, %s", name, length, unit, size, reader.format)
 
 
 def need(module: str, extra: str) -> Any:

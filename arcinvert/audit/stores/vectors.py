@@ -1,25 +1,22 @@
 """Formats of one embedding: a list, bytes, ``.npy`` in a blob, JSON or ``[0.1, 0.2]`` as text."""
 
 import io
-import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from arcinvert.audit.stores.blobs import NUMBERS, decode, number_format
+from arcinvert.audit.stores.cells import coded_bytes, coding_of, numbers_in, shown, text_of
 from arcinvert.embeddings import DAMAGED
 from arcinvert.errors import InputError
 
 Rows = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
-BLOBS = ("<f4", "<f8", "<f2")
-"""Number formats of a blob, in the order in which they are tried."""
-TEXT = 1 << 20
-"""Largest text of one embedding, in characters."""
 NPY = b"\x93NUMPY"
 
 
@@ -28,29 +25,44 @@ class Reader:
     """The conversion of one value to numbers.
 
     Attributes:
-        blob: type of the numbers in a blob; ``pgvector`` and ``pghalfvec`` are PostgreSQL's own, with a header.
+        blob: type of the numbers in a blob, a value of :data:`NUMBERS`; ``pgvector`` and ``pghalfvec`` are
+            PostgreSQL's own, with a header.
+        coding: ``hex`` or ``base64`` if text holds bytes; None if it holds numbers.
     """
 
     blob: str = "<f4"
+    coding: str | None = None
 
     @classmethod
-    def for_values(cls, values: Sequence[object], name: str) -> "Reader":
+    def for_values(cls, values: Sequence[object], name: str, numbers: str | None = None) -> "Reader":
         """The reader whose numbers look like an embedding, for the first values of a store.
 
+        Args:
+            values: the first of the store.
+            name: of the store, for messages.
+            numbers: the format of blobs, a key of :data:`NUMBERS`; default: the one that the values are evidence for.
+
         Raises:
-            InputError: blobs in an unknown format.
+            InputError: blobs in an unknown format, or in one of several.
         """
         blobs = [bytes(v) for v in values if isinstance(v, bytes | bytearray | memoryview) and len(v)]
-        plain = [blob for blob in blobs if not blob.startswith(NPY) and not is_pickle(blob)]
+        coding = None
+        if not blobs:
+            texts = [value for value in values if isinstance(value, str) and value]
+            coding = coding_of(texts)
+            blobs = list(_decoded(texts, coding)) if coding else []
+        plain = [b for b in blobs if not b.startswith(NPY) and not is_pickle(b) and text_of(b) is None]
         if blobs and all(value is None or is_pickle(value) for value in values):
             raise InputError(f"{name} holds pickles; pickles run code and are not read")
         if not plain:
-            return cls()
-        for kind in BLOBS:
-            fitting = [blob for blob in plain if _likely(blob, kind)]
-            if 2 * len(fitting) > len(plain):
-                return cls(kind)
-        raise InputError(f"{name} holds blobs of {len(plain[0])} bytes that are no float32, float64 or float16 numbers")
+            return cls(coding=coding)
+        return cls(number_format(plain, name) if numbers is None else NUMBERS[numbers], coding)
+
+    @property
+    def format(self) -> str:
+        """The format of blobs, for messages."""
+        numbers = next((label for label, kind in NUMBERS.items() if kind == self.blob), self.blob)
+        return f"{numbers} in {self.coding}" if self.coding else numbers
 
     def __call__(self, value: object) -> NDArray[np.generic]:
         """(D,) of one value.
@@ -59,7 +71,7 @@ class Reader:
             ValueError: it is not a row of numbers.
         """
         if isinstance(value, str):
-            return _text(value)
+            return self._bytes(coded_bytes(value, self.coding)) if self.coding else _flat(numbers_in(value))
         if isinstance(value, bytes | bytearray | memoryview):
             return self._bytes(bytes(value))
         if not isinstance(value, list | tuple | np.ndarray):
@@ -78,7 +90,13 @@ class Reader:
                 return _flat(npy.read_array(io.BytesIO(value), allow_pickle=False, max_header_size=10_000))
             except DAMAGED:
                 raise ValueError("a damaged .npy") from None
-        return np.frombuffer(value, self.blob)
+        text = text_of(value)
+        if text is not None:
+            try:
+                return _flat(numbers_in(text))
+            except ValueError:
+                pass  # numbers whose first and last byte are brackets
+        return decode(value, self.blob)
 
 
 def matrix(values: Sequence[object], size: int, reader: Reader) -> tuple[Rows, Mask, Mapping[str, int]]:
@@ -121,7 +139,10 @@ def size_of(values: Sequence[object], reader: Reader, name: str) -> int:
         except ValueError:
             continue
     if not lengths:
-        raise InputError(f"expected embeddings, the first {len(values)} rows of {name} hold none")
+        first = next((value for value in values if value is not None), None)
+        raise InputError(
+            f"expected embeddings, the first {len(values)} rows of {name} hold none; the first value is {shown(first)}"
+        )
     return lengths.most_common(1)[0][0]
 
 
@@ -133,19 +154,12 @@ def is_pickle(value: object) -> bool:
     return len(blob) > 2 and blob[0] == 0x80 and 2 <= blob[1] <= 5 and blob[-1:] == b"."
 
 
-def _text(value: str) -> NDArray[np.generic]:
-    inner = value.strip()
-    if len(inner) > TEXT:
-        raise ValueError("a long text")
-    if inner.startswith("[["):  # (1, D), as some write it
+def _decoded(texts: Sequence[str], coding: str) -> Iterator[bytes]:
+    for text in texts:
         try:
-            return _flat(np.asarray(json.loads(inner), np.float64))
-        except (TypeError, RecursionError, OverflowError):
-            raise ValueError("not JSON") from None
-    if inner[:1] + inner[-1:] in ("[]", "()", "{}"):
-        inner = inner[1:-1]
-    parts = inner.split(",") if "," in inner else inner.split()  # as JSON and PostgreSQL, or numpy, write it
-    return np.array(parts, np.float64)
+            yield coded_bytes(text, coding)
+        except ValueError:
+            continue
 
 
 def _flat(row: NDArray[np.generic]) -> NDArray[np.generic]:
@@ -153,15 +167,3 @@ def _flat(row: NDArray[np.generic]) -> NDArray[np.generic]:
     if row.ndim != 1 or row.dtype.kind not in "fiu":
         raise ValueError("not a row of numbers")
     return row
-
-
-def _likely(blob: bytes, kind: str) -> bool:
-    """Whether the numbers are finite and of similar magnitude; bytes read as a wrong type are not."""
-    if len(blob) % np.dtype(kind).itemsize:
-        return False
-    with np.errstate(invalid="ignore"):
-        wide = np.abs(np.frombuffer(blob, kind).astype(np.float64))
-    if not np.isfinite(wide).all():
-        return False
-    typical = float(np.median(wide))
-    return 1e-5 < typical < 1e3 and wide.max() < 1e3 * typical

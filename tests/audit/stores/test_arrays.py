@@ -182,3 +182,20 @@ def test_a_file_that_shrinks_meanwhile(tmp_path: Path) -> None:
     (tmp_path / "a.npy").write_bytes(b"gone")
     with pytest.raises(InputError, match="cannot be read any more"):
         list(store.blocks())
+
+
+@pytest.mark.parametrize("name", ["a.npy", "a.npz"])
+def test_a_transposed_array_is_refused(name: str, tmp_path: Path) -> None:
+    path, rows = tmp_path / name, np.random.default_rng(1).normal(size=(40, 128)).astype(np.float32)
+    save = np.save if name == "a.npy" else np.savez
+    save(path, rows.T)
+    with pytest.raises(InputError, match=r"128 embeddings of 40 numbers, or 40 of 128 .*--size 40"):
+        open_store(str(path))
+    assert open_store(str(path), size=40).count == 128
+    save(path, (rows / np.linalg.norm(rows, axis=1, keepdims=True)).T[:90] * 1.0)
+    assert open_store(str(path)).count == 90  # neither a usual D nor columns of one norm
+    save(path, (rows / np.linalg.norm(rows, axis=1, keepdims=True)).T)
+    with pytest.raises(InputError, match="its columns have norm 1, its rows differ"):
+        open_store(str(path))
+    save(path, rows.repeat(4, 0)[:128])
+    assert open_store(str(path)).count == 128

@@ -32,3 +32,17 @@ def test_a_number_a_column() -> None:
     assert wide_columns([f"f{n}" for n in range(7)]) == []
     assert wide_columns([f"f{n}" for n in (0, 1, 2, 3, 4, 5, 6, 9)]) == []
     assert wide_columns([]) == []
+
+
+def test_several_numbered_runs() -> None:
+    points, rows, other = (
+        [f"{name}{n}" for n in range(count)] for name, count in (("lmk_", 212), ("emb_", 128), ("q", 9))
+    )
+    assert wide_columns([*points, *rows]) == rows
+    assert wide_columns([*points, *other]) == other
+    assert wide_columns(points) == []
+    assert wide_columns([*points, *rows], "lmk_*") == points
+    with pytest.raises(InputError, match=r"'r\*' \(9 columns\) or 'q\*' \(9 columns\); .*--column"):
+        wide_columns([*(f"r{n}" for n in range(9)), *other])
+    with pytest.raises(UsageError, match=r"no numbered columns 'z\*'; it has 'q\*'"):
+        wide_columns(other, "z*")

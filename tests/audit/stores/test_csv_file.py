@@ -98,3 +98,65 @@ def test_columns_by_name(tmp_path: Path) -> None:
     assert open_store(path, column="w", identity="who").take(np.array([1])).identities == ["b"]
     with pytest.raises(UsageError, match="no column 'v'"):
         open_store(path, column="v")
+
+
+@pytest.mark.parametrize("first", ["", "id,", "a,b,"])
+def test_a_header_of_numbers_is_a_header(first: str, tmp_path: Path) -> None:
+    lines = [first + ",".join(map(str, range(12)))] + [first + ",".join(map(str, row)) for row in ROWS]
+    assert np.array_equal(read(write(tmp_path, "\n".join(lines))), ROWS)
+
+
+def test_rows_without_a_header_that_begin_with_a_name(tmp_path: Path) -> None:
+    store = open_store(write(tmp_path, "\n".join(f"p{n}," + ",".join(map(str, row)) for n, row in enumerate(ROWS))))
+    assert np.array_equal(store.take(np.arange(30)).templates, ROWS)
+    assert store.take(np.array([0, 7])).identities == ["p0", "p7"]
+
+
+def test_whole_numbers_beside_fractions_are_asked_about(tmp_path: Path) -> None:
+    people = [",".join(map(str, [17 + n // 2, *row])) for n, row in enumerate(ROWS)]
+    path = write(tmp_path, "\n".join(people))
+    with pytest.raises(InputError, match=r"'e0' .*\('17'\).*--identity 'e0' or --column 'e\*'"):
+        open_store(path)
+    assert np.array_equal(read(path, identity="e0"), ROWS)
+    assert open_store(path, identity="e0").take(np.array([3])).identities == ["18"]
+    assert open_store(path, column="e*").size == 13
+    counted = [",".join(map(str, [n, *row])) for n, row in enumerate(ROWS)]
+    assert np.array_equal(read(write(tmp_path, "\n".join(counted))), ROWS)
+
+
+def test_landmarks_beside_the_embedding(tmp_path: Path) -> None:
+    names = ",".join([f"lmk_{n}" for n in range(212)] + [f"emb_{n}" for n in range(12)])
+    lines = [names] + [",".join(["7.5"] * 212 + [str(x) for x in row]) for row in ROWS]
+    assert np.array_equal(read(write(tmp_path, "\n".join(lines))), ROWS)
+
+
+@pytest.mark.parametrize("header", [True, False])
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_decimal_commas(mark: str, header: bool, tmp_path: Path) -> None:
+    lines = [mark.join(f"f{n}" for n in range(12))] if header else []
+    lines += [mark.join(map(str, row)).replace(".", ",") for row in ROWS]
+    assert np.array_equal(read(write(tmp_path, "\n".join(lines))), ROWS)
+
+
+def test_a_comma_of_thousands_or_decimals(tmp_path: Path) -> None:
+    line = ";".join(["1,234"] * 12)
+    with pytest.raises(InputError, match=r"'1,234'.*thousands or decimals"):
+        open_store(write(tmp_path, f"{line}\n{line}"))
+
+
+@pytest.mark.parametrize("options", [{}, {"header": "by numpy\n12 numbers"}, {"delimiter": ","}, {"fmt": "%15.8f"}])
+def test_savetxt(options: dict, tmp_path: Path) -> None:
+    np.savetxt(tmp_path / "a.txt", ROWS, **options)
+    assert np.abs(read(str(tmp_path / "a.txt")) - ROWS).max() < 1e-7
+
+
+def test_utf16_and_quoted_names(tmp_path: Path) -> None:
+    lines = ['"name";"embedding"'] + [f'"p{n}";"{row.tolist()}"' for n, row in enumerate(ROWS)]
+    (tmp_path / "a.csv").write_text("\n".join(lines), encoding="utf-16")
+    assert np.array_equal(read(str(tmp_path / "a.csv")), ROWS)
+
+
+def test_rows_longer_than_the_header_are_counted(tmp_path: Path) -> None:
+    lines = [",".join(f"f{n}" for n in range(12))] + [",".join(map(str, row)) for row in ROWS]
+    lines[3] = lines[3].replace(".", ",")
+    assert scan(open_store(write(tmp_path, "\n".join(lines)))).skipped_rows == 1

@@ -137,6 +137,25 @@ def test_an_address_that_answers_nothing_is_one_line_without_its_password(filled
     assert "'public.json'" in name
 
 
+def test_a_view_and_names_of_another_table(filled: str, templates: np.ndarray) -> None:
+    run(
+        filled, "create schema apart", "create table apart.persons (id serial primary key, name text)",
+        "insert into apart.persons (name) values ('Ada'), ('Ben')", "create table apart.vectors (v real[], who int)",
+        f"insert into apart.vectors values ('{{{','.join(map(str, templates[0]))}}}', 2), "
+        f"('{{{','.join(map(str, templates[1]))}}}', null)",
+        "create view apart.joined as "
+        "select v.v as embedding, p.name from apart.vectors v join apart.persons p on p.id = v.who",
+    )  # fmt: skip
+    store = open_store(filled, table="vectors", column="v", identity_table="apart.persons.name=who")
+    assert store.take(np.arange(2)).identities == ["Ben", ""]
+    assert np.array_equal(np.concatenate([block.templates for block in store.blocks()]), templates[:2])
+    view = open_store(filled, table="apart.joined")
+    assert np.array_equal(view.take(np.array([0])).templates, templates[:1])
+    assert view.take(np.array([0])).identities == ["Ben"]
+    with pytest.raises(UsageError, match=r"views, read if --table names one: 'apart.joined'"):
+        open_store(filled)
+
+
 def test_a_table_without_rows(filled: str) -> None:
     run(filled, "create table nobody (embedding vector(4))")
     with pytest.raises(InputError, match="no rows"):

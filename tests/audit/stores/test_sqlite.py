@@ -134,8 +134,52 @@ def test_damage_is_one_line(tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
 
 
-def test_a_view_is_no_table(tmp_path: Path) -> None:
+def test_a_view_is_read_if_it_is_named_and_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "a.db", "create table t (k int, v)", rows=[row.tobytes() for row in ROWS])
+    write(
+        tmp_path / "a.db",
+        "create view faces as select v as embedding, 'p' || (rowid / 2) as name from t where rowid > 1",
+    )
+    assert open_store(path).table == "t"
+    store = open_store(path, table="faces")
+    assert np.array_equal(store.take(np.array([0, 78])).templates, ROWS[[1, 79]])
+    assert store.take(np.array([0])).identities == ["p1"]
+
     endless = "with recursive n(x) as (select 1 union all select x + 1 from n) select x as embedding from n"
-    path = write(tmp_path / "a.db", f"create view v as {endless}")
-    with pytest.raises(InputError, match="has no tables"):
+    path = write(tmp_path / "b.db", f"create view v as {endless}")
+    with pytest.raises(InputError, match="has no tables; the views 'v' are read if --table"):
         open_store(path)
+    monkeypatch.setattr("arcinvert.audit.stores.sqlite.TICKS", 5)
+    with pytest.raises(InputError, match="interrupted"):
+        open_store(path, table="v")
+
+
+def test_names_of_another_table(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.db", "create table t (v, who int)", rows=[row.tobytes() for row in ROWS])
+    write(
+        tmp_path / "a.db", "update t set who = rowid / 2", 'create table people (id integer primary key, "full name")',
+        "insert into people values (1, 'Ada'), (2, '=cmd()')", "create table loose (who int, name text)",
+        "insert into loose values (1, 'x'), (1, 'y')",
+    )  # fmt: skip
+    store = open_store(path, table="t", identity_table="people.full name=who")
+    assert store.take(np.arange(5)).identities == ["", "Ada", "Ada", "=cmd()", "=cmd()"]
+    assert [name for block in store.blocks(9) for name in block.identities][:4] == ["", "Ada", "Ada", "=cmd()"]
+    assert open_store(path, table="t", identity_table="loose.name=who").take(np.arange(3)).identities == ["", "x", "x"]
+    for wrong, message in (
+        ("people.name=who", "no column 'name', but 'id'"), ("nobody.name=who", "no table 'nobody'"),
+        ("people.id=whom", "no column 'whom'"), ("people", "got 'people'"),
+    ):  # fmt: skip
+        with pytest.raises(UsageError, match=message):
+            open_store(path, table="t", identity_table=wrong)
+
+
+def test_the_format_of_blobs_can_be_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = write(tmp_path / "a.db", "create table t (v)", rows=[row.astype("<f8").tobytes() for row in ROWS])
+    with caplog.at_level("INFO", "arcinvert"):
+        assert open_store(path).size == 64
+    assert "512 bytes a row are read as 64 numbers, float64" in caplog.text
+    assert open_store(path, numbers="float32").size == 128
+    with pytest.raises(InputError, match=r"expected embeddings of 128 numbers, .* has 64"):
+        open_store(path, size=128)
+    with pytest.raises(UsageError, match="got 'float'"):
+        open_store(path, numbers="float")

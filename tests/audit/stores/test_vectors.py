@@ -1,3 +1,4 @@
+import base64
 import io
 import json
 
@@ -35,6 +36,21 @@ def npy(row: np.ndarray) -> bytes:
         lambda row: row.astype(np.float64).tobytes(),
         npy,
         lambda row: npy(row[None].astype(">f8")),
+        lambda row: str(list(row)),  # [np.float32(0.1), ...]
+        lambda row: f"array({row.tolist()}, dtype=float32)",
+        lambda row: f"tensor([{row.tolist()}], device='cuda:0', grad_fn=<DivBackward0>)",
+        lambda row: "[" + ", ".join(f"tensor({x}, device='cpu')" for x in row.tolist()) + "]",
+        lambda row: f"[[{' '.join(map(str, row))}]]",
+        lambda row: json.dumps(list(map(str, row))),
+        lambda row: json.dumps({"model": "arc", "embedding": row.tolist()}),
+        lambda row: json.dumps([row.tolist()]).encode(),
+        lambda row: "; ".join(map(str, row)).replace(".", ","),
+        lambda row: ", ".join(map(str, row)).replace(".", ","),
+        lambda row: "[" + " ".join(map(str, row)).replace(".", ",") + "]",
+        lambda row: base64.b64encode(row.tobytes()).decode(),
+        lambda row: base64.urlsafe_b64encode(row.astype(np.float64).tobytes()).decode().rstrip("="),
+        lambda row: "\\x" + row.tobytes().hex(),
+        lambda row: row.astype(">f4").tobytes(),
     ],
 )
 def test_however_it_is_written(write) -> None:
@@ -56,6 +72,50 @@ def test_blobs_are_told_apart(kind: str, tolerance: float, scale: float, size: i
     reader = Reader.for_values(values, "it")
     assert reader.blob == kind
     assert np.abs(matrix(values, size, reader)[0] - rows).max() <= tolerance * 4 * scale
+
+
+def bfloat16(rows: np.ndarray) -> np.ndarray:
+    return (np.ascontiguousarray(rows, "<f4").view("<u4") >> 16).astype("<u2")
+
+
+@pytest.mark.parametrize("scale", [0.04, 1.0, 20.0])
+def test_blobs_whose_numbers_were_halves_before(scale: float) -> None:
+    rows = np.random.default_rng(4).normal(size=(30, 128)).astype(np.float32) * np.float32(scale)
+    rough = (bfloat16(rows).astype("<u4") << 16).view("<f4")
+    for values, kind in (
+        (rows.astype(np.float16).astype("<f8"), "<f8"),
+        (rows.astype(np.float16).astype("<f4"), "<f4"),
+        (rough.astype("<f8"), "<f8"),
+        (rough, "<f4"),
+        (np.maximum(rows, 0).astype("<f8"), "<f8"),
+        (np.sign(rows).astype("<f4"), "<f4"),
+        (np.sign(rows).astype("<f8"), "<f8"),
+    ):
+        blobs = [row.tobytes() for row in values]
+        reader = Reader.for_values(blobs, "it")
+        assert reader.blob == kind
+        assert np.array_equal(matrix(blobs, 128, reader)[0], values.astype(np.float32))
+    blobs = [row.tobytes() for row in bfloat16(rows)]
+    assert np.array_equal(matrix(blobs, 128, Reader.for_values(blobs, "it"))[0], rough)
+
+
+def test_two_readings_of_a_blob_are_both_named() -> None:
+    blobs = [row.tobytes() for row in np.sign(ROWS).astype("<f2")]
+    with pytest.raises(InputError, match=r"float16 \(-?1, .*bfloat16 \(-?0.0078.*--numbers"):
+        Reader.for_values(blobs, "it")
+    reader = Reader.for_values(blobs, "it", "float16")
+    assert np.array_equal(matrix(blobs, 48, reader)[0], np.sign(ROWS))
+    quantized = [row.tobytes() for row in np.round(ROWS * 100).astype("i1")]
+    with pytest.raises(InputError, match=r"48 bytes.*the first begins with"):
+        Reader.for_values(quantized, "it")
+    assert matrix(quantized, 48, Reader.for_values(quantized, "it", "int8"))[1].all()
+
+
+def test_no_cell_is_evaluated() -> None:
+    cells = ["__import__('os').system('false')", "[np.float32(1), exec(1)]", "tensor([1, 2], x=[3])", "[0.1 ... 0.2]"]
+    for cell in cells:
+        with pytest.raises(ValueError, match=r"."):
+            Reader()(cell)
 
 
 def test_what_cannot_be_read_is_counted() -> None:
@@ -88,5 +148,5 @@ def test_a_store_of_nothing_else_is_refused() -> None:
         Reader.for_values([b"\x80\x04abc."] * 3, "it")
     with pytest.raises(InputError, match="blobs of 37 bytes"):
         Reader.for_values([bytes(range(37))] * 3, "it")
-    with pytest.raises(InputError, match="the first 2 rows of it hold none"):
+    with pytest.raises(InputError, match="the first 2 rows of it hold none; the first value is 'word'"):
         size_of([None, "word"], Reader(), "it")

@@ -45,6 +45,7 @@ def contents_findings(store: Store) -> list[Finding]:
     if contents.tables:
         text = f"the database has other tables: {listed(contents.tables)}"
         found.append(Finding("tables", "info", text, len(contents.tables)))
+    found += [Finding("unread", "warning", reason, 1) for reason in contents.unread.values()]
     if contents.quantization is not None:
         found.append(Finding("quantized", "info", f"lossy quantization: {contents.quantization}", store.count))
     if contents.normalized_on_load:

@@ -173,7 +173,8 @@ class NpzStore(Store):
                     raise InputError(f"{self.name!r} is compressed in a way that numpy does not write")
                 if info.file_size > RATIO * info.compress_size + SLACK:
                     raise InputError(f"{key!r} of {self.name!r} unpacks to {info.file_size} bytes: a zip bomb?")
-            matrices = []
+            matrices: list[str] = []
+            unread: dict[str, str] = {}
             for key, info in members.items():
                 with archive.open(info) as stream:
                     if stream.read(6) != npy.MAGIC_PREFIX:
@@ -181,10 +182,11 @@ class NpzStore(Store):
                 with archive.open(info) as stream:
                     try:
                         layouts[key] = read_layout(stream, info.file_size, f"{key!r} of {self.name!r}")
-                    except InputError:
+                    except InputError as error:
                         if key in (column, identity) or len(members) == 1 or guess([key], VECTOR_NAMES):
                             raise
-                        continue  # a pickled array that is not needed
+                        unread[key] = str(error)
+                        continue
                 if len(layouts[key].shape) > 1 and layouts[key].dtype.kind in "fiu":
                     matrices.append(key)
             self.column = self._column(list(layouts), matrices, column)
@@ -199,7 +201,10 @@ class NpzStore(Store):
             self.names = None
             if who is not None and who in layouts:
                 self.names = self._labels(archive, members[who], layouts[who], asked)
-        self.contents = Contents(dict.fromkeys(rest), who, quantization=stored_as(self.layout.dtype))
+            if who is not None and self.names is None:
+                unread.setdefault(who, f"{who!r} of {self.name!r} is not read: it is no list of {self.count} names")
+                unread[who] += "; to name the people, save numpy.array(names, dtype=str)"
+        self.contents = Contents(dict.fromkeys(rest), who, quantization=stored_as(self.layout.dtype), unread=unread)
 
     def _column(self, columns: list[str], matrices: list[str], wanted: str | None) -> str:
         if wanted is not None:

@@ -39,6 +39,7 @@ class Contents:
         tables: other tables of the database.
         quantization: how the format quantizes the embeddings, or None.
         normalized_on_load: whether the database normalizes the embeddings when it loads them.
+        unread: column that cannot be read -> the reason, and the way out, as a sentence.
     """
 
     columns: Mapping[str, object] = field(default_factory=dict)
@@ -47,6 +48,7 @@ class Contents:
     tables: tuple[str, ...] = ()
     quantization: str | None = None
     normalized_on_load: bool = False
+    unread: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

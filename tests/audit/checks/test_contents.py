@@ -34,3 +34,6 @@ def test_what_the_format_reveals() -> None:
         "names": 1, "tables": 2, "quantized": 7, "distance": 7,
     }  # fmt: skip
     assert "'a.txt'" in found["names"].text
+    assert findings(unread={"names": "it holds pickles"})["unread"] == Finding(
+        "unread", "warning", "it holds pickles", 1
+    )

@@ -8,7 +8,7 @@ from arcinvert.audit.stores.arrow import ParquetStore
 from arcinvert.audit.stores.csv_file import CsvStore
 from arcinvert.audit.stores.faiss_index import FaissStore
 from arcinvert.audit.stores.lance import LanceStore, is_lance
-from arcinvert.audit.stores.postgres import SCHEMES, PostgresStore
+from arcinvert.audit.stores.postgres import PostgresStore, is_address
 from arcinvert.audit.stores.qdrant import QdrantStore, is_qdrant
 from arcinvert.audit.stores.sqlite import SqliteStore
 from arcinvert.audit.stores.store import Block, Contents, Store
@@ -59,11 +59,13 @@ def open_store(
     """
     if kind is not None and kind not in KINDS:
         raise UsageError(f"expected a kind of store out of {', '.join(KINDS)}, got {kind!r}")
-    if source.startswith(SCHEMES) or kind == "postgres":
+    if is_address(source) or kind == "postgres":
         if kind not in (None, "postgres"):
             raise UsageError(f"the address of a PostgreSQL database is no store of kind {kind}")
         return PostgresStore(source, table, column, identity)
     path = Path(source)
+    if path.exists() and not path.is_file() and not path.is_dir():  # to open a pipe would wait for its writer
+        raise InputError(f"expected a file or a folder, {source!r} is a pipe or a device")
     try:
         kind = kind or _kind(path, source)
         if path.is_dir() != (kind in _FOLDERS) and not (kind == "parquet" and path.is_dir()):

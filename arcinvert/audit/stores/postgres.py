@@ -11,7 +11,7 @@ from arcinvert.audit.stores.store import Block, Contents, Index, RawStore, need,
 from arcinvert.audit.stores.vectors import Reader
 from arcinvert.errors import EnvironmentProblem, InputError, UsageError
 
-SCHEMES = ("postgresql", "postgres")
+DIALECTS = ("postgresql", "postgres")
 WANTED = "expected a database as postgresql://USER@HOST/DATABASE"
 OWN = {"vector": "pgvector", "halfvec": "pghalfvec"}
 READABLE = {*OWN, "_float4", "_float8", "_numeric", "json", "jsonb", "text", "varchar", "bytea"}
@@ -43,7 +43,7 @@ def _parse(url: str) -> tuple[str, str]:
     """
     scheme, colon, rest = url.partition("://")
     scheme = scheme.lower().partition("+")[0]
-    if not colon or scheme not in SCHEMES:
+    if not colon or scheme not in DIALECTS:
         raise UsageError(f"{WANTED}, got another kind of address")
     url = f"{scheme}://{rest}"
     try:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from arcinvert.cli.common import Checkpoint, Device, answer, device, say
+from arcinvert.cli.common import Checkpoint, Device, answer, device, log
 
 NAME = "app"
 
@@ -40,11 +40,11 @@ def main(
 
     state = AppState(checkpoint, judge or [], device=device(device_name), roots=root or [])
     try:
-        say("loading the recognizer")
+        log.info("loading the recognizer")
         warm_up(state)
         page, address = launch(state, port=port)
         answer(f"the page is at {address}")
-        say("Ctrl-C ends it")
+        log.info("Ctrl-C ends it")
         if browser:
             import webbrowser
 
@@ -53,7 +53,7 @@ def main(
             while True:
                 time.sleep(3600)
         except KeyboardInterrupt:
-            say("closing")
+            log.info("closing")
         finally:
             page.close(verbose=False)
     finally:

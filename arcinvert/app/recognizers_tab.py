@@ -9,7 +9,7 @@ from arcinvert.app.callbacks import QUIET, errors_as_messages, follow, message, 
 from arcinvert.app.drawing import PARTS
 from arcinvert.app.state import AppState
 from arcinvert.audit.page.formatting import one_in
-from arcinvert.formats.hub import KNOWN, PACKS
+from arcinvert.formats.hub import KNOWN_MODELS, PACKS
 
 CALIBRATION = (
     "Calibration shows a recognizer some thousand synthetic faces, once, and learns which face belongs to which "
@@ -79,7 +79,7 @@ def build(state: AppState, tab: gr.Tab, choosers: dict[str, Any]) -> None:
     def add_it(typed: str) -> Any:
         with errors_as_messages():
             named = (typed or "").strip()
-            installed = named in {*PACKS, *KNOWN}
+            installed = named in {*PACKS, *KNOWN_MODELS}
             title = state.add(named if installed else state.allowed(named), "added on the page")
             found = card(state, title)  # refuses a file that is not a recognizer
             names = state.names

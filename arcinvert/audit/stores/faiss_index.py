@@ -1,12 +1,7 @@
 """FAISS index files: the rows that an index can reconstruct, in the order of its ids."""
 
-import contextlib
-import json
 import re
 import struct
-import subprocess
-import sys
-import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +10,7 @@ import numpy as np
 
 from arcinvert.audit.stores import faiss_reader
 from arcinvert.audit.stores.arrays import sidecar, to_float
+from arcinvert.audit.stores.child import Child
 from arcinvert.audit.stores.store import BLOCK, Block, Contents, Index, Rows, Store, check_size, need
 from arcinvert.errors import InputError
 
@@ -85,7 +81,7 @@ class FaissStore(Store):
             raise InputError(f"a {self.index} such as {self.name!r} cannot reconstruct its rows: {error}") from None
 
 
-class _Reader:
+class _Reader(Child):
     """The process of :mod:`arcinvert.audit.stores.faiss_reader` that has a file open.
 
     Attributes:
@@ -96,47 +92,19 @@ class _Reader:
     """
 
     def __init__(self, path: Path, name: str) -> None:
-        self.name = name
-        command = [sys.executable, faiss_reader.__file__, str(path.resolve())]
-        # Without the folder of the program on its path, where a file might be named like a module.
-        command.insert(1, "-P")
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-        )
-        weakref.finalize(self, _end, self.process)
-        kind, value, _ = self._reply()
+        super().__init__(faiss_reader.__file__, [str(path.resolve())], f"the FAISS index {name!r}")
+        kind, value, _ = self.reply()
         if kind != faiss_reader.FACTS:
             raise InputError(f"{name!r} is no FAISS index that can be read: {_line(value)}")
         self.facts: dict[str, Any] = value
 
     def rows(self, start: int, count: int) -> bytes:
         """Rows in float32; ValueError if the index cannot give them."""
-        with contextlib.suppress(BrokenPipeError):  # said below
-            assert self.process.stdin is not None
-            self.process.stdin.write(f"{start} {count}\n".encode())
-            self.process.stdin.flush()
-        kind, value, content = self._reply()
+        self.send(f"{start} {count}")
+        kind, value, content = self.reply()
         if kind != faiss_reader.FACTS:
             raise ValueError(_line(value))
         return content
-
-    def _reply(self) -> tuple[str, Any, bytes]:
-        stream = self.process.stdout
-        assert stream is not None
-        try:
-            head = json.loads(stream.readline())
-            content = stream.read(head["bytes"])
-            if len(content) == head["bytes"]:
-                return head["kind"], head["value"], content
-        except ValueError:
-            pass
-        code = self.process.wait()
-        raise InputError(f"{self.name!r} is no FAISS index that can be read: it ends FAISS with code {code}")
-
-
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    process.kill()
-    process.communicate()
 
 
 def _check_header(path: Path, name: str) -> None:

@@ -105,18 +105,20 @@ CRASH = "H4sICH1oCmsCA3guaWRtYXAuZmFpc3MA86zwLVBgYGCQYIABARgNAHBEo2cbAAAA"
 
 def test_a_file_that_crashes_faiss_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.index").write_bytes(gzip.decompress(base64.b64decode(CRASH)))
-    with pytest.raises(InputError, match=r"a\.index.* ends FAISS with code -?\d+|can be read"):
+    with pytest.raises(InputError, match=r"a\.index.*(with code -\d+|can be read)"):
         open_store(str(tmp_path / "a.index"))
 
 
 def test_the_process_of_an_index_ends_with_its_store(tmp_path: Path) -> None:
     store = open_store(write(tmp_path, faiss.index_factory(SIZE, "HNSW16")))
     process = store.reader.process
-    process.kill()
+    assert process.poll() is None
+    del store
+    assert process.poll() is not None
+    store = open_store(str(tmp_path / "a.index"))
+    store.reader.process.kill()
     with pytest.raises(InputError, match="code -9"):
         list(store.blocks())
-    del store
-    assert process.returncode is not None
 
 
 # Should the reader of the indexes fail to hold a crash back, it is seen here: another process opens these.

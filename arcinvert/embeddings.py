@@ -25,6 +25,8 @@ from arcinvert.formats import open_checkpoint
 
 LIMIT = 4 << 30
 """Bytes: an array, or standard input, larger than this is refused."""
+RATIO, SLACK = 100, 1 << 20
+"""A member of an archive that unpacks to more than RATIO times its size plus SLACK bytes counts as a zip bomb."""
 MAX_AXES = 8
 LIKELY = {128: " (dlib, FaceNet or MobileFaceNet y1?)", 256: " (MobileFace?)", 512: " (ArcFace?)", 2048: " (ResNet?)"}
 """Models by the dimension of their embeddings."""
@@ -69,6 +71,8 @@ def read_embeddings(source: str, *, size: int, key: str | None = None, model: st
         content = sys.stdin.buffer.read(LIMIT + 1)
         return check_embeddings(_from_stream(io.BytesIO(content), len(content), "standard input", key), size, model)
     path = Path(source)
+    if path.exists() and not path.is_file():  # to open a pipe would wait for its writer
+        raise InputError(f"cannot read the embeddings {source!r}: no regular file; a pipe is read as -")
     try:
         with open(path, "rb") as file:
             return check_embeddings(_from_stream(file, path.stat().st_size, repr(source), key), size, model)
@@ -165,10 +169,12 @@ def _from_archive(file: BinaryIO, name: str, key: str | None) -> NDArray[np.gene
                 raise InputError(f"{name} is compressed in a way that numpy does not write")
             if member.file_size > LIMIT:
                 raise InputError(f"an array of {name} is larger than {LIMIT >> 30} GiB")
+            if is_bomb(member):
+                raise InputError(f"an array of {name} unpacks to {member.file_size} bytes: a zip bomb?")
             with archive.open(member) as stream:
                 # The header must agree with the unpacked size.
                 return _read_array(stream, lambda start: member.file_size - start, name)  # type: ignore[arg-type]
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, UnicodeError) as error:
         raise InputError(f"{name} is not a whole .npz file: {error}") from None
 
 
@@ -196,6 +202,11 @@ def _read_array(stream: BinaryIO, remaining: Callable[[int], int], name: str) ->
     if len(content) != expected:
         raise InputError(f"{name} ends early: {len(content)} of {expected} bytes")
     return np.frombuffer(content, dtype).reshape(shape, order="F" if fortran else "C")
+
+
+def is_bomb(member: zipfile.ZipInfo) -> bool:
+    """Whether a member of an archive unpacks to far more than arrays of embeddings do."""
+    return member.file_size > RATIO * member.compress_size + SLACK
 
 
 def _rows(mask: Any) -> str:

@@ -13,6 +13,15 @@ The tree, with the exit code of the command line::
 A message is one line, "expected X, got Y". Any other exception that escapes is a bug in arcinvert.
 """
 
+import re
+
+_PASSWORD = re.compile(r"(://[^\s/:@]*:)\S*@|(\bpassword\s*=\s*)(?:'[^']*'|[^\s&'\"]+)", re.IGNORECASE)
+
+
+def without_passwords(text: str) -> str:
+    """The text with the passwords of database addresses replaced by ``***``: what is printed or reported of one."""
+    return _PASSWORD.sub(lambda found: f"{found[1]}***@" if found[1] else f"{found[2]}***", text)
+
 
 class ArcInvertError(Exception):
     """Base class of all errors that the user can act on."""

@@ -405,3 +405,25 @@ def test_no_embedding_is_printed_by_a_message(tmp_path: Path) -> None:
         read_embeddings(write(tmp_path / "e.npy", rows), size=SIZE)
     assert not any(f"{value:.4f}" in str(caught.value) for value in rows.ravel())
     assert isinstance(check_embeddings(unit_rows(), SIZE), Embeddings)
+
+
+def test_a_zip_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "bomb.npz", embeddings=np.zeros((1 << 18, 16), np.float32))
+    with pytest.raises(InputError, match="unpacks to 16777344 bytes: a zip bomb"):
+        read_embeddings(str(tmp_path / "bomb.npz"), size=16)
+
+
+def test_a_name_in_an_archive_that_is_no_utf8(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    np.savez(path, é=np.ones((2, 16)))
+    path.write_bytes(path.read_bytes().replace("é".encode(), b"\xff\xff"))
+    with pytest.raises(InputError, match=r"not a whole \.npz"):
+        read_embeddings(str(path), size=16)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes with names")
+def test_pipes_and_devices_are_not_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.npy")
+    for path in (tmp_path / "pipe.npy", Path("/dev/zero")):
+        with pytest.raises(InputError, match="no regular file"):
+            read_embeddings(str(path), size=16)

@@ -119,7 +119,7 @@ def attack_defended(attacker: Attacker, believed: Defense, templates: Tensor, ow
     def objective(rows: Sequence[int]) -> Term:
         return ProjectedMatch(believed.term(templates[list(rows)]), projected[list(rows)])
 
-    manifest = _run(attacker, estimate, out, objective, believed.spec)
+    manifest = _run(attacker, estimate, out, objective, believed.fingerprint)
     wanted = normalize(believed.values(templates))
 
     def score(embeddings: Tensor) -> Tensor:

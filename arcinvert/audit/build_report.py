@@ -80,7 +80,7 @@ def build_report(
         accuracy_on=plan.measured_on.source if plan else None,
         attacker_faces=len(plan.own.embeddings) if plan else None,
         photos=None if case.photos is None else case.photos.matches,
-        config=config,
+        config=config.without_keys(),
         run=report.Run(
             fingerprint,
             case.faces.source,

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from arcinvert.audit.defenses import parse_defense
-from arcinvert.audit.defenses.sweep import specs_for
+from arcinvert.audit.defenses.sweep import labels_of, specs_for
 from arcinvert.errors import UsageError
 from arcinvert.inversion.presets import preset_of
 from arcinvert.inversion.reconstruct import Settings, with_controls
@@ -75,13 +75,18 @@ class AuditConfig:
             batch_size=attack.batch_size,
         )
 
+    def without_keys(self) -> "AuditConfig":
+        """The settings as they are reported."""
+        return replace(self, defenses=tuple(labels_of([parse_defense(spec) for spec in dict.fromkeys(self.defenses)])))
+
     def specs(self, size: int) -> list[str]:
         """The defenses to attack, each once, for a store of embeddings of ``size`` elements."""
         return list(dict.fromkeys(self.defenses)) or (specs_for(size) if self.sweep else [])
 
     def fingerprint(self, **known: object) -> str:
         """SHA-256 of the settings but the batch size, ``known`` and the folders' files: equal for equal audits."""
-        same = asdict(replace(self, attack=replace(self.attack, batch_size=1)))
+        secret = [parse_defense(spec).fingerprint for spec in self.defenses]
+        same = asdict(replace(self, defenses=(), attack=replace(self.attack, batch_size=1))) | {"defenses": secret}
         folders = [_listing(folder) for folder in (self.photos, self.calibration_faces) if folder is not None]
         return hashlib.sha256(json.dumps([same, known, folders], sort_keys=True, default=str).encode()).hexdigest()
 

@@ -13,7 +13,7 @@ from arcinvert.cli import align, audit, calibrate, checkpoint, data, embed, plot
 from arcinvert.cli import app as page
 from arcinvert.cli import eval as evaluation
 from arcinvert.cli.common import log_to_stderr, printable, state
-from arcinvert.errors import ArcInvertError
+from arcinvert.errors import ArcInvertError, without_passwords
 
 # Typer's parser is click, or a copy of click in newer versions; this is the base of the parser's errors in either.
 _USAGE = typer.BadParameter.__mro__[2]
@@ -99,7 +99,7 @@ def run(arguments: list[str] | None = None) -> int:
 
 def _failed(error: BaseException, code: int, message: str | None = None) -> int:
     if state.debug:
-        traceback.print_exception(error)
+        print(without_passwords("".join(traceback.format_exception(error))), end="", file=sys.stderr)
     line = " ".join((message or str(error)).split())
     print(f"arcinvert: {printable(line)}", file=sys.stderr)
     return code

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from arcinvert.errors import without_passwords
+
 if TYPE_CHECKING:
     import torch
     from rich.progress import Progress
@@ -116,7 +118,8 @@ def log_to_stderr(*, quiet: bool) -> None:
 
 
 def printable(line: str) -> str:
-    """The line with control characters escaped: file names and headers must not steer the terminal."""
+    """The line without passwords, its control characters escaped: file names must not steer the terminal."""
+    line = without_passwords(line)
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
 
 

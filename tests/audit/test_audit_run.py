@@ -213,7 +213,7 @@ def test_rows_without_a_usable_template_are_counted_and_skipped(
 def test_defenses_are_attacked_with_and_without_the_key(whole_audit: tuple[LeakageReport, Path]) -> None:
     report, _ = whole_audit
     assert [(entry.spec, entry.key_known) for entry in report.defenses] == [
-        ("int8", True), ("rotate:17", True), ("rotate:17", False),
+        ("int8", True), ("rotate:KEY", True), ("rotate:KEY", False),
     ]  # fmt: skip
     plain, known, blind = report.defenses
     assert {row.judge for row in plain.rates} == {"other", "tiny"}

@@ -56,6 +56,43 @@ def report(out: Path) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.parametrize("options", [[], ["--debug"]])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "postgresql+psycopg://u:S3CRET@127.0.0.1:1/db",
+        "POSTGRESQL://u:S3CRET@127.0.0.1:1/db",
+        "postgres://127.0.0.1:1/db?password=S3CRET",
+        "postgresql://u:S3CRET%zz@127.0.0.1:1/db",
+        "postgresql://u:S3CRET#x@127.0.0.1/db",
+        "postgresql://u:1/S3CRET@127.0.0.1/db",
+        "mysql+pymysql://u:S3CRET@127.0.0.1/db",
+        "host=127.0.0.1 port=1 password=S3CRET",
+    ],
+)
+def test_no_message_shows_the_password_of_an_address(
+    address: str, options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("psycopg")
+    assert run([*options, "audit", address]) in (2, 3, 5)
+    assert run([*options, "audit", address, "beside it"]) == 2
+    said = capsys.readouterr()
+    assert "127.0.0.1" in said.err or "postgresql://USER@HOST" in said.err
+    assert "S3CRET" not in said.out + said.err
+
+
+def test_no_file_or_message_shows_the_key_of_a_defense(
+    store: Path, settings: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = ["--defense", "rotate:S3CRET"]
+    assert run(["audit", str(store), *settings, "--sample", "2", "-o", str(tmp_path / "out"), *spec]) == 0
+    assert run(["audit", str(store), *settings, "--defense", "rotating:S3CRET"]) == 2
+    said = capsys.readouterr()
+    written = b"".join(path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file())
+    assert b"rotate:KEY" in written
+    assert "S3CRET" not in said.out + said.err + written.decode(errors="replace")
+
+
 def test_the_answer_names_verdict_and_report(
     store: Path, settings: list[str], whole: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -120,7 +157,7 @@ def test_a_sweep_writes_the_curve(
     assert sorted(path.name for path in out.iterdir()) == ["report.html", "report.json", "sweep.html"]
     assert "biohash" in (out / "sweep.html").read_text()
     specs = [(entry["spec"], entry["key_known"]) for entry in report(out)["defenses"]]
-    assert specs == [("sign", True), ("biohash:k", True), ("biohash:k", False)]
+    assert specs == [("sign", True), ("biohash:KEY", True), ("biohash:KEY", False)]
 
 
 @pytest.mark.parametrize(

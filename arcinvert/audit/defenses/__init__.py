@@ -40,7 +40,7 @@ def parse_defense(spec: str) -> Defense:
     if name in _ALONE and not colon:
         return _ALONE[name]()
     if name not in _WITH_VALUE or not value:
-        raise UsageError(f"expected a defense out of {', '.join(SCHEMES)}, got {spec!r}")
+        raise UsageError(f"expected a defense out of {', '.join(SCHEMES)}, got {name!r}")  # without what may be a key
     what, make = _WITH_VALUE[name]
     try:
         return make(value)

@@ -27,6 +27,16 @@ class Defense(ABC):
     def spec(self) -> str:
         """As :func:`~arcinvert.audit.defenses.parse_defense` reads it, such as ``rotate:17``."""
 
+    @property
+    def label(self) -> str:
+        """The spec as it is printed and reported: without the key."""
+        return self.spec
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells the defense from others in the files of a run: without the key."""
+        return self.spec
+
     @abstractmethod
     def soft(self, embeddings: Tensor) -> Tensor:
         """(B, D) unit norm -> (B, V), whose cosine to :meth:`values` of a template is the score; differentiable.

@@ -6,7 +6,7 @@ accuracy is that of key and face together; here it is that of the face alone.
 
 import functools
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 import numpy as np
@@ -38,7 +38,7 @@ class Keyed(Defense):
         key: any text.
     """
 
-    key: str
+    key: str = field(repr=False)
 
     def __post_init__(self) -> None:
         if not self.key:
@@ -52,6 +52,16 @@ class Keyed(Defense):
     @property
     def spec(self) -> str:
         return f"{self.scheme()}:{self.key}"
+
+    @property
+    def label(self) -> str:
+        return f"{self.scheme()}:KEY"
+
+    @property
+    def fingerprint(self) -> str:
+        # A slow hash: a key that a person made up would be found from a fast one by trying.
+        key = self.key.encode("utf-8", "surrogateescape")
+        return f"{self.scheme()}:{hashlib.scrypt(key, salt=b'arcinvert', n=1 << 14, r=8, p=1, dklen=16).hex()}"
 
     @property
     def keyed(self) -> bool:

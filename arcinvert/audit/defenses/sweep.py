@@ -1,6 +1,7 @@
 """A sweep over defenses: the accuracy that each keeps, and the rates that an attack through it reaches."""
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -78,6 +79,16 @@ def fit_defenses(specs: Sequence[str], own: Tensor) -> list[Defense]:
     return [parse_defense(spec).fitted(own) for spec in specs]
 
 
+def labels_of(defenses: Sequence[Defense]) -> list[str]:
+    """Their labels; those of a scheme with several keys are numbered: ``rotate:KEY``, ``rotate:KEY2``."""
+    seen: Counter[str] = Counter()
+    labels = []
+    for defense in defenses:
+        seen[defense.label] += 1
+        labels.append(defense.label + (str(seen[defense.label]) if seen[defense.label] > 1 else ""))
+    return labels
+
+
 def sweep(defenses: Sequence[Defense], embeddings: Tensor, labels: Tensor, attack: Attack) -> list[DefenseResult]:
     """Try defenses one after the other; a defense with a key is attacked with and without it.
 
@@ -89,13 +100,11 @@ def sweep(defenses: Sequence[Defense], embeddings: Tensor, labels: Tensor, attac
     Raises:
         InputError: see :func:`~arcinvert.audit.defenses.accuracy.accuracy`.
     """
-    results = []
-    for defense in defenses:
+    results: list[DefenseResult] = []
+    for label, defense in zip(labels_of(defenses), defenses, strict=True):
         kept, linked = accuracy(defense, embeddings, labels), linkability(defense, embeddings, labels)
         for known in (True, False) if defense.keyed else (True,):
-            log.info("attacking %s%s", defense.spec, "" if known else ", key not known")
+            log.info("attacking %s%s", label, "" if known else ", key not known")
             found = attack(defense, known)
-            results.append(
-                DefenseResult(defense.spec, known, kept, linked, tuple(found.rates), found.score, found.failed)
-            )
+            results.append(DefenseResult(label, known, kept, linked, tuple(found.rates), found.score, found.failed))
     return results

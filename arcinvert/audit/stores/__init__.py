@@ -9,7 +9,7 @@ from arcinvert.audit.stores.blobs import NUMBERS
 from arcinvert.audit.stores.csv_file import CsvStore
 from arcinvert.audit.stores.faiss_index import FaissStore
 from arcinvert.audit.stores.lance import LanceStore, is_lance
-from arcinvert.audit.stores.postgres import SCHEMES, PostgresStore
+from arcinvert.audit.stores.postgres import PostgresStore, is_address
 from arcinvert.audit.stores.qdrant import QdrantStore, is_qdrant
 from arcinvert.audit.stores.sqlite import SqliteStore
 from arcinvert.audit.stores.store import Block, Contents, Store
@@ -69,12 +69,14 @@ def open_store(
         raise UsageError(f"expected numbers out of {', '.join(NUMBERS)}, got {numbers!r}")
     if identity is not None and identity_table is not None:
         raise UsageError("expected one of --identity and --identity-table, got both")
-    if source.startswith(SCHEMES) or kind == "postgres":
+    if is_address(source) or kind == "postgres":
         if kind not in (None, "postgres"):
             raise UsageError(f"the address of a PostgreSQL database is no store of kind {kind}")
         store: Store = PostgresStore(source, table, column, identity, numbers, identity_table)
     else:
         path = Path(source)
+        if path.exists() and not path.is_file() and not path.is_dir():  # to open a pipe would wait for its writer
+            raise InputError(f"expected a file or a folder, {source!r} is a pipe or a device")
         try:
             kind = kind or _kind(path, source)
             if path.is_dir() != (kind in _FOLDERS) and not (kind == "parquet" and path.is_dir()):

@@ -27,12 +27,10 @@ from arcinvert.audit.stores.store import (
     check_size,
     name_of,
 )
-from arcinvert.embeddings import DAMAGED, LIKELY
+from arcinvert.embeddings import DAMAGED, LIKELY, is_bomb
 from arcinvert.errors import InputError
 from arcinvert.evaluation.readers.lists import read_labels
 
-RATIO, SLACK = 100, 1 << 20
-"""A member of an archive that unpacks to more than RATIO times its size plus SLACK bytes counts as a zip bomb."""
 EQUAL = 1e-2
 """Relative deviation of norms that counts as one norm."""
 WHOLE = 2 << 30
@@ -171,7 +169,7 @@ class NpzStore(Store):
             for key, info in members.items():
                 if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                     raise InputError(f"{self.name!r} is compressed in a way that numpy does not write")
-                if info.file_size > RATIO * info.compress_size + SLACK:
+                if is_bomb(info):
                     raise InputError(f"{key!r} of {self.name!r} unpacks to {info.file_size} bytes: a zip bomb?")
             matrices: list[str] = []
             unread: dict[str, str] = {}
@@ -252,7 +250,7 @@ def damage(name: str) -> Iterator[None]:
     """Turn the errors of a damaged archive into an InputError."""
     try:
         yield
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, UnicodeError) as error:
         raise InputError(f"{name!r} is not a whole .npz file: {error}") from None
 
 

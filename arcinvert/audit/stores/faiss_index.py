@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from arcinvert.audit.stores import faiss_reader
 from arcinvert.audit.stores.arrays import sidecar, to_float
-from arcinvert.audit.stores.store import BLOCK, Block, Contents, Index, Rows, Store, check_size, need, one_line
+from arcinvert.audit.stores.child import Child
+from arcinvert.audit.stores.store import BLOCK, Block, Contents, Index, Rows, Store, check_size, need
 from arcinvert.errors import InputError
 
 LOSSY = re.compile(r"PQ|ScalarQuantizer|SQ|LSH|Residual|LocalSearch|Additive|FastScan|RaBitQ|Lattice")
@@ -20,7 +22,7 @@ HEADER = struct.Struct("<4siq")
 
 
 class FaissStore(Store):
-    """An index file. Flat indexes stay on disk; FAISS loads the others into memory.
+    """An index file. Flat indexes stay on disk; FAISS loads the others into memory, in a process of its own.
 
     Positions follow the order of adding, or of the ids of an inverted file. Identities come from a text
     file as for ``.npy``, or from the ids of an IDMap if these repeat.
@@ -29,64 +31,29 @@ class FaissStore(Store):
     kind = "faiss"
 
     def __init__(self, path: Path, identity: str | None = None) -> None:
-        self.name, self.faiss = str(path), need("faiss", "search")
+        self.name = str(path)
+        need("faiss", "search")
         _check_header(path, self.name)
-        index = self._read(path)
-        self.count, self.size = int(index.ntotal), check_size(int(index.d), repr(self.name))
+        self.reader = _Reader(path, self.name)
+        facts = self.reader.facts
+        self.count, self.size = int(facts["count"]), check_size(int(facts["size"]), repr(self.name))
         if not self.count:
             raise InputError(f"expected embeddings, the index {self.name!r} is empty")
-        ids = None
-        if type(index).__name__.startswith("IndexIDMap"):
-            ids = self.faiss.vector_to_array(index.id_map)
-            self.outer, index = index, self.faiss.downcast_index(index.index)  # the outer one owns the inner
-        self.index = index
-        self.ids: Index | None = None
-        inner = self._inner(index)
-        if hasattr(inner, "invlists"):
-            self._list_order(inner)
         self.names, label_file = sidecar(path, identity, self.count)
-        if self.names is None and ids is not None and len(np.unique(ids)) < self.count:
-            self.names = [str(number) for number in ids]
-        named, quantization = type(inner).__name__, None
-        if LOSSY.search(named) or LOSSY.search(type(index).__name__):
-            quantization = f"the index is a {named}"
-        elif inner is not index and type(index).__name__ == "IndexPreTransform" and inner.d < self.size:
-            quantization = f"the index keeps {inner.d} of {self.size} dimensions"
+        if self.names is None and facts["ids"] is not None:
+            self.names = [str(number) for number in facts["ids"]]
+        self.index, inner, quantization = str(facts["index"]), str(facts["inner"]), None
+        if LOSSY.search(inner) or LOSSY.search(self.index):
+            quantization = f"the index is a {inner}"
+        elif self.index == "IndexPreTransform" and facts["kept"] < self.size:
+            quantization = f"the index keeps {facts['kept']} of {self.size} dimensions"
         self.contents = Contents(label_file=label_file, quantization=quantization)
         self.flat: Path | None = None
         first, last = self._rows(0, 1), self._rows(self.count - 1, 1)  # fails if the index cannot reconstruct rows
-        if type(index).__name__ in FLAT and path.stat().st_size == FLAT_START + 4 * self.count * self.size:
+        if self.index in FLAT and path.stat().st_size == FLAT_START + 4 * self.count * self.size:
             self.flat = path
             if not np.array_equal([self._rows(0, 1), self._rows(self.count - 1, 1)], [first, last], equal_nan=True):
                 self.flat = None
-
-    def _read(self, path: Path) -> Any:
-        try:
-            # FAISS maps the codes of flat indexes into memory, and reads other indexes.
-            flags = self.faiss.IO_FLAG_READ_ONLY | getattr(self.faiss, "IO_FLAG_MMAP_IFC", 0)
-            return self.faiss.read_index(str(path), flags)
-        except (RuntimeError, MemoryError) as error:
-            raise InputError(f"{self.name!r} is no FAISS index that can be read: {_line(error)}") from None
-
-    def _inner(self, index: Any) -> Any:
-        """The index behind transformations of the embeddings."""
-        while type(index).__name__ == "IndexPreTransform":
-            index = self.faiss.downcast_index(index.index)
-        return index
-
-    def _list_order(self, index: Any) -> None:
-        lists = index.invlists
-        parts = [np.empty(0, np.int64)]
-        for number in range(lists.nlist):
-            size = lists.list_size(number)
-            if size:
-                parts.append(self.faiss.rev_swig_ptr(lists.get_ids(number), size).copy())
-        ids = np.sort(np.concatenate(parts))
-        if len(ids) != self.count or (np.diff(ids) < 1).any():
-            raise InputError(f"{self.name!r} has an inverted file with missing or repeated ids")
-        plain = bool(ids[0] == 0 and ids[-1] == self.count - 1)
-        index.set_direct_map_type(self.faiss.DirectMap.Array if plain else self.faiss.DirectMap.Hashtable)
-        self.ids = None if plain else ids
 
     def blocks(self, rows: int = BLOCK) -> Iterator[Block]:
         for start in range(0, self.count, rows):
@@ -106,14 +73,38 @@ class FaissStore(Store):
             if self.flat is not None:
                 shape = (self.count, self.size)
                 return to_float(np.memmap(self.flat, "<f4", "r", FLAT_START, shape)[start : start + count])
-            if self.ids is not None:
-                return to_float(self.index.reconstruct_batch(self.ids[start : start + count]))
-            return to_float(self.index.reconstruct_n(start, count))
         except (OSError, ValueError) as error:
             raise InputError(f"{self.name!r} cannot be read any more: {error}") from None
-        except RuntimeError as error:
-            kind = type(self.index).__name__
-            raise InputError(f"a {kind} such as {self.name!r} cannot reconstruct its rows: {_line(error)}") from None
+        try:
+            return np.frombuffer(self.reader.rows(start, count), "<f4").reshape(count, self.size)
+        except ValueError as error:
+            raise InputError(f"a {self.index} such as {self.name!r} cannot reconstruct its rows: {error}") from None
+
+
+class _Reader(Child):
+    """The process of :mod:`arcinvert.audit.stores.faiss_reader` that has a file open.
+
+    Attributes:
+        facts: what it says of the index.
+
+    Raises:
+        InputError: the file is refused, or ends the process.
+    """
+
+    def __init__(self, path: Path, name: str) -> None:
+        super().__init__(faiss_reader.__file__, [str(path.resolve())], f"the FAISS index {name!r}")
+        kind, value, _ = self.reply()
+        if kind != faiss_reader.FACTS:
+            raise InputError(f"{name!r} is no FAISS index that can be read: {_line(value)}")
+        self.facts: dict[str, Any] = value
+
+    def rows(self, start: int, count: int) -> bytes:
+        """Rows in float32; ValueError if the index cannot give them."""
+        self.send(f"{start} {count}")
+        kind, value, content = self.reply()
+        if kind != faiss_reader.FACTS:
+            raise ValueError(_line(value))
+        return content
 
 
 def _check_header(path: Path, name: str) -> None:
@@ -131,6 +122,6 @@ def _check_header(path: Path, name: str) -> None:
         raise InputError(f"{name!r} says {count} embeddings of {dimension} numbers, in {size} bytes")
 
 
-def _line(error: BaseException) -> str:
+def _line(text: str) -> str:
     """FAISS's message without the place in its source."""
-    return one_line(error).rpartition("Error: ")[2]
+    return " ".join(text.split())[:300].rpartition("Error: ")[2]

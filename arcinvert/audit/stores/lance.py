@@ -1,16 +1,21 @@
 """LanceDB: a folder of tables, each a folder ``NAME.lance``."""
 
+import contextlib
+import itertools
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from arcinvert.audit.stores import lance_reader
 from arcinvert.audit.stores.arrow import BATCH, Columns
+from arcinvert.audit.stores.child import Child
 from arcinvert.audit.stores.store import BLOCK, SAMPLE, Block, Contents, Index, Store, join, need, one_line
 from arcinvert.errors import InputError, UsageError
 
 
 class LanceStore(Store):
-    """A table of a LanceDB database on this machine, in its newest version."""
+    """A table of a LanceDB database on this machine, in its newest version, read in a process of its own."""
 
     kind = "lancedb"
 
@@ -22,37 +27,56 @@ class LanceStore(Store):
         identity: str | None = None,
         numbers: str | None = None,
     ) -> None:
-        self.lancedb, self.pa = need("lancedb", "stores"), need("pyarrow", "stores")
+        self.pa = need("pyarrow", "stores")
+        need("lancedb", "stores")
         if path.suffix == ".lance" and table is None:
             path, table = path.parent, path.stem
         self.folder = path
         self.table = _choose(path, table)
         self.name = f"{str(path)!r}, table {self.table!r}"
-        opened = self._open()
-        self.count = int(opened.count_rows())
+        self._scans = itertools.count()
+        self.count, schema = self._open()
         if not self.count:
             raise InputError(f"expected embeddings, {self.name} has no rows")
-        self.columns = Columns(opened.schema, column, identity, self.name, numbers)
+        self.columns = Columns(schema, column, identity, self.name, numbers)
         self.columns.settle(self._batches(SAMPLE))
         self.size = self.columns.size
         rest = self.columns.rest
         first = next(self._batches(1, rest, limit=1)).to_pylist()[0] if rest else {}
         self.contents = Contents(first, self.columns.identity)
 
-    def _open(self) -> Any:
+    def _open(self) -> tuple[int, Any]:
+        """Start the process that reads the table; how many rows it has, and its schema."""
+        self._child = Child(lance_reader.__file__, [str(self.folder.resolve()), self.table], self.name)
+        kind, value, content = self._child.reply()
+        if kind != lance_reader.REPLY:
+            raise InputError(f"{self.name} is no Lance table that can be read: {_line(value)}")
+        with self._damage():
+            return int(value), self.pa.ipc.read_schema(self.pa.py_buffer(content))
+
+    def _ask(self, **request: Any) -> list[Any]:
+        """The batches of a reply, none at the end of a scan."""
+        self._child.send(json.dumps(request))
+        kind, value, content = self._child.reply()
+        if kind == lance_reader.REFUSED:
+            raise InputError(f"{self.name} is damaged: {_line(value)}")
+        with self._damage():
+            return list(self.pa.ipc.open_stream(content)) if kind == lance_reader.REPLY else []
+
+    @contextlib.contextmanager
+    def _damage(self) -> Iterator[None]:
         try:
-            return self.lancedb.connect(str(self.folder)).open_table(self.table)
-        except (RuntimeError, ValueError, OSError) as error:
-            raise InputError(f"{self.name} is no Lance table that can be read: {one_line(error)}") from None
+            yield
+        except (RuntimeError, ValueError, OSError, TypeError) as error:
+            raise InputError(f"{self.name} is damaged: {one_line(error)}") from None
 
     def _batches(self, rows: int, columns: list[str] | None = None, limit: int | None = None) -> Iterator[Any]:
-        wanted = self.columns.wanted if columns is None else columns
+        wanted, scan = self.columns.wanted if columns is None else columns, next(self._scans)
         try:
-            query = self._open().search().select(wanted)
-            for batch in (query if limit is None else query.limit(limit)).to_batches(rows):
-                yield batch.select(wanted)
-        except (RuntimeError, ValueError, OSError) as error:
-            raise InputError(f"{self.name} is damaged: {one_line(error)}") from None
+            while batches := self._ask(scan=scan, columns=wanted, rows=rows, limit=limit):
+                yield from batches
+        finally:
+            self._child.send(json.dumps({"scan": scan, "close": True}))
 
     def blocks(self, rows: int = BLOCK) -> Iterator[Block]:
         start = 0
@@ -66,11 +90,8 @@ class LanceStore(Store):
         wanted = self.check(positions)
         if not len(wanted):
             return join([], self.size)
-        try:
-            query = self._open().take_offsets(wanted.tolist()).select(self.columns.wanted)
-            found = query.to_arrow().select(self.columns.wanted)
-        except (RuntimeError, ValueError, OSError) as error:
-            raise InputError(f"{self.name} is damaged: {one_line(error)}") from None
+        batches = self._ask(scan=next(self._scans), columns=self.columns.wanted, offsets=wanted.tolist())
+        found = self.pa.Table.from_batches(batches)
         if found.num_rows != len(wanted):
             raise InputError(f"{self.name} changed while it was read")
         chosen = self.columns.block(found.combine_chunks().to_batches()[0], 0)
@@ -90,3 +111,8 @@ def _choose(folder: Path, wanted: str | None) -> str:
         return tables[0]
     listed = ", ".join(map(repr, tables[:10])) or "none"
     raise UsageError(f"expected one of the tables of {str(folder)!r}: {listed}; use --table")
+
+
+def _line(text: str) -> str:
+    """The reader's message as one short line."""
+    return " ".join(text.split())[:300]

@@ -1,16 +1,18 @@
 """PostgreSQL with pgvector, or with arrays, JSON or bytes: read in transactions that cannot write."""
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from arcinvert.audit.stores.columns import VECTOR_NAMES, NamesElsewhere, guess, identity_column, named, vector_column
 from arcinvert.audit.stores.store import Block, Contents, Index, RawStore, need, one_line
 from arcinvert.audit.stores.vectors import Reader
 from arcinvert.errors import EnvironmentProblem, InputError, UsageError
 
-SCHEMES = ("postgresql://", "postgres://")
+DIALECTS = ("postgresql", "postgres")
+WANTED = "expected a database as postgresql://USER@HOST/DATABASE"
 OWN = {"vector": "pgvector", "halfvec": "pghalfvec"}
 READABLE = {*OWN, "_float4", "_float8", "_numeric", "json", "jsonb", "text", "varchar", "bytea"}
 BATCH = 4096
@@ -33,6 +35,32 @@ _KEYS = """
 Tables = dict[tuple[str, str], dict[str, str]]
 
 
+def is_address(source: str) -> bool:
+    """Whether a source is an address or connection string, of any database, and no path: it may hold a password."""
+    return re.match(r"[a-z][a-z0-9+.-]+://|.*\bpassword\s*=", source, re.IGNORECASE | re.DOTALL) is not None
+
+
+def _parse(url: str) -> tuple[str, str]:
+    """The address as libpq reads it (SQLAlchemy's ``postgresql+psycopg://`` too), and without user and password.
+
+    Raises:
+        UsageError: it is none; the message quotes nothing that may be the password.
+    """
+    scheme, colon, rest = url.partition("://")
+    scheme = scheme.lower().partition("+")[0]
+    if not colon or scheme not in DIALECTS:
+        raise UsageError(f"{WANTED}, got another kind of address")
+    url = f"{scheme}://{rest}"
+    try:
+        parts = urlsplit(url)
+        place = f"{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}"
+    except ValueError:
+        raise UsageError(f"{WANTED}, got one whose host or port cannot be read; is its password %-encoded?") from None
+    if "@" in parts.path + parts.query + parts.fragment:
+        raise UsageError(f"{WANTED}, got an @ behind the host; is its password %-encoded?")
+    return url, f"postgresql://{place}{parts.path}"
+
+
 class PostgresStore(RawStore):
     """A table of a PostgreSQL database.
 
@@ -51,14 +79,9 @@ class PostgresStore(RawStore):
         numbers: str | None = None,
         identity_table: str | None = None,
     ) -> None:
-        self.psycopg, self.url = need("psycopg", "stores"), url
+        self.url, where = _parse(url)
+        self.psycopg = need("psycopg", "stores")
         self.numbers = numbers
-        try:
-            parts = urlsplit(url)
-            place = f"{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}"
-        except ValueError as error:
-            raise UsageError(f"not the address of a database: {error}") from None
-        where = f"postgresql://{place}{parts.path}"
         with self._transaction() as connection:
             tables: Tables = {}
             views: Tables = {}
@@ -126,9 +149,18 @@ class PostgresStore(RawStore):
                 connection.execute("set local max_parallel_workers_per_gather = 0")
                 yield connection
         except psycopg.OperationalError as error:
-            raise EnvironmentProblem(f"the database does not answer: {one_line(error)}") from None
+            raise EnvironmentProblem(f"the database does not answer: {self._line(error)}") from None
         except psycopg.Error as error:
-            raise InputError(f"the database refuses: {one_line(error)}") from None
+            raise InputError(f"the database refuses: {self._line(error)}") from None
+
+    def _line(self, error: BaseException) -> str:
+        """The message of an error without the password, which libpq quotes where it cannot parse an address."""
+        parts = urlsplit(self.url)
+        given = [parts.password or "", *(value for name, value in parse_qsl(parts.query) if name == "password")]
+        line = one_line(error)
+        for secret in {form for text in given if text for form in (text, unquote(text))}:
+            line = line.replace(secret, "***")
+        return line
 
     def _columns(self) -> Any:
         return self.psycopg.sql.SQL(", ").join(self.selected)

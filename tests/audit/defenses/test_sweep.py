@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
+from arcinvert.audit.config import AuditConfig
 from arcinvert.audit.defenses import Defense, parse_defense
 from arcinvert.audit.defenses.curve import trade_off
 from arcinvert.audit.defenses.sweep import DefenseResult, Outcome, fit_defenses, specs_for, sweep
@@ -36,7 +37,7 @@ def test_rows_are_defenses_with_and_without_their_key(caplog: pytest.LogCaptureF
     caplog.set_level(logging.INFO, "arcinvert")
     rows = swept(["none", "rotate:k", "noise:0.3"])
     found = [(row.spec, row.key_known) for row in rows]
-    assert found == [("none", True), ("rotate:k", True), ("rotate:k", False), ("noise:0.3", True)]
+    assert found == [("none", True), ("rotate:KEY", True), ("rotate:KEY", False), ("noise:0.3", True)]
     assert [message.removeprefix("attacking ") for message in caplog.messages] == [
         spec + ("" if known else ", key not known") for spec, known in found
     ]
@@ -69,6 +70,23 @@ def test_the_picture_shows_each_scheme_but_no_key(tmp_path: Path) -> None:
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     trade_off(tmp_path / "a.svg", rows, judge="judge", fmr=0.01)
     assert "secretword" not in (tmp_path / "a.svg").read_text()
+
+
+def test_results_and_messages_show_no_key_but_tell_keys_apart(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "arcinvert")
+    rows = swept(["rotate:secretword", "rotate:otherword"])
+    assert list(dict.fromkeys(row.spec for row in rows)) == ["rotate:KEY", "rotate:KEY2"]
+    assert "rotate:KEY2, key not known" in caplog.text
+    one, two = parse_defense("rotate:secretword"), parse_defense("rotate:otherword")
+    assert one.fingerprint != two.fingerprint
+    for text in (caplog.text, repr(rows), repr(one), one.fingerprint, one.label):
+        assert "secretword" not in text
+    config = AuditConfig(defenses=("rotate:secretword", "int8", "rotate:otherword"))
+    assert config.without_keys().defenses == ("rotate:KEY", "int8", "rotate:KEY2")
+    assert config.fingerprint() != AuditConfig(defenses=("rotate:secretword", "int8", "rotate:1")).fingerprint()
+    with pytest.raises(UsageError) as caught:
+        parse_defense("rotation:secretword")
+    assert "secretword" not in str(caught.value)
 
 
 def test_without_figures_there_is_no_picture(tmp_path: Path) -> None:

@@ -1,3 +1,5 @@
+import base64
+import gzip
 import subprocess
 import sys
 from pathlib import Path
@@ -97,7 +99,29 @@ def test_what_gives_no_rows_back(tmp_path: Path) -> None:
         open_store(str(tmp_path / "binary.index"))
 
 
-# FAISS is C++: what it makes of a damaged file may be worse than an exception, so another process opens them.
+# FAISS ends its process on it by signal 11 (found by fuzzing).
+CRASH = "H4sICH1oCmsCA3guaWRtYXAuZmFpc3MA86zwLVBgYGCQYIABARgNAHBEo2cbAAAA"
+
+
+def test_a_file_that_crashes_faiss_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.index").write_bytes(gzip.decompress(base64.b64decode(CRASH)))
+    with pytest.raises(InputError, match=r"a\.index.*(with code -\d+|can be read)"):
+        open_store(str(tmp_path / "a.index"))
+
+
+def test_the_process_of_an_index_ends_with_its_store(tmp_path: Path) -> None:
+    store = open_store(write(tmp_path, faiss.index_factory(SIZE, "HNSW16")))
+    process = store.reader.process
+    assert process.poll() is None
+    del store
+    assert process.poll() is not None
+    store = open_store(str(tmp_path / "a.index"))
+    store.reader.process.kill()
+    with pytest.raises(InputError, match="code -9"):
+        list(store.blocks())
+
+
+# Should the reader of the indexes fail to hold a crash back, it is seen here: another process opens these.
 OPEN = """
 import sys
 from arcinvert.audit.stores import open_store

@@ -64,3 +64,15 @@ def test_damage_is_one_line(tmp_path: Path) -> None:
         manifest.write_bytes(b"nothing")
     with pytest.raises(InputError, match="no Lance table"):
         open_store(str(path))
+
+
+def test_the_process_of_a_table_may_crash_and_ends_with_its_store(tmp_path: Path) -> None:
+    store = open_store(str(write_store("lancedb", tmp_path, ROWS, None)))
+    process = store._child.process
+    first, second = store.blocks(10), store.blocks(10)  # two scans at a time
+    assert np.array_equal(next(first).templates, next(second).templates)
+    process.kill()
+    with pytest.raises(InputError, match="ends the process that reads it, with code -9"):
+        list(store.blocks())
+    del first, second, store
+    assert process.stdin.closed

@@ -1,6 +1,7 @@
 """Every kind of store holds the same rows, is read in order, and stays as it was."""
 
 import hashlib
+import os
 import pickle
 import sys
 from pathlib import Path
@@ -138,3 +139,11 @@ def test_the_extra_is_named_where_the_client_is_missing(
     monkeypatch.setitem(sys.modules, "psycopg", None)
     with pytest.raises(EnvironmentProblem, match=r"pip install 'arcinvert\[stores\]'"):
         open_store("postgresql://nowhere/x")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes with names")
+def test_pipes_and_devices_are_not_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for source in (str(tmp_path / "pipe"), "/dev/zero"):
+        with pytest.raises(InputError, match="pipe or a device"):
+            open_store(source)

@@ -130,7 +130,7 @@ def test_an_address_that_answers_nothing_is_one_line_without_its_password(filled
             open_store(address)
         assert "secret" not in str(caught.value)
         assert "\n" not in str(caught.value)
-    with pytest.raises(UsageError, match="not the address"):
+    with pytest.raises(UsageError, match="port cannot be read"):
         open_store("postgresql://me@[::1/x")
     name = open_store(filled.replace("postgres:@", "postgres:secret@"), table="json").name
     assert "secret" not in name

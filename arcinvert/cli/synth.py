@@ -43,7 +43,13 @@ def main(
     variations: Annotated[int, typer.Option(help="Number of images for each target.")] = 1,
     steps: Annotated[int | None, typer.Option(help="Optimization steps; the default is the preset's own.")] = None,
     preset: Annotated[str, typer.Option(help="Recipe of the inversion; `arcinvert presets` lists them.")] = "fast",
-    seed: Annotated[int, typer.Option(help="Seed of every draw; the same seed gives the same bytes on a machine.")] = 0,
+    seed: Annotated[
+        int,
+        typer.Option(
+            help="Seed of every draw; the same command gives the same bytes on a machine. Another --variations or "
+            "--batch-size changes the rounding; with --batch-size 1, --variations changes no byte."
+        ),
+    ] = 0,
     batch_size: Annotated[int, typer.Option(help="Number of images that are optimized together.")] = 8,
     pose: Annotated[
         str | None, typer.Option(help="Pose of the face: frontal, left, right, up, down, or YAW,PITCH in degrees.")

@@ -15,8 +15,15 @@ from PIL import Image, UnidentifiedImageError
 
 from arcinvert.errors import UnreadableImage
 
-IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF", "JPEG2000", "PPM")
-"""Pillow's names of the formats that are read, everywhere."""
+IMAGE_FORMATS: tuple[str, ...] = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF", "JPEG2000", "PPM")
+"""Pillow's names of the formats that are read, everywhere; and HEIF, if the extra ``heic`` is installed."""
+try:
+    from pillow_heif import register_heif_opener
+except ImportError:
+    pass
+else:
+    register_heif_opener()
+    IMAGE_FORMATS += ("HEIF",)
 MAX_PIXELS = 64_000_000
 # What Pillow's readers raise on damaged files; MemoryError from a length in a JPEG 2000 header, before decoding.
 DAMAGED = (OSError, SyntaxError, ValueError, EOFError, RuntimeError, MemoryError, OverflowError, struct.error)

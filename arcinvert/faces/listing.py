@@ -38,7 +38,7 @@ def not_an_image(start: bytes) -> str | None:
     if not text and any(accept is None or accept(start) is True for accept in accepts):
         return None
     if start[4:8] == b"ftyp" and start[8:12] in _HEIC:
-        return "HEIC is not read: convert it to JPEG or PNG"
+        return "HEIC is not read: install arcinvert[heic], or convert it to JPEG or PNG"
     return f"not an image ({', '.join(IMAGE_FORMATS)})"
 
 

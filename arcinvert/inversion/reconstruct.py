@@ -42,7 +42,9 @@ class Settings:
         variations: images per target.
         preset: a name of :data:`~arcinvert.inversion.presets.PRESETS`.
         steps: None takes the preset's own.
-        seed: of every draw; each image has a generator of its own, from (seed, target, variation).
+        seed: of every draw; each image has a generator of its own, from (seed, target, variation). The same seed gives
+            the same bytes on one machine if targets, ``variations`` and ``batch_size`` are the same too: other batches
+            change the rounding, and so some pixels a little. With ``batch_size=1``, ``variations`` changes no byte.
         batch_size: images optimized together.
         min_cosine: an image whose cosine to the target is below this value is regenerated; None makes each once.
         retries: how often an image is regenerated at most; the best one is kept.

@@ -1,5 +1,6 @@
 """Judges and their thresholds."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,20 @@ def test_a_large_folder_gives_every_first_picture_before_any_second(
     faces = judges.folder_faces(tiny_faces)
     assert faces.labels.tolist() == [0, 0, 1, 1, 2, 3, 4, 5]
     assert "8 images of 6 identities" in faces.source
+
+
+def test_files_that_cannot_be_read_are_left_out(
+    tiny_faces: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree(tiny_faces, tmp_path / "in")
+    for picture in (tmp_path / "in" / "id2").iterdir():
+        picture.write_bytes(picture.read_bytes()[:500])
+    (tmp_path / "in" / "id3" / "notes.txt").write_text("x")
+    faces = judges.folder_faces(tmp_path / "in")
+    assert faces.labels.tolist() == sorted([*range(5)] * 6)
+    assert len(faces.images) == 30
+    assert "30 images of 5 identities" in faces.source
+    assert "left out 7 files" in caplog.text
 
 
 def test_one_rendered_face_of_each_identity_of_the_prior(small_prior: FacePrior) -> None:

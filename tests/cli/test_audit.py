@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -122,6 +123,15 @@ def test_the_gate_has_an_exit_code_of_its_own(
     assert "is kept" in capsys.readouterr().err
     assert run([*again, "--fail-over", "sar@1e-3=1"]) == 10  # so few impostor pairs fix no threshold there
     assert "cannot be judged" in capsys.readouterr().err
+
+
+def test_photos_that_cannot_be_read_are_named(
+    store: Path, settings: list[str], tiny_faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(tiny_faces, tmp_path / "in")
+    (tmp_path / "in" / "id0" / "new.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    assert run(["audit", str(store), *settings, "--photos", str(tmp_path / "in"), "--sample", "3"]) == 4
+    assert "new.heic" in capsys.readouterr().err
 
 
 def test_without_a_folder_the_summary_is_printed_and_nothing_stays(

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -413,6 +414,14 @@ def test_calibrate_prints_its_result(
     said = capsys.readouterr()
     assert json.loads(said.out) == {"out": str(out), "digest": Recognizer.load(out).digest, "faces": 36}
     assert "36/36 face" in said.err
+    shutil.copytree(tiny_faces, tmp_path / "in")
+    (tmp_path / "in" / "id0" / "1.png").write_bytes((tiny_faces / "id0" / "1.png").read_bytes()[:500])
+    arguments[-1] = str(tmp_path / "in")
+    assert run([*arguments, "--strict"]) == 3
+    assert run([*arguments, "--json"]) == 4
+    said = capsys.readouterr()
+    assert json.loads(said.out)["faces"] == 35
+    assert "id0/1.png" in said.err
 
 
 def test_stdout_has_nothing_but_the_json(

@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,19 @@ def test_true_labels_give_the_four_categories(state: str, tiny_faces: Path, tmp_
         "clean, other",
         "wrong, other",
     ]
+
+
+def test_a_damaged_image_is_left_out_as_in_training(tiny_faces: Path, tmp_path: Path, capsys: Output) -> None:
+    shutil.copytree(tiny_faces, tmp_path / "in")
+    (tmp_path / "in" / "id0" / "1.png").write_bytes((tiny_faces / "id0" / "1.png").read_bytes()[:500])
+    size = {"width": 0.05, "embedding_size": 16, "subcenters": 3}
+    train(tmp_path / "in", tmp_path / "net", config=TrainConfig(**size, epochs=1, batch_size=8, held_out=2))
+    words = ["purify", str(tmp_path / "net.state"), "--data", str(tmp_path / "in"), "-o", str(tmp_path / "clean")]
+    assert run([*words, "--strict", "--angle", "180"]) == 3
+    assert run([*words, "--angle", "180"]) == 4
+    said = capsys.readouterr()
+    assert "23 of 23 images kept" in said.out
+    assert "id0/1.png" in said.err
 
 
 def test_train_takes_the_clean_list(state: str, tiny_faces: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """SQLite files, opened so that nothing is written and no code in them runs."""
 
+import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -26,18 +27,25 @@ def read_only(path: Path) -> Iterator[sqlite3.Connection]:
     """A read-only connection.
 
     Raises:
-        InputError: not a database, or a damaged one.
+        InputError: not a database, or a damaged one, or one that another process begins to write.
     """
-    # ``immutable`` creates no files, but ignores a log that a writer has not merged yet.
-    log = path.with_name(path.name + "-wal")
-    immutable = "" if log.is_file() and log.stat().st_size else "&immutable=1"
+    # ``immutable`` creates no files, but ignores a log that a writer has not merged yet. Such a log is read by an index
+    # in memory where no writer has it open: otherwise SQLite would leave its index (-shm) beside the store.
+    log, index = (path.with_name(path.name + ending) for ending in ("-wal", "-shm"))
+    logged = log.is_file() and log.stat().st_size > 0
+    alone = logged and not index.exists()
+    how = f"&vfs={'win32' if os.name == 'nt' else 'unix'}-none" if alone else "" if logged else "&immutable=1"
     try:
-        with closing(sqlite3.connect(f"file:{quote(str(path.resolve()))}?mode=ro{immutable}", uri=True)) as connection:
+        with closing(sqlite3.connect(f"file:{quote(str(path.resolve()))}?mode=ro{how}", uri=True)) as connection:
+            if alone:
+                connection.execute("pragma locking_mode = exclusive")
             connection.execute("pragma query_only = on")
             connection.execute("pragma trusted_schema = off")
             # Text that is not UTF-8 is text all the same.
             connection.text_factory = lambda raw: raw.decode(errors="replace")
             yield connection
+            if alone and index.exists():
+                raise InputError(f"{str(path)!r} is being written by another process; try again")
     except (sqlite3.Error, OverflowError) as error:
         raise InputError(f"{str(path)!r} is no SQLite database that can be read: {error}") from None
 

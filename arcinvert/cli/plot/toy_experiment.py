@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, normalize
 
 from arcinvert.errors import InputError
+from arcinvert.faces.listing import report_skipped
 from arcinvert.training.data.faces import identity_folders, load_faces, to_float
 from arcinvert.training.heads import MarginHead
 from arcinvert.training.margins import Margin
@@ -36,6 +37,7 @@ def face_features(folder: Path) -> tuple[Tensor, Tensor]:
     if len(names) < IDENTITIES:
         raise InputError(f"expected at least {IDENTITIES} identities in {str(folder)!r}, got {len(names)}")
     faces = load_faces(folder, names[:IDENTITIES])
+    report_skipped(faces.skipped)
     small = interpolate(to_float(faces.images), size=(SIDE, SIDE), mode="area").flatten(1)
     return (small - small.mean(0)) / small.std(0).clamp_min(1e-3), faces.labels
 

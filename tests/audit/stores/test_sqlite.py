@@ -1,3 +1,4 @@
+import shutil
 import sqlite3
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from writing import write_store
 from arcinvert.audit.checks import scan
 from arcinvert.audit.checks.contents import contents_findings
 from arcinvert.audit.stores import open_store
+from arcinvert.audit.stores.sqlite import read_only
 from arcinvert.errors import InputError, UsageError
 
 ROWS = np.random.default_rng(0).normal(size=(80, 64)).astype(np.float32)
@@ -113,9 +115,28 @@ def test_a_log_that_is_not_merged_yet_is_read(tmp_path: Path) -> None:
     writer.close()
 
 
-def test_a_connection_cannot_write(tmp_path: Path) -> None:
-    from arcinvert.audit.stores.sqlite import read_only
+def test_a_log_that_a_killed_writer_left_is_read_and_nothing_is_added(tmp_path: Path) -> None:
+    path = write(tmp_path / "w.db", "pragma journal_mode = wal", "create table t (v)", rows=[ROWS[0].tobytes()])
+    writer = sqlite3.connect(path)
+    writer.execute("insert into t values (?)", (ROWS[1].tobytes(),))
+    writer.commit()
+    (tmp_path / "copy").mkdir()
+    for name in ("w.db", "w.db-wal"):
+        shutil.copy(tmp_path / name, tmp_path / "copy" / name)
+    writer.close()
+    before = {file.name: file.read_bytes() for file in (tmp_path / "copy").iterdir()}
+    store = open_store(str(tmp_path / "copy" / "w.db"))
+    assert np.array_equal(store.take(np.arange(2)).templates, ROWS[:2])
+    assert {file.name: file.read_bytes() for file in (tmp_path / "copy").iterdir()} == before
+    with read_only(tmp_path / "copy" / "w.db") as connection:
+        assert connection.execute("select count(*) from t").fetchone() == (2,)
+        with pytest.raises(sqlite3.OperationalError, match="readonly"):
+            connection.execute("delete from t")
+    with pytest.raises(InputError, match="another process"), read_only(tmp_path / "copy" / "w.db"):
+        (tmp_path / "copy" / "w.db-shm").touch()
 
+
+def test_a_connection_cannot_write(tmp_path: Path) -> None:
     path = write_store("sqlite", tmp_path, ROWS, None)
     with pytest.raises(InputError, match="readonly"), read_only(path) as connection:
         connection.execute("delete from faces")

@@ -12,6 +12,7 @@ import torch
 from PIL import Image, PngImagePlugin
 
 from arcinvert.errors import InputError
+from arcinvert.faces.images import IMAGE_FORMATS
 from arcinvert.training.data import list_images, open_faces, stream_faces
 from arcinvert.training.data.faces import identity_folders, load_faces, split_identities, to_float
 
@@ -67,6 +68,13 @@ class TestFolder:
         faces = load_faces(folder, ["a"])
         assert faces.files == tuple(sorted(f"a/{name}" for name in ("0.png", "1.png", *kinds)))
         assert faces.skipped == ()
+
+    def test_heic_with_its_extra(self, folder: Path) -> None:
+        pytest.importorskip("pillow_heif")
+        gradient = np.linspace(0, 255, 112, dtype=np.uint8)[:, None, None].repeat(112, 1).repeat(3, 2)
+        Image.fromarray(gradient).save(folder / "a" / "9.jpg", format="HEIF", quality=90)
+        image = load_faces(folder, ["a"]).images[-1].numpy()
+        assert np.abs(image.astype(int) - gradient).mean() < 6
 
     @pytest.mark.parametrize("name", ["with space.png", "línea\nnueva.png", "顔.png"])
     def test_odd_file_names(self, folder: Path, name: str) -> None:
@@ -205,7 +213,8 @@ class TestLeftOut:
 
     def test_heic_is_named_with_the_way_out(self, folder: Path) -> None:
         (folder / "a" / "9.jpg").write_bytes(b"\0\0\0\x18ftypheic" + bytes(64))
-        assert "convert it to JPEG" in self.refused(folder, "9.jpg")
+        reason = self.refused(folder, "9.jpg")
+        assert ("cannot read the image" if "HEIF" in IMAGE_FORMATS else "install arcinvert[heic], or convert") in reason
 
     def test_an_identity_without_images_and_files_outside(self, folder: Path) -> None:
         (folder / "c").mkdir()

@@ -34,7 +34,7 @@ def read_only(path: Path) -> Iterator[sqlite3.Connection]:
             # Text that is not UTF-8 is text all the same.
             connection.text_factory = lambda raw: raw.decode(errors="replace")
             yield connection
-    except (sqlite3.Error, OverflowError) as error:
+    except (sqlite3.Error, OverflowError, UnicodeError) as error:  # names of columns may be no UTF-8
         raise InputError(f"{str(path)!r} is no SQLite database that can be read: {error}") from None
 
 

@@ -1,4 +1,5 @@
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -139,3 +140,13 @@ def test_a_view_is_no_table(tmp_path: Path) -> None:
     path = write(tmp_path / "a.db", f"create view v as {endless}")
     with pytest.raises(InputError, match="has no tables"):
         open_store(path)
+
+
+def test_a_column_whose_name_is_no_utf8(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("create table faces (embedding blob)")
+        connection.executemany("insert into faces values (?)", [(row.tobytes(),) for row in np.ones((4, 16), "<f4")])
+    path.write_bytes(path.read_bytes().replace(b"embedding blob", b"embed\xff\xfeng blob"))
+    with pytest.raises(InputError, match=r"a\.db"):
+        open_store(str(path))

@@ -89,7 +89,8 @@ def test_the_main_jobs_contact_nothing(
     assert not (tmp_path / "asked").exists(), (tmp_path / "asked").read_text()
     if trace.exists():
         addresses = re.findall(r'sin6?_port=htons\((\d+)\).*?"([0-9a-f.:]+)"', trace.read_text(errors="replace"))
-        assert [where for where in addresses if where[1] not in ("127.0.0.1", "::1", "::ffff:127.0.0.1")] == []
+        here = ("127.0.0.1", "::1", "::ffff:127.0.0.1")  # port 53: a resolver of names may run on this machine too
+        assert [(port, host) for port, host in addresses if host not in here or port == "53"] == []
     assert not list(tmp_path.rglob(".ses")), "onnxruntime wrote an id of this installation"
 
 

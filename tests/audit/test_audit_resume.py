@@ -12,6 +12,9 @@ from arcinvert.distributed import Processes
 from arcinvert.errors import EnvironmentProblem, UsageError
 from arcinvert.synthesis import journal
 
+DEFENSES = ("int8", "rotate:17", "int8")
+"""Of the whole audit."""
+
 
 def without_times(report: LeakageReport) -> LeakageReport:
     return replace(report, run=replace(report.run, seconds=0))
@@ -24,7 +27,7 @@ def test_one_that_was_interrupted_ends_with_the_same_report(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     report, _ = whole_audit
-    again = report.config
+    again = replace(report.config, defenses=DEFENSES)  # a report keeps no key
     real, calls = journal.append, []
 
     def append(*args: Any) -> None:
@@ -54,7 +57,7 @@ def test_a_report_that_is_there_is_taken_and_another_one_is_refused(
 ) -> None:
     report, made = whole_audit
     out = Path(shutil.copytree(made, tmp_path / "out"))
-    full = report.config
+    full = replace(report.config, defenses=DEFENSES)
     with monkeypatch.context() as patched:
         patched.setattr(attack, "synthesize", lambda *a, **s: pytest.fail("attacked again"))
         assert run_audit(replace(full, attack=replace(full.attack, batch_size=3)), out=out) == report

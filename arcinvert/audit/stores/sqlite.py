@@ -46,7 +46,7 @@ def read_only(path: Path) -> Iterator[sqlite3.Connection]:
             yield connection
             if alone and index.exists():
                 raise InputError(f"{str(path)!r} is being written by another process; try again")
-    except (sqlite3.Error, OverflowError) as error:
+    except (sqlite3.Error, OverflowError, UnicodeError) as error:  # names of columns may be no UTF-8
         raise InputError(f"{str(path)!r} is no SQLite database that can be read: {error}") from None
 
 

@@ -1,5 +1,6 @@
 import shutil
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -204,3 +205,13 @@ def test_the_format_of_blobs_can_be_said(tmp_path: Path, caplog: pytest.LogCaptu
         open_store(path, size=128)
     with pytest.raises(UsageError, match="got 'float'"):
         open_store(path, numbers="float")
+
+
+def test_a_column_whose_name_is_no_utf8(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("create table faces (embedding blob)")
+        connection.executemany("insert into faces values (?)", [(row.tobytes(),) for row in np.ones((4, 16), "<f4")])
+    path.write_bytes(path.read_bytes().replace(b"embedding blob", b"embed\xff\xfeng blob"))
+    with pytest.raises(InputError, match=r"a\.db"):
+        open_store(str(path))

@@ -31,7 +31,7 @@ def main(
     strict: Strict = False,
     json_out: Json = False,
 ) -> None:
-    """Find pictures with wrong labels by sub-centers, and write a clean list to train on."""
+    """Find images with wrong labels by sub-centers, and write a clean list to train on."""
     import torch
 
     from arcinvert.checkpoint import atomic_write, save_checkpoint

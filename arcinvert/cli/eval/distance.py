@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from arcinvert.cli.common import Checkpoint, Device, Json, ProgressLine, answer, device, say
+from arcinvert.cli.common import Checkpoint, Device, Json, ProgressLine, answer, device, log
 from arcinvert.cli.eval.common import BatchSize
 from arcinvert.errors import InputError, UsageError
 
@@ -52,7 +52,7 @@ def main(
     if features == "recognizer" and weights is not None:
         raise UsageError("expected --features inception with --weights")
     if features == "inception" and checkpoint is not None:
-        say(f"the checkpoint {str(checkpoint)!r} is not used: the features are those of Inception")
+        log.info(f"the checkpoint {str(checkpoint)!r} is not used: the features are those of Inception")
     sets: list[list[Path]] = []
     rows: Sequence[Features]
     skipped: list[tuple[str, str]] = []

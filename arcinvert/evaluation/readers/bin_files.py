@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from arcinvert import safe_pickle as binfile
 from arcinvert.errors import InputError
-from arcinvert.evaluation.readers import pickles as binfile
 from arcinvert.faces.alignment import SIZE
 from arcinvert.faces.images import open_image
 
@@ -33,7 +33,7 @@ class BinPairs:
 def read_bin(path: Path) -> BinPairs:
     """Read a verification set: a pickle of (encoded images, whether each pair shows one person).
 
-    Nothing is unpickled; see :mod:`arcinvert.evaluation.readers.pickles`. The images are bytes or arrays of bytes,
+    Nothing is unpickled; see :mod:`arcinvert.safe_pickle`. The images are bytes or arrays of bytes,
     written by Python 3, or by Python 2 with protocol 2.
 
     Raises:

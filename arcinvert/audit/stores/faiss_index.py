@@ -1,5 +1,6 @@
 """FAISS index files: the rows that an index can reconstruct, in the order of its ids."""
 
+import logging
 import re
 import struct
 from collections.abc import Iterator
@@ -12,6 +13,8 @@ from arcinvert.audit.stores.arrays import sidecar, to_float
 from arcinvert.audit.stores.store import BLOCK, Block, Contents, Index, Rows, Store, check_size, need, one_line
 from arcinvert.errors import InputError
 
+log = logging.getLogger(__name__)
+
 LOSSY = re.compile(r"PQ|ScalarQuantizer|SQ|LSH|Residual|LocalSearch|Additive|FastScan|RaBitQ|Lattice")
 FLAT, FLAT_START = ("IndexFlat", "IndexFlatIP", "IndexFlatL2"), 45
 """Indexes that are a header and then the rows. They are read as an array, block by block, which takes a third of the
@@ -23,7 +26,7 @@ class FaissStore(Store):
     """An index file. Flat indexes stay on disk; FAISS loads the others into memory.
 
     Positions follow the order of adding, or of the ids of an inverted file. Identities come from a text
-    file as for ``.npy``, or from the ids of an IDMap if these repeat.
+    file as for ``.npy``, or from the ids of an IDMap or of an inverted file if these repeat.
     """
 
     kind = "faiss"
@@ -43,10 +46,12 @@ class FaissStore(Store):
         self.ids: Index | None = None
         inner = self._inner(index)
         if hasattr(inner, "invlists"):
-            self._list_order(inner)
+            listed = self._list_order(inner)
+            ids = listed if ids is None else ids
         self.names, label_file = sidecar(path, identity, self.count)
         if self.names is None and ids is not None and len(np.unique(ids)) < self.count:
             self.names = [str(number) for number in ids]
+            log.info("%s: ids repeat and are read as people: %d of them", self.name, len(set(self.names)))
         named, quantization = type(inner).__name__, None
         if LOSSY.search(named) or LOSSY.search(type(index).__name__):
             quantization = f"the index is a {named}"
@@ -74,19 +79,29 @@ class FaissStore(Store):
             index = self.faiss.downcast_index(index.index)
         return index
 
-    def _list_order(self, index: Any) -> None:
+    def _list_order(self, index: Any) -> Index:
+        """Give an inverted file a map from positions to rows; returns its ids, ascending."""
+        if isinstance(index, self.faiss.IndexIVFFastScan):  # whose reconstruction crashes the process
+            raise InputError(f"a {type(index).__name__} such as {self.name!r} cannot reconstruct its rows")
         lists = index.invlists
-        parts = [np.empty(0, np.int64)]
+        parts, places = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
         for number in range(lists.nlist):
             size = lists.list_size(number)
             if size:
                 parts.append(self.faiss.rev_swig_ptr(lists.get_ids(number), size).copy())
-        ids = np.sort(np.concatenate(parts))
-        if len(ids) != self.count or (np.diff(ids) < 1).any():
-            raise InputError(f"{self.name!r} has an inverted file with missing or repeated ids")
-        plain = bool(ids[0] == 0 and ids[-1] == self.count - 1)
-        index.set_direct_map_type(self.faiss.DirectMap.Array if plain else self.faiss.DirectMap.Hashtable)
-        self.ids = None if plain else ids
+                places.append((number << 32) | np.arange(size))
+        ids = np.concatenate(parts)
+        order = np.argsort(ids, kind="stable")
+        ids = ids[order]
+        if len(ids) != self.count:
+            raise InputError(f"{self.name!r} says {self.count} rows, its inverted file has {len(ids)}")
+        if np.array_equal(ids, np.arange(self.count)):
+            index.set_direct_map_type(self.faiss.DirectMap.Array)
+        else:
+            self.faiss.copy_array_to_vector(np.concatenate(places)[order], index.direct_map.array)
+            index.direct_map.type = self.faiss.DirectMap.Array
+            self.ids = np.arange(self.count)
+        return ids
 
     def blocks(self, rows: int = BLOCK) -> Iterator[Block]:
         for start in range(0, self.count, rows):

@@ -1,15 +1,17 @@
 """What a pickle of byte strings, numbers and numpy arrays says, without unpickling it.
 
 The verification sets of face recognition (``lfw.bin``, ``cfp_fp.bin``, ``agedb_30.bin``) are pickles.
-A pickle is a program. This reads its instructions with :mod:`pickletools`, keeps a stack of plain
+A pickle is a program. This decodes its instructions by :mod:`pickletools`, keeps a stack of plain
 values, and writes a call down instead of making it: no name of the file is ever looked up.
 """
 
+import codecs
+import io
 import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pickletools import genops
+from pickletools import opcodes
 from typing import Any
 
 import numpy as np
@@ -30,6 +32,7 @@ _NUMBERS = {"INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1"}
 _TEXTS = {"UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"}
 _BYTES = {"BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"}
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
+_OPERATIONS = {operation.code: operation for operation in opcodes}
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 
@@ -51,7 +54,7 @@ def read_pickle(content: bytes, source: str) -> object:
     """The value that a pickle describes: lists, tuples, bytes, str, int, bool, None and :class:`Call`.
 
     Args:
-        content: the whole file, of Python 3 with any protocol or of Python 2 with protocol 2.
+        content: the whole file, of Python 2 or 3 with any protocol.
         source: names it in errors.
 
     Raises:
@@ -69,13 +72,12 @@ def _follow(content: bytes) -> object:
     below: list[list[Any]] = []
     memo: dict[int, Any] = {}
     argument: Any
-    for step, (code, argument, _) in enumerate(genops(content)):
+    for step, (name, argument) in enumerate(_instructions(content)):
         if step >= MAX_STEPS:
             raise ValueError(f"more than {MAX_STEPS:,} instructions")
-        name = code.name
         if name in _NUMBERS or name in _TEXTS:
             stack.append(argument)
-        elif name in _BYTES:
+        elif name in _BYTES or name == "STRING":
             stack.append(bytes(argument))
         elif name in _CONSTANTS:
             stack.append(_CONSTANTS[name])
@@ -126,6 +128,25 @@ def _follow(content: bytes) -> object:
         elif name not in ("PROTO", "FRAME"):
             raise ValueError(f"unexpected instruction {name}")
     raise ValueError("it does not end")
+
+
+def _instructions(content: bytes) -> Iterator[tuple[str, Any]]:
+    """Name and argument of each instruction.
+
+    As ``pickletools.genops``, which takes the text of Python 2's protocol 0 for ASCII, while it holds bytes.
+    """
+    file = io.BytesIO(content)
+    while code := file.read(1):
+        if code == b"S":
+            line = file.readline().strip()
+            if len(line) < 2 or line[:1] not in b"'\"" or line[:1] != line[-1:]:
+                raise ValueError("a text without quotes")
+            yield "STRING", codecs.escape_decode(line[1:-1])[0]
+            continue
+        operation = _OPERATIONS.get(code.decode("latin-1"))
+        if operation is None:
+            raise ValueError(f"unexpected instruction {code!r}")
+        yield operation.name, None if operation.arg is None else operation.arg.reader(file)
 
 
 def items(value: object) -> Iterator[object]:

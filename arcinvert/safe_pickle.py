@@ -5,6 +5,7 @@ something, it keeps a :class:`PickledObject`, which describes the call. No name 
 nothing is imported or called. Verification sets (``lfw.bin``) and the points of Qdrant's local mode are pickles.
 """
 
+import codecs
 import io
 import math
 import re
@@ -58,7 +59,7 @@ def read_pickle(content: bytes, source: str) -> object:
     """The value of a pickle of bytes, numbers and numpy arrays; see :func:`parse`.
 
     Args:
-        content: the whole file, of Python 3 with any protocol or of Python 2 with protocol 2.
+        content: the whole file, of Python 2 or 3 with any protocol.
         source: names the file in errors.
 
     Raises:
@@ -92,7 +93,7 @@ def parse(content: bytes, allowed: re.Pattern[str]) -> object:
             stack.append(argument)
         elif name == "BINFLOAT":
             stack += argument
-        elif name in _BYTES:
+        elif name in _BYTES or name == "STRING":
             stack.append(bytes(argument))
         elif name in _CONSTANTS:
             stack.append(_CONSTANTS[name])
@@ -152,7 +153,10 @@ def parse(content: bytes, allowed: re.Pattern[str]) -> object:
 
 
 def _instructions(content: bytes) -> Iterator[tuple[str, Any]]:
-    """Name and argument of each instruction; that of BINFLOAT is a list, as floats mostly come in long runs."""
+    """Name and argument of each instruction; that of BINFLOAT is a list, as floats mostly come in long runs.
+
+    A STRING, the str of Python 2's protocol 0, holds bytes, which pickletools takes for ASCII.
+    """
     stream = io.BytesIO(content)
     while (at := stream.tell()) < len(content):
         code = stream.read(1)
@@ -162,6 +166,12 @@ def _instructions(content: bytes) -> Iterator[tuple[str, Any]]:
             run = np.frombuffer(content, np.dtype([("code", "u1"), ("value", ">f8")]), count, at)
             stream.seek(at + _FLOAT_BYTES * count)
             yield "BINFLOAT", run["value"].tolist()
+            continue
+        if code == b"S":
+            line = stream.readline().strip()
+            if len(line) < 2 or line[:1] not in b"'\"" or line[:1] != line[-1:]:
+                raise ValueError("a text without quotes")
+            yield "STRING", codecs.escape_decode(line[1:-1])[0]
             continue
         instruction = _OPCODES.get(code)
         if instruction is None:

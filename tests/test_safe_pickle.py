@@ -72,7 +72,8 @@ def test_objects_are_described_and_not_made(tmp_path: Any, monkeypatch: pytest.M
         (b"\x80\x04}(]K\x01u.", "unhashable"),
         (b"\x80\x04K\x01}b.", "sets the state of what is no object"),
         (b"\xff.", "no instruction has the code"),
-        (b"S'text'\n.", "unexpected instruction STRING"),
+        (b"Stext\n.", "a text without quotes"),
+        (b"P1\n.", "unexpected instruction PERSID"),
     ],
 )
 def test_damaged_pickles(content: bytes, message: str) -> None:

@@ -135,7 +135,13 @@ def test_templates_by_lists(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert found["identification"]["rank1"] == 1.0
     assert len(found["identification"]["galleries"]) == 2
     assert len(found["sources"]) == 4
-    assert ask(capsys, "templates", *options)["identification"] is None
+    plain = ask(capsys, "templates", *options)
+    assert plain["identification"] is None
+    (tmp_path / "faces.txt").write_text("\n".join(f"{row}.jpg {row} {row}" for row in range(8)))
+    labels = [f"{a} {b} {int(a // 2 == b // 2)}" for a in range(8) for b in range(a)]
+    (tmp_path / "labels.txt").write_text("\n".join(labels))
+    options[3], options[5] = str(tmp_path / "faces.txt"), str(tmp_path / "labels.txt")
+    assert ask(capsys, "templates", *options)["verification"] == plain["verification"]
 
 
 def test_queries_and_videos(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

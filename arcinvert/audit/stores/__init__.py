@@ -28,7 +28,9 @@ _BLOBS = (*_COLUMNS, "sqlite", "lancedb", "postgres")
 _FOLDERS = ("lancedb", "qdrant")
 _MAGIC = ((b"\x93NUMPY", "npy"), (b"PK", "npz"), (b"PAR1", "parquet"), (b"SQLite format 3\0", "sqlite"))
 _TEXT = (".csv", ".tsv", ".txt")
-_INDEX = (b"Ix", b"Iw", b"IH", b"IB", b"Iv", b"In", b"Il")
+_INDEX = tuple(
+    b"I" + letter for letter in (b"x", b"w", b"v", b"m", b"n", b"l", b"B", b"H", b"L", b"N", b"P", b"R", b"V")
+)
 
 
 def open_store(

@@ -1,5 +1,6 @@
 """FAISS index files: the rows that an index can reconstruct, in the order of its ids."""
 
+import logging
 import re
 import struct
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ from arcinvert.audit.stores.child import Child
 from arcinvert.audit.stores.store import BLOCK, Block, Contents, Index, Rows, Store, check_size, need
 from arcinvert.errors import InputError
 
+log = logging.getLogger(__name__)
+
 LOSSY = re.compile(r"PQ|ScalarQuantizer|SQ|LSH|Residual|LocalSearch|Additive|FastScan|RaBitQ|Lattice")
 FLAT, FLAT_START = ("IndexFlat", "IndexFlatIP", "IndexFlatL2"), 45
 """Indexes that are a header and then the rows. They are read as an array, block by block, which takes a third of the
@@ -25,7 +28,7 @@ class FaissStore(Store):
     """An index file. Flat indexes stay on disk; FAISS loads the others into memory, in a process of its own.
 
     Positions follow the order of adding, or of the ids of an inverted file. Identities come from a text
-    file as for ``.npy``, or from the ids of an IDMap if these repeat.
+    file as for ``.npy``, or from the ids of an IDMap or of an inverted file if these repeat.
     """
 
     kind = "faiss"
@@ -42,6 +45,7 @@ class FaissStore(Store):
         self.names, label_file = sidecar(path, identity, self.count)
         if self.names is None and facts["ids"] is not None:
             self.names = [str(number) for number in facts["ids"]]
+            log.info("%s: ids repeat and are read as people: %d of them", self.name, len(set(self.names)))
         self.index, inner, quantization = str(facts["index"]), str(facts["inner"]), None
         if LOSSY.search(inner) or LOSSY.search(self.index):
             quantization = f"the index is a {inner}"

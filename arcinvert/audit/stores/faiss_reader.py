@@ -13,19 +13,21 @@ from typing import Any
 FACTS, REFUSED, RAISED = "facts", "refused", "raised"
 
 
-def open_index(faiss: Any, np: Any, path: str) -> tuple[dict[str, Any], tuple[Any, Any], Any]:
-    """What the index is; the index of the rows and its owner; the ids of an inverted file if they are no positions."""
+def open_index(faiss: Any, np: Any, path: str) -> tuple[dict[str, Any], tuple[Any, Any], bool]:
+    """What the index is; the index of the rows and its owner; whether it has an inverted file."""
     # FAISS maps the codes of flat indexes into memory, and reads other indexes.
     outer = faiss.read_index(path, faiss.IO_FLAG_READ_ONLY | getattr(faiss, "IO_FLAG_MMAP_IFC", 0))
-    index, ids, order = outer, None, None
+    index, ids = outer, None
     if type(outer).__name__.startswith("IndexIDMap"):
         ids = faiss.vector_to_array(outer.id_map)
         index = faiss.downcast_index(outer.index)
     inner = index
     while type(inner).__name__ == "IndexPreTransform":  # the index behind transformations of the embeddings
         inner = faiss.downcast_index(inner.index)
-    if hasattr(inner, "invlists"):
-        order = list_order(faiss, np, inner, int(outer.ntotal))
+    inverted = hasattr(inner, "invlists")
+    if inverted:
+        listed = list_order(faiss, np, inner, int(outer.ntotal))
+        ids = listed if ids is None else ids
     facts = {
         "count": int(outer.ntotal),
         "size": int(outer.d),
@@ -34,23 +36,27 @@ def open_index(faiss: Any, np: Any, path: str) -> tuple[dict[str, Any], tuple[An
         "kept": int(inner.d),
         "ids": ids.tolist() if ids is not None and len(np.unique(ids)) < outer.ntotal else None,
     }
-    return facts, (index, outer), order
+    return facts, (index, outer), inverted
 
 
 def list_order(faiss: Any, np: Any, index: Any, count: int) -> Any:
-    """The ids of an inverted file in order, after which it can reconstruct rows; None if they are 0, 1, 2, ..."""
+    """The ids of an inverted file, ascending; the index then reconstructs rows by positions in this order."""
+    if isinstance(index, faiss.IndexIVFFastScan):  # whose reconstruction crashes the process
+        raise ValueError(f"an {type(index).__name__} cannot reconstruct its rows")
     lists = index.invlists
-    parts = [np.empty(0, np.int64)]
+    parts, places = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
     for number in range(lists.nlist):
         size = lists.list_size(number)
         if size:
             parts.append(faiss.rev_swig_ptr(lists.get_ids(number), size).copy())
-    ids = np.sort(np.concatenate(parts))
-    if len(ids) != count or (np.diff(ids) < 1).any():
-        raise ValueError("it has an inverted file with missing or repeated ids")
-    plain = bool(not count or (ids[0] == 0 and ids[-1] == count - 1))
-    index.set_direct_map_type(faiss.DirectMap.Array if plain else faiss.DirectMap.Hashtable)
-    return None if plain else ids
+            places.append((number << 32) | np.arange(size))
+    ids = np.concatenate(parts)
+    if len(ids) != count:
+        raise ValueError(f"it says {count} rows, its inverted file has {len(ids)}")
+    order = np.argsort(ids, kind="stable")
+    faiss.copy_array_to_vector(np.concatenate(places)[order], index.direct_map.array)
+    index.direct_map.type = faiss.DirectMap.Array
+    return ids[order]
 
 
 def reply(kind: str, value: Any, content: bytes = b"") -> None:
@@ -66,7 +72,7 @@ def main(path: str) -> None:
     import numpy as np
 
     try:
-        facts, (index, _owner), order = open_index(faiss, np, path)
+        facts, (index, _owner), inverted = open_index(faiss, np, path)
     except (RuntimeError, MemoryError, ValueError) as error:
         reply(REFUSED, str(error) or type(error).__name__)
         return
@@ -74,9 +80,10 @@ def main(path: str) -> None:
     for line in sys.stdin:
         start, count = map(int, line.split())
         try:
-            rows = (
-                index.reconstruct_n(start, count) if order is None else index.reconstruct_batch(order[start:][:count])
-            )
+            if inverted:  # reconstruct_n would go by the ids
+                rows = index.reconstruct_batch(np.arange(start, start + count))
+            else:
+                rows = index.reconstruct_n(start, count)
         except (RuntimeError, MemoryError, ValueError) as error:
             reply(RAISED, str(error) or type(error).__name__)
         else:

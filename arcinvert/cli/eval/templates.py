@@ -8,7 +8,7 @@ import typer
 
 from arcinvert.cli.common import Checkpoint, Device, Json, Strict
 from arcinvert.cli.eval.common import Data, Embeddings, Engine, Flip, LabelFile, labeled, refuse, show, stored
-from arcinvert.errors import UsageError
+from arcinvert.errors import InputError, UsageError
 
 NAME = "templates"
 
@@ -20,10 +20,14 @@ def main(
     members: Annotated[
         Path | None,
         typer.Option(
-            "--templates", help="Pool the rows of --embeddings by this CSV: template,subject,media,row[,score]."
+            "--templates",
+            help="Pool the rows of --embeddings by this CSV: template,subject,media,row[,score]; "
+            "or by IJB's face_tid_mid.txt.",
         ),
     ] = None,
-    pairs: Annotated[Path | None, typer.Option(help="Verify the pairs of this CSV: template_a,template_b.")] = None,
+    pairs: Annotated[
+        Path | None, typer.Option(help="Verify the pairs of this CSV: template_a,template_b; or IJB's list.")
+    ] = None,
     galleries: Annotated[
         Path | None,
         typer.Option(help="Identify with this CSV: template,set; a set is `probe` or the name of a gallery."),
@@ -41,6 +45,7 @@ def main(
     """
     from arcinvert.evaluation.protocols.labeled_sets import template_folder
     from arcinvert.evaluation.protocols.templates import identify_templates, pool, verify_templates
+    from arcinvert.evaluation.readers.ijb_lists import is_published, read_published
     from arcinvert.evaluation.readers.stored_embeddings import listed
     from arcinvert.evaluation.readers.template_lists import read_members, read_sets, read_template_pairs
     from arcinvert.evaluation.tables import template_rows
@@ -56,10 +61,20 @@ def main(
         refuse({"--data": data, "--labels": labels}, without="--templates")
         if embeddings is None or pairs is None:
             raise UsageError("expected --embeddings and --pairs with --templates")
-        made_of, names = read_members(members)
-        compared = read_template_pairs(pairs, names)
-        sets = None if galleries is None else read_sets(galleries, names)
+        names: tuple[str, ...] | None = None
+        sets = None
+        if is_published(members):
+            refuse({"--galleries": galleries}, "a CSV of --templates with subjects")
+            made_of, compared = read_published(members, pairs)
+        else:
+            made_of, names = read_members(members)
+            compared = read_template_pairs(pairs, names)
+            sets = None if galleries is None else read_sets(galleries, names)
         found = stored(embeddings)
+        if names is None and len(found.rows) != len(made_of.rows):
+            raise InputError(
+                f"expected a face a row, {str(members)!r} has {len(made_of.rows)} for {len(found.rows)} rows"
+            )
         rows = pool(found.rows, made_of)
         verified = verify_templates(rows, compared, subjects=made_of.subjects)
         if sets is not None:

@@ -34,7 +34,7 @@ def read_bin(path: Path) -> BinPairs:
     """Read a verification set: a pickle of (encoded images, whether each pair shows one person).
 
     Nothing is unpickled; see :mod:`arcinvert.safe_pickle`. The images are bytes or arrays of bytes,
-    written by Python 3, or by Python 2 with protocol 2.
+    written by Python 2 or 3 with any protocol.
 
     Raises:
         InputError: no such file, a file that is too large, damaged or of other content, an image that is not 112x112,

@@ -53,7 +53,7 @@ def test_a_file_that_shrinks_meanwhile(tmp_path: Path) -> None:
         list(store.blocks())
 
 
-@pytest.mark.parametrize("named", ["PQ8x4", "SQ8", "IVF8,SQ8", "LSH", "PCA8,Flat"])
+@pytest.mark.parametrize("named", ["PQ8x4", "PQ8x4fs", "SQ8", "IVF8,SQ8", "LSH", "PCA8,Flat"])
 def test_lossy_indexes_say_so(named: str, tmp_path: Path) -> None:
     store = open_store(write(tmp_path, faiss.index_factory(SIZE, named)))
     assert store.contents.quantization is not None
@@ -68,9 +68,8 @@ def test_ids_of_an_idmap_and_of_an_inverted_file(tmp_path: Path) -> None:
     assert np.array_equal(read(write(tmp_path, faiss.IndexIDMap2(faiss.IndexFlatIP(SIZE)), ids)), ROWS)
     index = faiss.index_factory(SIZE, "IVF8,Flat")
     assert np.array_equal(read(write(tmp_path, index, ids)), ROWS[::-1])  # in the order of its ids
-    index = faiss.index_factory(SIZE, "IVF8,Flat")
-    with pytest.raises(InputError, match="missing or repeated ids"):
-        open_store(write(tmp_path, index, ids // 20))
+    with pytest.raises(InputError, match=r"IndexIVFPQFastScan cannot reconstruct"):
+        open_store(write(tmp_path, faiss.index_factory(SIZE, "IVF8,PQ8x4fs")))
 
 
 def test_repeated_ids_are_identities(tmp_path: Path) -> None:
@@ -78,6 +77,14 @@ def test_repeated_ids_are_identities(tmp_path: Path) -> None:
     assert open_store(path).take(np.array([0, 1, 599])).identities == ["0", "0", "299"]
     path = write(tmp_path, faiss.IndexIDMap(faiss.IndexFlatIP(SIZE)), np.arange(600))
     assert open_store(path).take(np.array([0])).identities is None
+    store = open_store(write(tmp_path, faiss.index_factory(SIZE, "IVF8,Flat"), np.arange(600)[::-1] // 3))
+    found = store.take(np.arange(600))
+    assert found.identities == [str(n // 3) for n in range(600)]
+    for number in (0, 77, 199):  # the rows of a person, in whatever order
+        mine = found.templates[3 * number : 3 * number + 3]
+        theirs = ROWS[::-1][3 * number : 3 * number + 3]
+        assert np.array_equal(np.unique(mine, axis=0), np.unique(theirs, axis=0))
+    assert np.array_equal(np.concatenate([block.templates for block in store.blocks(101)]), found.templates)
 
 
 def test_labels_beside_the_file(tmp_path: Path) -> None:

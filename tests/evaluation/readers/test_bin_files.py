@@ -39,6 +39,15 @@ def python2(pictures: list[bytes], same: list[bool]) -> bytes:
     return b"\x80\x02]q\x64(" + listed + b"e]q\x65(" + truths + b"e\x86q\x66."
 
 
+def python2_protocol0(pictures: list[bytes], same: list[bool]) -> bytes:
+    """What Python 2 writes with protocol 0, by hand: a str is a STRING in quotes, with escapes."""
+    listed = b"".join(
+        b"S" + repr(value)[1:].encode() + b"\np%d\na" % number for number, value in enumerate(pictures, start=2)
+    )
+    truths = b"".join(b"I01\na" if value else b"I00\na" for value in same)
+    return b"((lp1\n" + listed + b"(lp90\n" + truths + b"tp91\n."
+
+
 def arrays(pictures: list[bytes]) -> list[Any]:
     return [np.frombuffer(value, np.uint8) for value in pictures]
 
@@ -48,6 +57,7 @@ WRITTEN = {
     **{f"arrays {p}": pickle.dumps((arrays(PICTURES), SAME), p) for p in (2, 4, 5)},
     "copied arrays": pickle.dumps(([array.copy() for array in arrays(PICTURES)], SAME), 5),
     "python 2": python2(PICTURES, SAME),
+    "python 2 with protocol 0": python2_protocol0(PICTURES, SAME),
     "bytearrays": pickle.dumps(([bytearray(value) for value in PICTURES], SAME), 4),
     "bytearrays of protocol 2": pickle.dumps(([bytearray(value) for value in PICTURES], SAME), 2),
     "bytearrays of protocol 5": pickle.dumps(([bytearray(value) for value in PICTURES], SAME), 5),

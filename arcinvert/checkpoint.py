@@ -21,6 +21,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from arcinvert.backbones import build_backbone
+from arcinvert.backbones.graph import Graph
 from arcinvert.errors import CheckpointError, EnvironmentProblem
 from arcinvert.quantize import dequantize, quantize
 
@@ -165,6 +167,25 @@ def load_strictly(module: torch.nn.Module, tensors: dict[str, Tensor], source: s
     if wrong:
         raise CheckpointError(f"{source} does not fit its network ({len(wrong)} mismatches): {'; '.join(wrong[:5])}")
     module.load_state_dict({key: value.to(expected[key].dtype) for key, value in tensors.items()})
+
+
+def build_network(stored: Checkpoint, source: str) -> torch.nn.Module:
+    """The network of a checkpoint with its weights, not frozen; ``source`` names it in errors.
+
+    Raises:
+        CheckpointError: the header describes no network, or the weights do not fit it.
+    """
+    header = stored.header
+    backbone, settings, size = (header.get(key) for key in ("backbone", "backbone_settings", "embedding_size"))
+    if not isinstance(backbone, str) or not isinstance(settings, dict) or type(size) is not int:
+        raise CheckpointError(f"the header of {source!r} does not describe a network")
+    if settings.get("embedding_size", size) != size:
+        raise CheckpointError(f"expected a {size}-d network in {source!r}, got {settings['embedding_size']}-d")
+    network = build_backbone(backbone, **settings)
+    load_strictly(network, stored.network(), source)
+    if isinstance(network, Graph) and network.embedding_size != size:
+        raise CheckpointError(f"expected a {size}-d network in {source!r}, got {network.embedding_size}-d")
+    return network
 
 
 def file_digest(path: Path) -> str:

@@ -1,6 +1,7 @@
 """The inverter: a recognizer, the face prior and the calibration, which turn embeddings into faces."""
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +16,30 @@ from arcinvert.device import choose_device
 from arcinvert.embeddings import check_embeddings
 from arcinvert.errors import InputError, UsageError
 from arcinvert.faceprior.prior import FacePrior, default_face_prior
-from arcinvert.inversion.reconstruct import Objective, Reconstruction, Settings, reconstruct_batches
+from arcinvert.inversion.controls import Controls
+from arcinvert.inversion.memory import in_parts
+from arcinvert.inversion.presets import Attack, preset_of
+from arcinvert.inversion.reconstruct import (
+    PRECISIONS,
+    Job,
+    Objective,
+    OnStep,
+    Reconstruction,
+    Settings,
+    batches_of,
+    generator_for,
+    reconstruct_batch,
+    with_controls,
+)
+from arcinvert.inversion.terms import Term
+from arcinvert.inversion.tracer import Tracer
 from arcinvert.progress import Progress, silent
 from arcinvert.recognizer import Recognizer
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
+
+FREE = Controls()
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +134,7 @@ class Inverter:
 
         Args:
             embeddings: (D,) or (N, D), of any length; they are normalized.
-            objective: see :func:`~arcinvert.inversion.reconstruct.reconstruct_batches`.
+            objective: see :meth:`reconstruct_batches`.
             progress: called with (steps done, steps in all, text).
             settings: those of :class:`~arcinvert.inversion.reconstruct.Settings`: ``variations``, ``preset``,
                 ``steps``, ``seed``, ``pose``, ``expression``, ``min_cosine``, ...
@@ -130,10 +149,87 @@ class Inverter:
         """
         config = Settings(**settings)
         targets = torch.from_numpy(check_embeddings(_array(embeddings), self.recognizer.embedding_size).rows)
-        parts = reconstruct_batches(self, targets, config, objective=objective, progress=progress)
+        parts = self.reconstruct_batches(targets, config, objective=objective, progress=progress)
         found = [one for part in parts for one in part]
         step = config.variations
         return [Face(tuple(found[i : i + step])) for i in range(0, len(found), step)]
+
+    def attack(
+        self,
+        target: Tensor,
+        variation: Tensor,
+        generators: Sequence[torch.Generator],
+        *,
+        controls: Controls = FREE,
+        objective: Term | None = None,
+        tracer: Tracer | None = None,
+    ) -> Attack:
+        """A batch for a preset; see :class:`~arcinvert.inversion.presets.Attack`."""
+        parts = (self.recognizer, self.prior, self.calibration)
+        return Attack(*parts, target, variation, generators, controls, objective, tracer or Tracer())
+
+    def reconstruct_batches(
+        self,
+        targets: Tensor,
+        settings: Settings,
+        *,
+        batches: Sequence[Sequence[Job]] | None = None,
+        objective: Objective | None = None,
+        progress: Progress = silent,
+        on_step: OnStep | None = None,
+    ) -> Iterator[list[Reconstruction]]:
+        """Invert every target ``settings.variations`` times, batch by batch; smaller ones when memory runs out.
+
+        Args:
+            targets: (T, D), unit norm.
+            settings: how many images, and how.
+            batches: some of those of :func:`~arcinvert.inversion.reconstruct.batches_of`; None is all of them.
+            objective: gives the term that the images of some targets (by their rows) match in place of the target's
+                embedding, which is then only a guess to start from. Only the presets with controls use it.
+            progress: called with (steps done, steps in all, text), during first attempts.
+            on_step: see :data:`~arcinvert.inversion.reconstruct.OnStep`; an exception of it ends the run.
+
+        Raises:
+            UsageError: the preset takes no objective.
+            MemoryError: there is too little for a single image.
+        """
+        if objective is not None and not preset_of(settings.preset).controlled:
+            raise UsageError(f"only {with_controls()} match anything but an embedding, not {settings.preset!r}")
+        batches = batches_of(len(targets), settings) if batches is None else batches
+        controls = Controls.parse(settings.pose, settings.expression)
+
+        with Tracer(PRECISIONS[settings.precision], compile=settings.compile) as tracer:
+
+            def attempt(jobs: Sequence[Job], number: int, progress: Progress) -> list[Reconstruction]:
+                rows = targets[[target for target, _ in jobs]].to(self.recognizer.device)
+                attack = self.attack(
+                    rows,
+                    torch.tensor([variation for _, variation in jobs], device=rows.device),
+                    [generator_for(settings.seed, *job, number) for job in jobs],
+                    controls=controls,
+                    objective=None if objective is None else objective([target for target, _ in jobs]),
+                    tracer=tracer,
+                )
+                return reconstruct_batch(attack, jobs, settings, progress=progress, on_step=on_step)
+
+            def work(number: int, done: int, jobs: Sequence[Job]) -> list[Reconstruction]:
+                def report(step: int, steps: int, text: str) -> None:
+                    within = (done * steps + len(jobs) * step) // len(batches[number])
+                    progress(number * steps + within, steps * len(batches), text)
+
+                best = attempt(jobs, 0, report)
+                for retry in range(1, 1 + settings.retries):
+                    again = [i for i, found in enumerate(best) if found.below(settings.min_cosine)]
+                    if not again:
+                        break
+                    for i, new in zip(again, attempt([jobs[i] for i in again], retry, silent), strict=True):
+                        old = best[i]
+                        better = (not new.diverged, new.cosine) > (not old.diverged, old.cosine)
+                        seconds = old.seconds + new.seconds
+                        best[i] = replace(new if better else old, attempts=retry + 1, seconds=seconds)
+                return best
+
+            yield from in_parts(batches, work)
 
 
 def _array(embeddings: "Tensor | ArrayLike") -> "NDArray[Any]":

@@ -1,8 +1,8 @@
-"""A frozen recognizer: a network and the contract of the images it is shown.
+"""A frozen recognizer: a network and its image contract.
 
-Outside this module an image is RGB float in [0, 1], (B, 3, 112, 112). Range, mean, standard
-deviation and channel order, eval mode and frozen weights are settled here, and so are the hooks:
-they live during one forward pass and are gone after it.
+Outside this module an image is RGB float in [0, 1], (B, 3, 112, 112). This module applies range, mean,
+standard deviation and channel order, sets eval mode and freezes the weights. It also registers the hooks
+that record activations, and removes them after the forward pass.
 """
 
 import functools
@@ -16,25 +16,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from arcinvert.backbones import build_backbone
 from arcinvert.backbones.frozen import FrozenBatchNorm, freeze
-from arcinvert.backbones.graph import FoldedNorm, Graph
-from arcinvert.checkpoint import Checkpoint, load_checkpoint, load_strictly
+from arcinvert.backbones.graph import FoldedNorm
+from arcinvert.checkpoint import Checkpoint, build_network, load_checkpoint
 from arcinvert.errors import CheckpointError, InputError
 from arcinvert.formats import open_checkpoint
 from arcinvert.preprocessing import Preprocessing
 
 DEFAULT_CHECKPOINT = "default.safetensors"
 BESIDE = ".calibration.safetensors"
-"""After the name of a checkpoint: the file beside it with its calibration."""
+"""Suffix of the calibration file beside a checkpoint, after the checkpoint's name."""
 
 
 @dataclass(frozen=True, eq=False)
 class ChannelStatistics:
-    """What a BatchNorm layer stores about its input: mean and (unbiased) variance, each (C,).
+    """The stored statistics of a BatchNorm layer: mean and (unbiased) variance of its input, each (C,).
 
-    Channels whose stored variance is not positive, or whose statistics are not finite, say
-    nothing; ``usable`` (C,) is False for them.
+    ``usable`` (C,) is False for channels whose variance is not positive or whose statistics are not finite.
     """
 
     mean: Tensor
@@ -44,13 +42,13 @@ class ChannelStatistics:
 
 @dataclass(frozen=True, eq=False)
 class Trace:
-    """What one forward pass left behind.
+    """The result of one forward pass: the embedding and the recorded activations.
 
     Attributes:
-        image: (B, 3, 112, 112), as it was shown (transformed).
+        image: (B, 3, 112, 112), the input after transforms.
         embedding: (B, D), unit norm.
-        activations: layer name -> (B, C, H, W), the input of a tapped BatchNorm layer.
-        latent: (B, K), the whitened coordinates behind the image, if its parameterization has any.
+        activations: layer name -> (B, C, H, W), the input of a BatchNorm layer.
+        latent: (B, K), the whitened latent code of the image, if its parameterization has one.
     """
 
     image: Tensor
@@ -63,17 +61,16 @@ class Recognizer:
     """A frozen network with its image contract.
 
     Args:
-        network: maps what ``preprocessing`` returns to (B, D) features. It is put into eval mode,
-            its parameters stop asking for gradients, and its BatchNorm2d layers are replaced by
-            :class:`FrozenBatchNorm`.
+        network: maps preprocessed images to (B, D) features. It is set to eval mode, its parameters no
+            longer require gradients, and :class:`FrozenBatchNorm` replaces its BatchNorm2d layers.
         preprocessing: the image contract.
         embedding_size: D.
-        header: what the checkpoint says of itself.
+        header: of the checkpoint.
         calibration: the tensors of a calibration (see :mod:`arcinvert.calibration.calibration`), if there is one.
-        digest: SHA-256 of the file behind it.
+        digest: SHA-256 of the checkpoint file.
 
     Raises:
-        CheckpointError: BatchNorm layers without a single usable statistic, or weights that are not finite.
+        CheckpointError: no BatchNorm channel has usable statistics, or weights are not finite.
     """
 
     def __init__(
@@ -94,7 +91,7 @@ class Recognizer:
         self.network = freeze(network)
         self._norms = {n: m for n, m in self.network.named_modules() if isinstance(m, FrozenBatchNorm | FoldedNorm)}
         weights = [*self.network.named_parameters(), *self.network.named_buffers()]
-        # The mean and var of a FrozenBatchNorm may be anything: its scale and shift are what acts.
+        # The mean and var of a FrozenBatchNorm may be anything: only its scale and shift are used.
         if any(not bool(torch.isfinite(w).all()) for name, w in weights if not name.endswith((".mean", ".var"))):
             raise CheckpointError("the network has weights that are not finite")
         if self._stored and not any(bool(norm.usable.any()) for norm in self._stored.values()):
@@ -108,8 +105,7 @@ class Recognizer:
     def load(cls, path: Path | str | None = None, *, device: torch.device | str = "cpu") -> "Recognizer":
         """Read a checkpoint, ours or of a foreign format; without a path, the one that ships with arcinvert.
 
-        A file ``NAME.calibration.safetensors`` beside ``NAME.ext`` gives the calibration, whatever the checkpoint
-        carries itself.
+        A file ``NAME.calibration.safetensors`` beside ``NAME.ext`` replaces the calibration in the checkpoint.
 
         Raises:
             CheckpointError: see :func:`arcinvert.formats.open_checkpoint`; or the calibration beside it is
@@ -132,7 +128,7 @@ class Recognizer:
         header = stored.header
         for key in ("backbone", "backbone_settings", "embedding_size", "preprocessing"):
             if key not in header:
-                raise CheckpointError(f"the header of {source!r} does not say its {key}")
+                raise CheckpointError(f"expected {key} in the header of {source!r}, got none")
         return cls(
             build_network(stored, source),
             Preprocessing.from_header(header["preprocessing"]),
@@ -155,37 +151,37 @@ class Recognizer:
 
     @property
     def device(self) -> torch.device:
-        """Where the network is."""
+        """The device of the network."""
         tensors = [*self.network.parameters(), *self.network.buffers()]
         return tensors[0].device if tensors else torch.device("cpu")
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """Names of the layers statistics are kept of, in the order of the network.
+        """Names of the layers that have statistics, in the order of the network.
 
-        They are the BatchNorm2d layers, and the convolutions that none follows (any more).
+        They are the BatchNorm2d layers, and the convolutions without one (folded, or never there).
         """
         return tuple(self._norms)
 
     @property
     def folded(self) -> tuple[str, ...]:
-        """Those of :attr:`layers` that are no BatchNorm, and store nothing themselves."""
+        """The :attr:`layers` that are not BatchNorm layers, and store no statistics themselves."""
         return tuple(name for name in self._norms if name not in self._stored)
 
     @functools.cached_property
     def layer_sizes(self) -> Mapping[str, tuple[int, int, int]]:
-        """Layer -> (C, H, W) of its input, as one forward pass of a black image shows."""
+        """Layer -> (C, H, W) of its input, measured in one forward pass of a black image."""
         with torch.no_grad():
             trace = self.trace(torch.zeros(1, 3, *self.preprocessing.size, device=self.device), taps=self.layers)
         return {layer: tuple(value.shape[1:]) for layer, value in trace.activations.items()}  # type: ignore[misc]
 
     def statistics(self, layer: str) -> ChannelStatistics | None:
-        """What a BatchNorm layer stores about its input; None for one of :attr:`folded`."""
+        """The stored statistics of a BatchNorm layer; None for one of :attr:`folded`."""
         norm = self._norms[layer]
         return ChannelStatistics(norm.mean, norm.var, norm.usable) if isinstance(norm, FrozenBatchNorm) else None
 
     def dropped_channels(self) -> int:
-        """How many BatchNorm channels carry no usable statistic."""
+        """The number of BatchNorm channels without usable statistics."""
         return sum(int((~norm.usable).sum()) for norm in self._stored.values())
 
     def trace(
@@ -200,8 +196,8 @@ class Recognizer:
 
         Args:
             images: (B, 3, 112, 112) RGB in [0, 1].
-            taps: layers whose input is kept.
-            latent: passed on to the trace.
+            taps: layers whose input is recorded.
+            latent: stored in the trace.
             precision: bfloat16 or float16 runs convolutions and matrix products so (autocast); the
                 embedding is float32 all the same.
 
@@ -210,17 +206,17 @@ class Recognizer:
         """
         tapped = self.tapped(taps)
         try:
-            shown = self.preprocessing(images)
-            if shown.device.type != "mps":
-                shown = shown.contiguous(memory_format=torch.channels_last)
-            with torch.autocast(shown.device.type, precision, enabled=precision != torch.float32):
-                features, activations = tapped(shown)
+            pixels = self.preprocessing(images)
+            if pixels.device.type != "mps":
+                pixels = pixels.contiguous(memory_format=torch.channels_last)
+            with torch.autocast(pixels.device.type, precision, enabled=precision != torch.float32):
+                features, activations = tapped(pixels)
         finally:
             tapped.release()
         return Trace(images, normalize(features.float()), activations, latent)
 
     def tapped(self, taps: Collection[str]) -> "Tapped":
-        """The network, with what enters the layers ``taps``, until it is released.
+        """The network as a module that also returns the inputs of the layers ``taps``, until it is released.
 
         Raises:
             InputError: an unknown layer.
@@ -243,27 +239,8 @@ class Recognizer:
         return torch.cat(parts) if parts else torch.empty(0, self.embedding_size, device=self.device)
 
 
-def build_network(stored: Checkpoint, source: str) -> nn.Module:
-    """The network of a checkpoint with its weights, not frozen; ``source`` names it in errors.
-
-    Raises:
-        CheckpointError: the header describes no network, or the weights do not fit it.
-    """
-    header = stored.header
-    backbone, settings, size = (header.get(key) for key in ("backbone", "backbone_settings", "embedding_size"))
-    if not isinstance(backbone, str) or not isinstance(settings, dict) or type(size) is not int:
-        raise CheckpointError(f"the header of {source!r} does not describe a network")
-    if settings.get("embedding_size", size) != size:
-        raise CheckpointError(f"{source!r} says {size}-d, but its network is {settings['embedding_size']}-d")
-    network = build_backbone(backbone, **settings)
-    load_strictly(network, stored.network(), source)
-    if isinstance(network, Graph) and network.embedding_size != size:
-        raise CheckpointError(f"{source!r} says {size}-d, but its network is {network.embedding_size}-d")
-    return network
-
-
 def default_checkpoint() -> Path:
-    """Where the checkpoint that ships with arcinvert lies: in the wheel, or in the source tree.
+    """Path of the checkpoint that ships with arcinvert, in the wheel or in the source tree.
 
     Raises:
         CheckpointError: it is in neither place.
@@ -276,7 +253,10 @@ def default_checkpoint() -> Path:
 
 
 class Tapped(nn.Module):
-    """A network that also returns what enters some of its layers, by name, until it is released."""
+    """A network that also returns the inputs of some of its layers (name -> activation).
+
+    Forward hooks on these layers record the inputs; :meth:`release` removes the hooks.
+    """
 
     def __init__(self, network: nn.Module, layers: Mapping[str, nn.Module]) -> None:
         super().__init__()
@@ -289,14 +269,14 @@ class Tapped(nn.Module):
     def _keep(self, name: str, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         self.kept[name] = inputs[0]
 
-    def forward(self, shown: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, pixels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         self.kept = {}
-        features = self.network(shown)
+        features = self.network(pixels)
         kept, self.kept = self.kept, {}
         return features, kept
 
     def release(self) -> None:
-        """The network is as it was."""
+        """Remove the hooks."""
         for handle in self.handles:
             handle.remove()
 
@@ -305,7 +285,7 @@ def _calibrated_by(stored: Checkpoint, beside: Path) -> Checkpoint:
     """The checkpoint, with the calibration of the file ``beside`` in place of its own."""
     found = load_checkpoint(beside)
     if found.header.get("kind") != "calibration" or found.header.get("recognizer") != stored.digest:
-        raise CheckpointError(f"{str(beside)!r} is no calibration of the checkpoint beside it; calibrate it again")
+        raise CheckpointError(f"{str(beside)!r} is not a calibration of the checkpoint beside it; calibrate it again")
     own = {key: value for key, value in stored.tensors.items() if not key.startswith("calibration.")}
     header = dict(stored.header) | {"calibration": found.header.get("calibration", {})}
     return replace(stored, header=header, tensors=own | dict(found.tensors))

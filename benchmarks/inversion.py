@@ -104,7 +104,7 @@ def other_start(recipe: Recipe, attack: Attack) -> Recipe:
 
 def mean_start(recipe: Recipe, attack: Attack) -> Recipe:
     zeros = torch.zeros_like(recipe.parameterization.coordinates.detach())
-    basis = FaceBasis(attack.inverter.prior, zeros, refresh=recipe.parameterization.refresh)
+    basis = FaceBasis(attack.prior, zeros, refresh=recipe.parameterization.refresh)
     return dataclasses.replace(recipe, parameterization=basis)
 
 
@@ -272,7 +272,7 @@ def main() -> None:
 def attack_on(inverter: Inverter, target: Tensor, seed: int, first: int = 0, controls: Controls = FREE) -> Attack:
     """An attack on targets whose numbers begin at ``first``, one image each."""
     generators = [generator_for(seed, first + i, 0) for i in range(len(target))]
-    return Attack(inverter, target, torch.zeros(len(target), dtype=torch.int64), generators, controls)
+    return inverter.attack(target, torch.zeros(len(target), dtype=torch.int64), generators, controls=controls)
 
 
 def chosen(name: str, options: argparse.Namespace) -> Preset:

@@ -19,7 +19,7 @@ from arcinvert.evaluation.generation.distances import cosine_features, frechet_d
 from arcinvert.evaluation.metrics import score_pairs, threshold_at_fmr
 from arcinvert.faceprior.prior import FacePrior, default_face_prior
 from arcinvert.inversion.invert import invert, to_bytes
-from arcinvert.inversion.presets import Attack, preset_of
+from arcinvert.inversion.presets import preset_of
 from arcinvert.inversion.reconstruct import generator_for
 from arcinvert.inverter import Inverter
 from arcinvert.recognizer import Recognizer
@@ -110,7 +110,7 @@ class Bench:
             plain = torch.zeros(len(rows), dtype=torch.int64)
             # The auxiliary recognizer would help every network alike.
             preset = dataclasses.replace(preset_of("fast"), auxiliary_every=0)
-            recipe = preset.recipe(Attack(inverter, rows, plain, generators))
+            recipe = preset.recipe(inverter.attack(rows, plain, generators))
             done.append(invert(recipe, target=rows, generators=generators))
         images = torch.cat([part.images for part in done])
         seconds = (calibrated - started, (time.perf_counter() - calibrated) / len(target))

@@ -25,7 +25,7 @@ from torch.nn.functional import normalize
 from arcinvert.backbones import build_backbone
 from arcinvert.checkpoint import load_checkpoint, load_strictly
 from arcinvert.inversion.invert import invert
-from arcinvert.inversion.presets import PRESETS, Attack, preset_of
+from arcinvert.inversion.presets import PRESETS, preset_of
 from arcinvert.inversion.reconstruct import generator_for
 from arcinvert.inverter import Inverter
 from arcinvert.recognizer import default_checkpoint
@@ -52,7 +52,7 @@ def step_seconds(inverter: Inverter, preset: str, batch: int, steps: int) -> tup
     )
     generators = [generator_for(0, i, 0) for i in range(batch)]
     variation = torch.zeros(batch, dtype=torch.int64)
-    attack = Attack(inverter, target, variation, generators)
+    attack = inverter.attack(target, variation, generators)
     ticks: list[float] = []
 
     def tick(step: int, steps: int, text: str) -> None:

@@ -3,8 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-import pyarrow
-import pyarrow.parquet
 import torch
 from PIL import Image
 
@@ -31,6 +29,8 @@ def people(data: Path | None, folder: Path, count: int, pictures: int = 10) -> P
 
 def enroll(photos: Path, recognizer: Recognizer, count: int, store: Path) -> Path:
     """A parquet file with the embeddings of two pictures of each of the last ``count`` people of a folder."""
+    import pyarrow.parquet  # an extra: pip install 'arcinvert[stores]'
+
     folders = sorted(path for path in photos.iterdir() if path.is_dir())[-count:]
     files = [file for folder in folders for file in sorted(folder.iterdir())[:2]]
     crops = torch.stack([torch.from_numpy(np.array(Image.open(file).convert("RGB"))) for file in files])

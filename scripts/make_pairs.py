@@ -39,7 +39,7 @@ from PIL import Image
 
 from arcinvert.checkpoint import atomic_write
 from arcinvert.errors import ArcInvertError, InputError
-from arcinvert.faces.alignment import SIZE, TEMPLATE, Detector, RetinaFace, picture_of, similarity, warp
+from arcinvert.faces.alignment import SIZE, TEMPLATE, Detector, RetinaFace, similarity, to_pil, warp
 
 PER_SHARD = 500
 PSI = (0.5, 1.0)
@@ -70,7 +70,7 @@ def crop(picture: np.ndarray, detector: Detector) -> tuple[np.ndarray, np.ndarra
         matrix = similarity(points, TARGET)
     except InputError:  # the points of something that is no face
         return None
-    return warp(picture_of(picture), matrix, SIDE, SIDE), points @ matrix[:, :2].T + matrix[:, 2]
+    return warp(to_pil(picture), matrix, SIDE, SIDE), points @ matrix[:, :2].T + matrix[:, 2]
 
 
 def as_jpeg(image: np.ndarray) -> bytes:

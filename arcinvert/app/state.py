@@ -16,7 +16,7 @@ from arcinvert.calibration.cache import find_calibration, load_calibration
 from arcinvert.errors import CheckpointError, InputError
 from arcinvert.evaluation.self_test import describe
 from arcinvert.faceprior.prior import FacePrior, default_face_prior
-from arcinvert.formats.hub import KNOWN, PACKS, locate
+from arcinvert.formats.hub import KNOWN_MODELS, PACKS, locate
 from arcinvert.inverter import Inverter
 from arcinvert.progress import Progress, silent
 from arcinvert.recognizer import Recognizer, default_checkpoint
@@ -74,7 +74,7 @@ class AppState:
         self.add(default_checkpoint(), "ships with arcinvert", name="default")
         for judge in judges:
             self.add(judge, "named on the command line")
-        for known in sorted({*PACKS, *KNOWN}):
+        for known in sorted({*PACKS, *KNOWN_MODELS}):
             self._add_installed(known)
         self._temporary = tempfile.TemporaryDirectory(prefix="arcinvert-app-")
         self.folder = Path(self._temporary.name)

@@ -1,6 +1,6 @@
-"""Networks only: a normalized image goes in, features come out.
+"""Networks, which map a normalized image to features.
 
-Every builder but ``graph`` takes ``width`` (a factor on the channels) and ``embedding_size``; all return a
+Every builder except ``graph`` takes ``width`` (a factor on the channels) and ``embedding_size``; all return a
 module that maps (B, 3, 112, 112), already normalized, to (B, embedding_size) features.
 """
 
@@ -27,13 +27,13 @@ BACKBONES: dict[str, Callable[..., nn.Module]] = {
 
 
 def build_backbone(name: str, **settings: Any) -> nn.Module:
-    """A fresh network of the registry.
+    """Build a new network.
 
     Raises:
-        InputError: the name is not in :data:`BACKBONES`, or a setting does not fit.
+        InputError: the name is not in :data:`BACKBONES`, or a setting is invalid.
     """
     if name not in BACKBONES:
-        raise InputError(f"expected a backbone out of {', '.join(BACKBONES)}, got {name!r}")
+        raise InputError(f"expected a backbone of {', '.join(BACKBONES)}, got {name!r}")
     try:
         return BACKBONES[name](**settings)
     except (TypeError, ValueError, OverflowError, KeyError, AttributeError) as error:
@@ -41,11 +41,11 @@ def build_backbone(name: str, **settings: Any) -> nn.Module:
 
 
 def memory_format(network: nn.Module) -> torch.memory_format:
-    """The layout to train ``network`` in: channels last, which is faster, where that is safe.
+    """The memory layout to train ``network`` in: channels last, which is faster, where that is safe.
 
-    Of a strided 1x1 convolution with fewer than 16 input channels, oneDNN computes the gradient of
-    the weights past the end of its workspace if the layout is channels last: it crashes, hangs or
-    is wrong (uxlfoundation/oneDNN#6035, open; seen in torch 2.15). An IResNet below width 0.25 has one.
+    For a strided 1x1 convolution with fewer than 16 input channels in channels-last layout, oneDNN
+    computes the gradient of the weights past the end of its workspace: it crashes, hangs or returns
+    wrong values (uxlfoundation/oneDNN#6035, open; seen in torch 2.15). An IResNet below width 0.25 has one.
     """
     convolutions = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)]
     strided = [layer for layer in convolutions if layer.kernel_size == (1, 1) and layer.stride != (1, 1)]

@@ -1,4 +1,4 @@
-"""Layers of a network that is not trained: the same values, and a backward pass to the input alone."""
+"""Layers for a frozen network: the same values, with a backward pass to the input only."""
 
 from typing import cast
 
@@ -10,9 +10,9 @@ from arcinvert.errors import CheckpointError
 
 
 class FrozenBatchNorm(nn.Module):
-    """BatchNorm2d in eval mode as one multiplication and one addition, without gradients of its own.
+    """BatchNorm2d in eval mode as one multiplication and one addition, without parameters to train.
 
-    A channel whose statistics are not finite gives its bias, whatever its input.
+    A channel whose statistics are not finite returns its bias for any input.
     """
 
     def __init__(self, norm: nn.BatchNorm2d) -> None:
@@ -41,7 +41,7 @@ class FrozenBatchNorm(nn.Module):
 
 
 class _FrozenPReLU(torch.autograd.Function):
-    """PReLU whose backward pass leaves out the slope's gradient, which is most of its cost on a CPU."""
+    """PReLU whose backward pass omits the gradient of the slope, which is most of its cost on a CPU."""
 
     @staticmethod
     def forward(ctx, x: Tensor, slope: Tensor) -> Tensor:  # type: ignore[no-untyped-def]

@@ -1,9 +1,9 @@
-"""A network as a list of steps: what is made of a foreign graph whose layout is not one of ours.
+"""A network as a list of steps, for imported graphs whose layout is not one of ours.
 
-A step is a mapping ``{"op", "inputs", "output"}``, and ``settings`` where the operation has any.
+A step is a mapping ``{"op", "inputs", "output"}``, with ``settings`` where the operation has any.
 ``inputs`` name the outputs of earlier steps, or ``image``. Operations with weights are layers of
-torch, named after their step; the others are functions. The list is plain JSON, so it travels in
-the header of a checkpoint, and nothing of the foreign format is needed to run it.
+torch, named after their step; the others are functions. The list is plain JSON, so it is stored in
+the header of a checkpoint, and running it needs nothing of the foreign format.
 """
 
 import math
@@ -17,21 +17,21 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 IMAGE = "image"
-LARGEST = 1 << 26
-"""Numbers in a value, of a few images; an IResNet at 112x112 has 800 thousand per image at most."""
-LARGEST_NETWORK = 1 << 29
-"""Numbers in all weights; an IResNet-200 has 118 million."""
-MISFITS = (RuntimeError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, AssertionError)
-"""What torch raises where settings or shapes do not fit."""
+MAX_ELEMENTS = 1 << 26
+"""Elements of one value, for a few images; an IResNet at 112x112 has at most 800 thousand per image."""
+MAX_WEIGHTS = 1 << 29
+"""Elements of all weights together; an IResNet-200 has 118 million."""
+TORCH_ERRORS = (RuntimeError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, AssertionError)
+"""The exceptions that torch raises where settings or shapes do not fit."""
 _NOT_SETTINGS = {"inplace", "out", "device"}
 _SIZES = ("in_channels", "out_channels", "in_features", "out_features", "num_features", "num_parameters")
 _DTYPES = {"float32": torch.float32, "int64": torch.int64, "bool": torch.bool}
 
 
 class FoldedNorm(nn.Module):
-    """Where a BatchNorm has been folded into the convolution before it: the identity, with a name.
+    """An identity that marks where a BatchNorm was folded into the convolution before it.
 
-    It stores no statistics; a calibration can say what passes through it.
+    It stores no statistics; a calibration can provide them.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -59,7 +59,7 @@ LAYERS: dict[str, Callable[..., nn.Module]] = {
     "folded_norm": FoldedNorm,
     "constant": Constant,
 }
-"""Operations with weights, or with a name that statistics are kept under."""
+"""Operations with weights, or with statistics kept under their name."""
 
 
 def _reduced(reduce: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -67,17 +67,17 @@ def _reduced(reduce: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 
 def _reshape(x: Tensor, shape: Sequence[int]) -> Tensor:
-    """A 0 keeps the size at its place, as in ONNX."""
+    """A reshape in which 0 keeps the size of that dimension, as in ONNX."""
     return x.reshape([x.shape[i] if size == 0 else size for i, size in enumerate(shape)])
 
 
 def _flatten(x: Tensor, axis: int) -> Tensor:
-    """To two dimensions, cut before ``axis``."""
+    """A reshape to two dimensions, split before ``axis``."""
     return x.flatten(1) if axis == 1 else x.reshape(x.shape[:axis].numel(), -1)
 
 
 def _pad(x: Tensor, before: Sequence[int], after: Sequence[int], mode: str, value: float) -> Tensor:
-    """``before`` and ``after`` have one number per dimension."""
+    """A padding whose ``before`` and ``after`` have one number per dimension."""
     pairs = [number for pair in zip(reversed(before), reversed(after), strict=True) for number in pair]
     if mode != "constant":
         while len(pairs) > 2 * (x.ndim - 2) and not any(pairs[-2:]):
@@ -165,12 +165,12 @@ class Graph(nn.Module):
         output: the step whose result, (B, D), the network returns.
 
     Raises:
-        ValueError: an unknown operation, an input that no earlier step gives, or settings that do not fit.
+        ValueError: an unknown operation, an input that no earlier step computes, or settings that do not fit.
     """
 
     def __init__(self, *, steps: Sequence[Mapping[str, Any]], output: str) -> None:
         super().__init__()
-        self.embedding_size = 0  # known once :func:`graph` has tried the steps
+        self.embedding_size = 0  # set once :func:`graph` has run the steps
         self.output = output
         self.layers = nn.ModuleDict()
         self.steps: list[tuple[str, tuple[str, ...], str, dict[str, Any]]] = []
@@ -191,7 +191,7 @@ class Graph(nn.Module):
                 settings = {}
             self.steps.append((op, inputs, name, settings))
         if output not in known:
-            raise ValueError(f"no step gives the output {output!r}")
+            raise ValueError(f"no step computes the output {output!r}")
         last = {name: number for number, step in enumerate(self.steps) for name in step[1]}
         self.spent = [
             [name for name in {*step[1], step[2]} if last.get(name, n) == n] for n, step in enumerate(self.steps)
@@ -226,22 +226,24 @@ class Graph(nn.Module):
                 del values[key]
 
 
-def most_numbers(op: str, settings: Mapping[str, Any], shapes: Sequence[Sequence[int]]) -> int:
-    """How many numbers a step makes at most of values of these shapes; told before it is run."""
+def most_elements(op: str, settings: Mapping[str, Any], shapes: Sequence[Sequence[int]]) -> int:
+    """An upper bound of the elements of a step's result, from the shapes of its inputs, without running it."""
     first = list(shapes[0]) if shapes else []
     if op == "constant":
-        return math.prod(_whole(size) for size in settings["shape"])
+        return math.prod(_integer(size) for size in settings["shape"])
     if op == "conv":
         padding = settings.get("padding", 0)
         pads = [0 if isinstance(padding, str) else abs(p) for p in _pair(padding)]
         maps = [n + 2 * p for n, p in zip(first[-2:], pads, strict=True)]
         steps = [max(1, abs(s)) for s in _pair(settings.get("stride", 1))]
-        outputs = abs(_whole(settings["out_channels"]))
+        outputs = abs(_integer(settings["out_channels"]))
         return math.prod(first[:-3]) * outputs * math.prod(n // s + 1 for n, s in zip(maps, steps, strict=True))
     if op == "linear":
-        return math.prod(first[:-1]) * abs(_whole(settings["out_features"]))
+        return math.prod(first[:-1]) * abs(_integer(settings["out_features"]))
     if op == "pad":
-        added = [abs(_whole(a)) + abs(_whole(b)) for a, b in zip(settings["before"], settings["after"], strict=True)]
+        added = [
+            abs(_integer(a)) + abs(_integer(b)) for a, b in zip(settings["before"], settings["after"], strict=True)
+        ]
         return math.prod(n + more for n, more in zip_longest(first, added, fillvalue=1))
     if op == "concat":
         return sum(math.prod(shape) for shape in shapes)
@@ -255,42 +257,42 @@ def _broadcast(*shapes: Sequence[int]) -> list[int]:
     return [max(sizes) for sizes in zip_longest(*(list(reversed(shape)) for shape in shapes), fillvalue=1)]
 
 
-def _whole(number: object) -> int:
+def _integer(number: object) -> int:
     if type(number) is not int:
-        raise TypeError(f"expected a whole number, got {number!r}")
+        raise TypeError(f"expected an integer, got {number!r}")
     return number
 
 
 def _pair(numbers: Any) -> list[int]:
     if isinstance(numbers, str):
         return [0, 0]
-    found = [_whole(number) for number in numbers] if isinstance(numbers, list | tuple) else [_whole(numbers)]
+    found = [_integer(number) for number in numbers] if isinstance(numbers, list | tuple) else [_integer(numbers)]
     return found * 2 if len(found) == 1 else found
 
 
-def _weights(op: str, settings: Mapping[str, Any]) -> int:
-    """How many weights a layer has, before it is made."""
-    own = {key: abs(_whole(settings[key])) for key in _SIZES if key in settings}
+def _count_weights(op: str, settings: Mapping[str, Any]) -> int:
+    """The number of weights of a layer, without building it."""
+    own = {key: abs(_integer(settings[key])) for key in _SIZES if key in settings}
     if op == "conv":
-        groups = max(1, abs(_whole(settings.get("groups", 1))))
+        groups = max(1, abs(_integer(settings.get("groups", 1))))
         window = math.prod(abs(k) for k in _pair(settings["kernel_size"]))
         return own["in_channels"] * own["out_channels"] * window // groups + own["out_channels"]
     if op == "constant":
-        return most_numbers(op, settings, [])
+        return most_elements(op, settings, [])
     return math.prod(own.values()) * 4
 
 
 def graph(**settings: Any) -> Graph:
-    """A network given by its steps, tried on two images, and refused before it takes more memory than an embedder.
+    """Build a network from its steps and run it on two images; one that needs more memory than an embedder is refused.
 
     Raises:
         ValueError: the steps do not fit each other or (B, 3, 112, 112), or are too large.
     """
     name = IMAGE
     try:
-        weights = sum(_weights(step["op"], step.get("settings", {})) for step in settings.get("steps", []))
-        if weights > LARGEST_NETWORK:
-            raise ValueError(f"it has {weights} weights, expected at most {LARGEST_NETWORK}")
+        weights = sum(_count_weights(step["op"], step.get("settings", {})) for step in settings.get("steps", []))
+        if weights > MAX_WEIGHTS:
+            raise ValueError(f"it has {weights} weights, expected at most {MAX_WEIGHTS}")
         network = Graph(**settings).eval()
         made = {step["output"]: step for step in settings["steps"]}
         shapes: dict[str, tuple[int, ...]] = {IMAGE: (2, 3, 112, 112)}
@@ -299,7 +301,7 @@ def graph(**settings: Any) -> Graph:
             for name, value in network.values(found, partial(_allow, made, shapes)):
                 shapes[name] = tuple(value.shape)
                 found = value if name == network.output else found
-    except MISFITS as error:
+    except TORCH_ERRORS as error:
         raise ValueError(f"at step {name!r}: {' '.join(str(error).split())}") from None
     if found.ndim != 2 or len(found) != 2 or not found.is_floating_point():
         raise ValueError(f"expected a vector per image, got {tuple(found.shape)}")
@@ -309,6 +311,6 @@ def graph(**settings: Any) -> Graph:
 
 def _allow(made: Mapping[str, Mapping[str, Any]], shapes: Mapping[str, Sequence[int]], name: str) -> None:
     step = made[name]
-    numbers = most_numbers(step["op"], step.get("settings", {}), [shapes[value] for value in step["inputs"]])
-    if numbers > LARGEST:
-        raise ValueError(f"step {name!r} makes {numbers} numbers, more than an embedder does")
+    numbers = most_elements(step["op"], step.get("settings", {}), [shapes[value] for value in step["inputs"]])
+    if numbers > MAX_ELEMENTS:
+        raise ValueError(f"the result of step {name!r} has {numbers} elements, more than an embedder's")

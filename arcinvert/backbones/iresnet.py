@@ -2,7 +2,7 @@
 
 A block is BN-conv-BN-PReLU-conv-BN without a bottleneck; the second convolution carries the
 stride. Four stages halve a 112x112 image to 7x7; the head is BN-dropout-FC-BN. Parameter names
-are those that arcface_torch checkpoints carry.
+are those of arcface_torch checkpoints.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from arcinvert.backbones.graph import FoldedNorm
 
 @dataclass(frozen=True)
 class _Style:
-    """In what the published variants differ; see :class:`IResNet`."""
+    """The differences between published variants; see :class:`IResNet`."""
 
     folded: bool = False
     shortcut: str = "conv"
@@ -26,7 +26,7 @@ class _Style:
         return nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=self.folded)
 
     def norm(self, channels: int) -> nn.Module:
-        """A BatchNorm that follows no convolution, so that nothing can fold it."""
+        """A BatchNorm that follows no convolution, so that it cannot be folded."""
         return nn.BatchNorm2d(channels, eps=self.eps)
 
     def norm_after(self, channels: int) -> nn.Module:
@@ -53,7 +53,7 @@ class Block(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        """The residual added to the input, which a change of shape sends through ``downsample``."""
+        """The residual plus the input, which passes through ``downsample`` if the shape changes."""
         y: Tensor = self.prelu(self.bn2(self.conv1(self.bn1(x))))
         y = self.bn3(self.conv2(y)) + self.downsample(x)
         return y
@@ -67,8 +67,8 @@ class IResNet(nn.Module):
         width: factor on the 64, 128, 256, 512 channels of the stages.
         embedding_size: D of the (B, D) features.
         dropout: probability in the head, in training only.
-        folded: whether the BatchNorm behind each convolution is folded into it, as in most exported files.
-        shortcut: ``conv``, or ``pool`` as in CVLFace and AdaFace, where a shortcut that keeps its
+        folded: whether the BatchNorm after each convolution is folded into it, as in most exported files.
+        shortcut: ``conv``, or ``pool`` as in CVLFace and AdaFace, where a shortcut with equal
             channels takes every other pixel.
         eps: of the BatchNorm layers.
     """

@@ -14,7 +14,7 @@ BLOCKS = (1, 4, 6, 2)
 
 
 class _Named(nn.Module):
-    """A sequence that its checkpoints call ``layers``."""
+    """A sequence whose parameters are named ``layers.*`` in checkpoints."""
 
     def __init__(self, *layers: nn.Module) -> None:
         super().__init__()

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from arcinvert.cli.common import Checkpoint, Device, answer, device, say
+from arcinvert.cli.common import Checkpoint, Device, answer, device, log
 
 NAME = "app"
 
@@ -32,11 +32,11 @@ def main(
 
     state = AppState(checkpoint, judge or [], device=device(device_name))
     try:
-        say("loading the recognizer")
+        log.info("loading the recognizer")
         warm_up(state)
         page = launch(state, port=port)
         answer(f"the page is at {page.local_url}")
-        say("Ctrl-C ends it")
+        log.info("Ctrl-C ends it")
         if browser:
             import webbrowser
 
@@ -45,7 +45,7 @@ def main(
             while True:
                 time.sleep(3600)
         except KeyboardInterrupt:
-            say("closing")
+            log.info("closing")
         finally:
             page.close(verbose=False)
     finally:

@@ -1,4 +1,4 @@
-"""``arcinvert checkpoint``: bring a recognizer in, look at it, test it, take it out."""
+"""``arcinvert checkpoint``: import, describe, verify, export and download recognizers."""
 
 import json
 from dataclasses import asdict
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from arcinvert.cli.common import Device, Json, ProgressLine, answer, device, say
+from arcinvert.cli.common import Device, Json, ProgressLine, answer, device, log
 from arcinvert.errors import UsageError
 
 if TYPE_CHECKING:
@@ -15,23 +15,26 @@ if TYPE_CHECKING:
 
 NAME = "checkpoint"
 
-app = typer.Typer(help="Import, describe, verify, export and fetch recognizers.", no_args_is_help=True)
+app = typer.Typer(help="Import, describe, verify, export and download recognizers.", no_args_is_help=True)
 
 File = Annotated[
-    Path, typer.Argument(help="Ours, ONNX, arcface_torch, CVLFace, AdaFace or MXNet; or the name of a known one.")
+    Path,
+    typer.Argument(
+        help="A checkpoint of ours, ONNX, arcface_torch, CVLFace, AdaFace or MXNet, or the name of a known recognizer."
+    ),
 ]
 
 
 @app.command("import")
 def import_(
     file: File,
-    out: Annotated[Path, typer.Option("--out", "-o", help="The .safetensors to write.")],
-    color: Annotated[str | None, typer.Option(help="RGB or BGR, if the file's own contract is wrong.")] = None,
-    mean: Annotated[float | None, typer.Option(help="Of the input, in 0..255.")] = None,
-    std: Annotated[float | None, typer.Option(help="Of the input, in 0..255.")] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The .safetensors file to write.")],
+    color: Annotated[str | None, typer.Option(help="Color order, RGB or BGR, if the file's own is wrong.")] = None,
+    mean: Annotated[float | None, typer.Option(help="Mean that is subtracted from the image, in 0..255.")] = None,
+    std: Annotated[float | None, typer.Option(help="Number that the image is divided by, in 0..255.")] = None,
     json_out: Json = False,
 ) -> None:
-    """Turn a foreign weight file into a checkpoint of ours."""
+    """Convert a foreign weight file to a checkpoint of ours."""
     from arcinvert.checkpoint import save_checkpoint
     from arcinvert.evaluation.self_test import contract_of
     from arcinvert.formats import open_checkpoint
@@ -57,15 +60,15 @@ def import_(
         return
     answer(f"{out}: {stored.header['backbone']}, {recognizer.embedding_size}-d, {_norms(recognizer)}")
     if stored.header.get("source", {}).get("contract") == "assumed":
-        say(
-            f"the file does not say how images are put before it; {contract['color']}, "
+        log.info(
+            f"the file does not state its image contract; {contract['color']}, "
             f"(x - {contract['mean'][0]:g}) / {contract['std'][0]:g} is assumed; `arcinvert checkpoint verify` tests it"
         )
 
 
 @app.command()
 def info(file: File, json_out: Json = False) -> None:
-    """Say what a checkpoint holds: network, image contract, BatchNorm layers, calibration, thresholds."""
+    """Describe a checkpoint: network, image contract, BatchNorm layers, calibration, thresholds."""
     from arcinvert.evaluation.self_test import describe
     from arcinvert.faceprior.prior import default_face_prior
     from arcinvert.recognizer import Recognizer
@@ -89,45 +92,47 @@ def info(file: File, json_out: Json = False) -> None:
             for t in found["thresholds"]
             if t["threshold"] is not None
         )
-        or "none known",
-        "license": found["license"] or "the file does not say",
+        or "none",
+        "license": found["license"] or "not stated in the file",
         "digest": found["digest"],
     }
     for key, value in lines.items():
         answer(f"{key:<11}{value}")
     if found["batchnorm"]["dropped_channels"]:
-        say(f"{found['batchnorm']['dropped_channels']} BatchNorm channels store no usable statistics and are left out")
+        log.info(
+            f"{found['batchnorm']['dropped_channels']} BatchNorm channels store no usable statistics and are left out"
+        )
     if not calibration:
-        say("not calibrated: `synth` does it on first use, `arcinvert calibrate` ahead of time")
+        log.info("not calibrated: `synth` does it on first use, `arcinvert calibrate` ahead of time")
 
 
 @app.command()
 def verify(
     file: File,
-    against: Annotated[
-        Path | None, typer.Option("--against", help="An ONNX file of the same network, run by onnxruntime.")
+    reference: Annotated[
+        Path | None, typer.Option(help="An ONNX file of the same network, which onnxruntime runs.")
     ] = None,
-    faces: Annotated[int, typer.Option(help="How many synthetic faces are shown.")] = 100,
+    faces: Annotated[int, typer.Option(help="Number of synthetic faces to test with.")] = 100,
     device_name: Device = "auto",
     json_out: Json = False,
 ) -> None:
-    """Test a recognizer on synthetic faces; exit code 10 if it is not what it seems."""
+    """Test a recognizer on synthetic faces; exit code 10 if a problem is found."""
     from arcinvert.evaluation import self_test as contract
     from arcinvert.faceprior.prior import default_face_prior
     from arcinvert.recognizer import Recognizer
 
     recognizer = Recognizer.load(file, device=device(device_name))
     prior = default_face_prior().to(recognizer.device)
-    found = contract.verify(recognizer, prior, reference=against, faces=faces, progress=ProgressLine("contract"))
+    found = contract.verify(recognizer, prior, reference=reference, faces=faces, progress=ProgressLine("contract"))
     if json_out:
         answer(json.dumps(asdict(found)))
     else:
         if found.parity_mean is not None:
             answer(
-                f"against {against}: cosine {found.scores[0].parity:.6f} at least, {found.parity_mean:.6f} on average"
+                f"against {reference}: cosine {found.scores[0].parity:.6f} at least, {found.parity_mean:.6f} on average"
             )
         answer(f"mirror image: cosine {found.mirror:.3f}")
-        answer(f"{'contract':<26}{'BatchNorm':>12}{'d-prime':>9}{'AUC':>9}" + (f"{'parity':>11}" if against else ""))
+        answer(f"{'contract':<26}{'BatchNorm':>12}{'d-prime':>9}{'AUC':>9}" + (f"{'parity':>11}" if reference else ""))
         for number, score in enumerate(found.scores):
             name = f"{score.color} {score.scaling}" + (" *" if number == 0 else "")
             parity = "" if score.parity is None else f"{score.parity:>11.5f}"
@@ -138,8 +143,8 @@ def verify(
             answer(f"PROBLEM: {problem}")
         if not found.problems:
             answer("no problem found")
-        if against is None and found.scores[0].mismatch is None:
-            answer("the network stores no BatchNorm statistics: only --against can tell RGB from BGR")
+        if reference is None and found.scores[0].mismatch is None:
+            answer("the network stores no BatchNorm statistics: only --reference can tell RGB from BGR")
     if found.problems:
         raise typer.Exit(10)
 
@@ -147,10 +152,8 @@ def verify(
 @app.command()
 def export(
     file: File,
-    out: Annotated[
-        Path, typer.Option("--out", "-o", help="File to write: net.onnx, or backbone.pth with arcface_torch's names.")
-    ],
-    fold: Annotated[bool, typer.Option("--fold", help="ONNX: fold BatchNorm into the convolutions.")] = False,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The .onnx to write, or .pth for arcface_torch.")],
+    fold: Annotated[bool, typer.Option("--fold", help="Fold BatchNorm into the convolutions (ONNX only).")] = False,
     json_out: Json = False,
 ) -> None:
     """Write a recognizer as ONNX (checked against onnxruntime) or as an arcface_torch backbone."""
@@ -166,8 +169,8 @@ def export(
 
         parity = export_onnx(stored, out, fold=fold)
     else:
-        from arcinvert.formats.export.arcface_torch import write_arcface_torch
-        from arcinvert.recognizer import build_network
+        from arcinvert.checkpoint import build_network
+        from arcinvert.formats.export_arcface_torch import write_arcface_torch
 
         write_arcface_torch(out, build_network(stored, str(file)))
     if json_out:
@@ -179,16 +182,16 @@ def export(
 
 @app.command()
 def pull(
-    name: Annotated[str, typer.Argument(help="A known recognizer, or owner/name on the hub.")],
-    revision: Annotated[str | None, typer.Option(help="The commit to take.")] = None,
-    sha256: Annotated[str | None, typer.Option(help="What the file's digest must be.")] = None,
-    inner: Annotated[str | None, typer.Option("--file", help="Which file of the repository.")] = None,
+    name: Annotated[str, typer.Argument(help="Name of a known recognizer, or owner/name on the Hugging Face hub.")],
+    revision: Annotated[str | None, typer.Option(help="Commit, branch or tag to download.")] = None,
+    sha256: Annotated[str | None, typer.Option(help="SHA-256 digest that the file must have.")] = None,
+    inner: Annotated[str | None, typer.Option("--file", help="Path of the file in the repository.")] = None,
     json_out: Json = False,
 ) -> None:
-    """Fetch a public recognizer into the cache; `--checkpoint NAME` then finds it."""
-    from arcinvert.formats import hub as names
+    """Download a public recognizer into the cache; `--checkpoint NAME` then finds it."""
+    from arcinvert.formats import hub
 
-    found = names.pull(name, revision=revision, sha256=sha256, file=inner, say=say)
+    found = hub.pull(name, revision=revision, sha256=sha256, file=inner)
     if json_out:
         answer(json.dumps({"name": name, "file": str(found)}))
     else:

@@ -43,6 +43,9 @@ Detector = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 
 
+log = logging.getLogger("arcinvert.cli")
+
+
 @dataclass
 class State:
     """The options given before the command's name, and the progress line now on the terminal."""
@@ -106,11 +109,6 @@ def log_to_stderr(*, quiet: bool) -> None:
     if not any(isinstance(handler, _Stderr) for handler in package.handlers):
         package.addHandler(_Stderr())
     package.setLevel(logging.ERROR if quiet else logging.INFO)
-
-
-def say(line: str) -> None:
-    """Log a message of the command line."""
-    logging.getLogger("arcinvert.cli").info("%s", line)
 
 
 def printable(line: str) -> str:

@@ -30,7 +30,7 @@ def main(
     device_name: Device = "auto",
     json_out: Json = False,
 ) -> None:
-    """Find pictures with wrong labels by sub-centers, and write a clean list to train on."""
+    """Find images with wrong labels by sub-centers, and write a clean list to train on."""
     import torch
 
     from arcinvert.checkpoint import atomic_write, save_checkpoint

@@ -12,10 +12,10 @@ from arcinvert.cli.common import (
     Json,
     ProgressLine,
     answer,
+    log,
     log_to_stderr,
     open_inverter,
     open_recognizer,
-    say,
     state,
 )
 from arcinvert.errors import UsageError
@@ -111,7 +111,7 @@ def main(
         answer(f"{len(manifest['results'])} faces in {out}, {cosine}")
     for count, what in ((manifest["diverged"], "diverged"), (manifest["below_min_cosine"], "stay below --min-cosine")):
         if count:
-            say(f"{count} reconstructions {what}; the manifest marks them")
+            log.info(f"{count} reconstructions {what}; the manifest marks them")
     if manifest["diverged"] or manifest["below_min_cosine"]:
         raise typer.Exit(4)
 
@@ -147,9 +147,9 @@ def _run(
     else:
         found = read_embeddings(embedding, size=recognizer.embedding_size, key=array)
     if note := found.note():
-        say(note)
+        log.info(note)
     if dropped := recognizer.dropped_channels():
-        say(f"{dropped} BatchNorm channels store no usable statistics and are left out")
+        log.info(f"{dropped} BatchNorm channels store no usable statistics and are left out")
     return synthesize(
         open_inverter(recognizer, ranks),  # bad input is refused before a calibration
         torch.from_numpy(found.rows),

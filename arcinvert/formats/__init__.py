@@ -1,4 +1,4 @@
-"""Foreign weight files, one module per format, each to a :class:`~arcinvert.checkpoint.Checkpoint` of ours."""
+"""Importers of foreign weight files, one module per format; each returns one of our checkpoints."""
 
 import json
 from pathlib import Path
@@ -12,18 +12,18 @@ FORMATS = (
 )
 
 _ONNX_FIELDS = (b"\x12", b"\x1a", b"\x22", b"\x28", b"\x32", b"\x3a", b"\x42")
-"""What follows the version that an ONNX file begins with: the producer, domain, model version, graph or opset."""
+"""Field tags that may follow the version at the start of an ONNX file: producer, domain, model version, graph..."""
 
 
 def open_checkpoint(name: Path | str) -> Checkpoint:
-    """Read a weight file of any known format; the content decides, the name only helps.
+    """Read a weight file of any supported format; the content decides the format, and else the name.
 
     Args:
-        name: of the file, or of a known recognizer (see :func:`~arcinvert.formats.hub.locate`).
+        name: path of the file, or name of a known recognizer (see :func:`~arcinvert.formats.hub.locate`).
 
     Raises:
-        CheckpointError: no such file, of no known format, damaged or refused.
-        EnvironmentProblem: it cannot be read, or a package is missing.
+        CheckpointError: no such file, of no supported format, damaged or refused.
+        EnvironmentProblem: the file cannot be read, or a package is missing.
     """
     path = locate(name)
     if not path.is_file():
@@ -47,7 +47,7 @@ def open_checkpoint(name: Path | str) -> Checkpoint:
     elif start[:1] == b"\x08" and start[1:2] < b"\x20" and start[2:3] in _ONNX_FIELDS:
         kind = "onnx"
     else:
-        # What remains is told by its name: MXNet's two files, whatever is damaged, and rarer layouts.
+        # The name decides for MXNet's two files, damaged files and rarer layouts.
         kind = {".onnx": "onnx", ".params": "mxnet", ".safetensors": "ours"}.get(suffix, "")
         kind = "torch" if suffix in (".pth", ".pt", ".ckpt", ".bin", ".tar") else kind
         kind = "mxnet" if path.name.endswith("-symbol.json") else kind
@@ -66,12 +66,12 @@ def open_checkpoint(name: Path | str) -> Checkpoint:
 
         return torch_file.read(path)
     if kind == "ours":
-        return load_checkpoint(path)  # says what is wrong with it
-    raise CheckpointError(f"{str(path)!r} is of no known format; expected {FORMATS}")
+        return load_checkpoint(path)  # raises the error that fits
+    raise CheckpointError(f"{str(path)!r} is of no supported format; expected {FORMATS}")
 
 
 def _is_ours(path: Path) -> bool:
-    """Whether a file that looks like safetensors carries our header, or is too damaged to say."""
+    """Whether a file that looks like safetensors has our header, or is too damaged to tell."""
     with open(path, "rb") as file:
         length = int.from_bytes(file.read(8), "little")
         try:

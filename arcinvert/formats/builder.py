@@ -1,9 +1,8 @@
-"""From a foreign graph to steps: what the importers of ONNX and MXNet share.
+"""Builds a :class:`~arcinvert.backbones.graph.Graph` step by step, for the importers of ONNX and MXNet.
 
-An importer goes through its nodes in order and tells a :class:`Builder` what each of them is. The
-builder runs every step on an example of three pictures as it is added, so the shape of each value
-is known, arithmetic on constants is done once and for all, and what only serves to compute a shape
-falls away.
+An importer walks its nodes in order and adds steps to a :class:`Builder`. The builder runs each new step
+on an example batch of three images, so the shape of each value is known, arithmetic on constants is done
+once, and nodes that only compute a shape leave no steps.
 """
 
 import math
@@ -14,25 +13,27 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from arcinvert.backbones.graph import FUNCTIONS, IMAGE, LARGEST, LAYERS, MISFITS, Graph, most_numbers
+from arcinvert.backbones.graph import FUNCTIONS, IMAGE, LAYERS, MAX_ELEMENTS, TORCH_ERRORS, Graph, most_elements
 from arcinvert.errors import CheckpointError
 
 BATCH = 3
-"""Pictures in the example: a size that no layer has, so that a batch is recognized in a shape."""
+"""Images in the example: a size that no layer has, so that a shape shows which dimension is the batch."""
+IMAGE_SIZE = (112, 112)
+"""Height and width of the images of every supported network."""
 DTYPES = {torch.float32: "float32", torch.int64: "int64", torch.bool: "bool"}
-LARGEST_TOTAL = 1 << 29
-"""Numbers in all values that are computed on the way; an IResNet-200 has about 200 million."""
+MAX_TOTAL_ELEMENTS = 1 << 29
+"""Elements of all intermediate values together; an IResNet-200 has about 200 million."""
 _TAKEN = nn.ModuleDict()
 
 
 class Builder:
-    """Steps in the making. A *value* is the name of a step's output, or of a constant.
+    """Collects steps. A *value* is the name of a step's output, or of a constant.
 
     Args:
         size: height and width of the image.
     """
 
-    def __init__(self, size: tuple[int, int] = (112, 112)) -> None:
+    def __init__(self, size: tuple[int, int] = IMAGE_SIZE) -> None:
         generator = torch.Generator().manual_seed(0)
         self.examples: dict[str, Tensor] = {IMAGE: torch.rand(BATCH, 3, *size, generator=generator) * 2 - 1}
         self.constants: set[str] = set()
@@ -42,12 +43,12 @@ class Builder:
         self._numbers: dict[str, int] = {}
 
     def shape(self, value: str) -> tuple[int, ...]:
-        """Of a value, with a batch of :data:`BATCH`."""
+        """The shape of a value, with a batch of :data:`BATCH`."""
         return tuple(self.examples[value].shape)
 
     def constant(self, tensor: Tensor, name: str = "constant") -> str:
-        """A tensor that does not depend on the image; it becomes a step only if something uses it."""
-        name = self._fresh(name)
+        """Add a tensor that does not depend on the image; it becomes a step only if another step uses it."""
+        name = self._unique_name(name)
         if tensor.dtype in (torch.float16, torch.float64, torch.bfloat16):
             tensor = tensor.float()
         elif tensor.dtype not in DTYPES:
@@ -57,27 +58,27 @@ class Builder:
         return name
 
     def known(self, value: str) -> Tensor:
-        """The tensor behind a value that does not depend on the image.
+        """The tensor of a constant value.
 
         Raises:
-            CheckpointError: it does.
+            CheckpointError: the value depends on the image.
         """
         if value not in self.constants:
             raise CheckpointError(f"expected a stored tensor, but {value!r} depends on the image")
         return self.examples[value]
 
     def numbers(self, value: str) -> list[int]:
-        """A known vector of integers."""
+        """A constant value as a list of integers."""
         return [int(number) for number in self.known(value).flatten()]
 
     @torch.no_grad()
     def layer(self, op: str, value: str, name: str, settings: Mapping[str, Any], **weights: Tensor) -> str:
-        """Add an operation with weights; ``weights`` are those of the torch layer, by its names."""
-        name = self._fresh(name)
+        """Add an operation with weights, which are named as in the torch layer."""
+        name = self._unique_name(name)
         try:
             if any(not tensor.numel() for tensor in weights.values()):
                 raise ValueError("a weight is empty")
-            self._weigh(op, settings, [value])
+            self._check_size(op, settings, [value])
             module = LAYERS[op](**settings).eval()
             expected = module.state_dict()
             full = {key: weights.get(key, kept) for key, kept in expected.items()}
@@ -86,11 +87,11 @@ class Builder:
             ]
             if wrong:
                 raise ValueError(f"{wrong[0]} is {tuple(weights[wrong[0]].shape)}")
-            # Copies: where a file uses a tensor twice, the two must not share memory.
+            # Copies, because two layers that use one tensor of the file must not share memory.
             full = {key: tensor.to(expected[key].dtype).contiguous().clone() for key, tensor in full.items()}
             module.load_state_dict(full)
             self.examples[name] = module(self.examples[value])
-        except MISFITS as error:
+        except TORCH_ERRORS as error:
             raise CheckpointError(f"the {op} layer {name!r} does not fit: {' '.join(str(error).split())}") from None
         self.weights |= {f"layers.{name}.{key}": tensor for key, tensor in full.items()}
         self.steps.append({"op": op, "inputs": [value], "output": name, "settings": dict(settings)})
@@ -98,12 +99,12 @@ class Builder:
 
     @torch.no_grad()
     def function(self, op: str, values: Sequence[str], name: str, **settings: Any) -> str:
-        """Add an operation without weights; done at once if its inputs are all known."""
-        name = self._fresh(name)
+        """Add an operation without weights; it is computed at once if its inputs are all constants."""
+        name = self._unique_name(name)
         try:
-            self._weigh(op, settings, values)
+            self._check_size(op, settings, values)
             self.examples[name] = FUNCTIONS[op](*(self.examples[value] for value in values), **settings)
-        except MISFITS as error:
+        except TORCH_ERRORS as error:
             raise CheckpointError(f"the {op} step {name!r} does not fit: {' '.join(str(error).split())}") from None
         if all(value in self.constants for value in values):
             self.constants.add(name)
@@ -112,7 +113,7 @@ class Builder:
         return name
 
     def reshape(self, value: str, shape: Sequence[int], name: str, *, batch: int | None = None) -> str:
-        """Add a reshape whose first size stays the batch, be it computed, or fixed at ``batch`` by the file."""
+        """Add a reshape whose first dimension stays the batch, also if the file fixes it to ``batch``."""
         if value in self.constants:
             return self.function("reshape", [value], name, shape=list(shape))
         known = self.shape(value)
@@ -120,7 +121,7 @@ class Builder:
             raise CheckpointError(f"the reshape step {name!r} does not fit: {tuple(known)} to {tuple(shape)}")
         shape = [known[i] if s == 0 and i else s for i, s in enumerate(shape)]
         if shape and shape[0] in (0, 1, BATCH, batch) and -1 not in shape[1:]:
-            # A leading 1 that leaves no place for the batch is the batch of a file made for one picture.
+            # A leading 1 that leaves no dimension for the batch is the batch of a file made for one image.
             if math.prod(shape[1:]) == math.prod(known[1:]):
                 shape = [-1, *shape[1:]]
         elif shape and shape[0] in (BATCH, batch):
@@ -128,9 +129,9 @@ class Builder:
         return self.function("reshape", [value], name, shape=list(shape))
 
     def finish(self, output: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        """Settings and weights of a :class:`~arcinvert.backbones.graph.Graph` that gives ``output``.
+        """Settings and weights of a :class:`~arcinvert.backbones.graph.Graph` that returns ``output``.
 
-        Every convolution on a map that no BatchNorm follows gets a ``folded_norm`` behind it.
+        Every convolution that no BatchNorm follows gets a ``folded_norm`` after it.
 
         Raises:
             CheckpointError: the output is not (B, D), does not depend on the image, or rows depend on each other.
@@ -142,23 +143,23 @@ class Builder:
             raise CheckpointError(f"expected an output of one vector per image, got ({', '.join(map(str, shown))})")
         if len(shape) > 2:
             output = self.function("reshape", [output], "embedding", shape=[-1, size])
-        self._materialise()
+        self._materialize_constants()
         needed, steps = {output}, []
         for step in reversed(self.steps):
             if step["output"] in needed:
                 needed |= set(step["inputs"])
                 steps.append(step)
-        steps = self._with_folded_norms(steps[::-1])
+        steps = self._mark_folded_norms(steps[::-1])
         weights = {key: tensor for key, tensor in self.weights.items() if key.split(".")[1] in needed}
         settings = {"steps": steps, "output": output}
         self._check_rows(settings, weights)
         return settings, weights
 
     def take_scaling(self) -> tuple[float, float]:
-        """Takes leading additions and multiplications by a number out of the graph.
+        """Remove leading additions and multiplications by a number from the graph.
 
         Returns:
-            mean and std, in the image's own units: the graph then expects ``(image - mean) / std``.
+            mean and std in the units of the image: the remaining graph expects ``(image - mean) / std``.
         """
         scale, shift = 1.0, 0.0  # scale * image + shift
         value = IMAGE
@@ -185,13 +186,13 @@ class Builder:
         if value == IMAGE:
             return 0.0, 1.0
         if not (math.isfinite(scale) and math.isfinite(shift)) or scale <= 0:
-            raise CheckpointError(f"the network scales its input by {scale:g}, which is no image contract")
+            raise CheckpointError(f"expected an image contract with a positive scale, got {scale:g}")
         for step in self.steps:
             step["inputs"] = [IMAGE if name == value else name for name in step["inputs"]]
         return -shift / scale, 1 / scale
 
-    def _fresh(self, name: str) -> str:
-        """``name`` as a layer may be called (no dots), with a number if it is taken."""
+    def _unique_name(self, name: str) -> str:
+        """``name`` as a valid layer name (no dots), with a number if it is taken."""
         name = re.sub(r"[^0-9A-Za-z]+", "_", name).strip("_") or "step"
         taken, number = name, self._numbers.get(name, 1)
         while taken in self.examples or hasattr(_TAKEN, taken):  # torch allows no layer named like a method
@@ -200,19 +201,19 @@ class Builder:
         self._numbers[name] = number
         return taken
 
-    def _weigh(self, op: str, settings: Mapping[str, Any], values: Sequence[str]) -> None:
-        """Looks at a step before it takes memory.
+    def _check_size(self, op: str, settings: Mapping[str, Any], values: Sequence[str]) -> None:
+        """Check the size of a step's result before it is computed.
 
         Raises:
-            ValueError: its result is too large for an embedder.
+            ValueError: the result is too large for an embedder.
         """
-        numbers = most_numbers(op, settings, [self.shape(value) for value in values])
+        numbers = most_elements(op, settings, [self.shape(value) for value in values])
         self._total += numbers
-        if numbers > LARGEST or self._total > LARGEST_TOTAL:
-            raise ValueError(f"it makes {numbers} numbers, more than an embedder does")
+        if numbers > MAX_ELEMENTS or self._total > MAX_TOTAL_ELEMENTS:
+            raise ValueError(f"its result has {numbers} elements, more than an embedder's")
 
-    def _materialise(self) -> None:
-        """Make steps of the constants that steps use."""
+    def _materialize_constants(self) -> None:
+        """Add a step for each constant that a step uses."""
         used = {value for step in self.steps for value in step["inputs"]} & self.constants
         constants = []
         for name in sorted(used):
@@ -223,7 +224,7 @@ class Builder:
         self.steps = constants + self.steps
         self.constants -= used
 
-    def _with_folded_norms(self, steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    def _mark_folded_norms(self, steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
         users: dict[str, list[str]] = {}
         for step in steps:
             for value in step["inputs"]:
@@ -234,7 +235,7 @@ class Builder:
             found.append({**step, "inputs": [renamed.get(value, value) for value in step["inputs"]]})
             name = step["output"]
             if step["op"] == "conv" and users.get(name) != ["batch_norm"]:
-                renamed[name] = self._fresh(f"{name}_norm")
+                renamed[name] = self._unique_name(f"{name}_norm")
                 self.examples[renamed[name]] = self.examples[name]
                 found.append({"op": "folded_norm", "inputs": [name], "output": renamed[name]})
         return found
@@ -245,18 +246,18 @@ class Builder:
         network.load_state_dict(weights)
         for module in network.modules():
             if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) and module.running_var is not None:
-                # Damaged statistics are not what is looked for here, and must not hide it.
+                # Damaged statistics must not hide rows that depend on each other.
                 module.running_var.copy_(module.running_var.nan_to_num(1, 1, 1).clamp_min(module.eps))
         image = self.examples[IMAGE]
         try:
-            # One picture, three, and four, which a size that was computed from three does not fit.
+            # One image, three, and four, which a size computed from three does not fit.
             alone, together, more = (network(part) for part in (image[:1], image, torch.cat((image, image[:1]))))
-        except MISFITS as error:
+        except TORCH_ERRORS as error:
             reason = " ".join(str(error).split())
-            raise CheckpointError(f"the network takes no other batch size than the file's: {reason}") from None
+            raise CheckpointError(f"the network accepts no batch size but the file's: {reason}") from None
         if [len(rows) for rows in (alone, together, more)] != [1, BATCH, BATCH + 1]:
-            raise CheckpointError("the network takes no other batch size than the file's: it gives other rows")
+            raise CheckpointError("the network accepts no batch size but the file's: the number of rows differs")
         for rows, same in ((together[:1], alone), (more[:BATCH], together), (more[BATCH:], alone)):
             rows, same = rows.nan_to_num(), same.nan_to_num()
             if (rows - same).norm() > 1e-3 * same.norm() + 1e-6:
-                raise CheckpointError("what the network says of an image depends on the others in its batch")
+                raise CheckpointError("the embedding of an image depends on the other images in its batch")

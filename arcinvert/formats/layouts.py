@@ -1,4 +1,4 @@
-"""Is a foreign graph an IResNet? Told by its shape, whatever its parts are called."""
+"""Recognizes an imported graph that is an IResNet, by its structure and not by its names."""
 
 from collections import Counter
 from typing import Any
@@ -15,14 +15,14 @@ _NORMS = ("batch_norm", "folded_norm")
 
 
 class _OtherLayoutError(Exception):
-    """The graph is no IResNet of ours."""
+    """The graph is not one of our IResNets."""
 
 
 def as_iresnet(stored: Checkpoint) -> Checkpoint:
-    """The same network as one of our IResNets if it is one, else ``stored`` as it is.
+    """The same network as one of our IResNets if it is one, else ``stored`` unchanged.
 
     Args:
-        stored: of the backbone ``graph``.
+        stored: a checkpoint whose backbone is ``graph``.
     """
     try:
         backbone, settings, names = _Walk(stored.header["backbone_settings"]).run()
@@ -45,14 +45,14 @@ def as_iresnet(stored: Checkpoint) -> Checkpoint:
 
 
 def _neutral(kind: str, expected: Tensor, eps: float) -> Tensor:
-    """Of a BatchNorm that changes nothing: the file has none behind its linear layer."""
+    """A tensor of a BatchNorm that changes nothing, for a file without one after its linear layer."""
     return {"weight": torch.ones_like, "bias": torch.zeros_like, "running_mean": torch.zeros_like}.get(
         kind, lambda like: torch.full_like(like, 1 - eps) if kind == "running_var" else torch.zeros_like(like)
     )(expected)
 
 
 class _Walk:
-    """Follows the values from the image to the embedding, as an IResNet would have them."""
+    """Follows an IResNet's structure from the image to the embedding."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
         self.output = settings["output"]
@@ -65,7 +65,7 @@ class _Walk:
         self.after: Counter[str] = Counter()
 
     def run(self) -> tuple[str, dict[str, Any], dict[str, str]]:
-        """Name and settings of the backbone, and step -> part of it."""
+        """Name and settings of the backbone, and step -> name of the module."""
         stem = self._only(IMAGE, "conv")
         width = stem["settings"]["out_channels"]
         value = self._active(self._norm_after(self._conv(stem, "conv1", (3, 1, 3, width)), "bn1"), "prelu")
@@ -170,5 +170,5 @@ class _Walk:
 
 
 def _pools(settings: dict[str, Any]) -> bool:
-    """Whether it takes every other pixel."""
+    """Whether a pooling layer takes every other pixel."""
     return bool(settings["kernel_size"] == [1, 1] and settings["stride"] == [2, 2] and not any(settings["padding"]))

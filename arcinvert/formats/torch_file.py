@@ -1,8 +1,7 @@
-"""Weight files of torch: what arcface_torch, CVLFace and AdaFace write.
+"""Importer of torch weight files, as arcface_torch, CVLFace and AdaFace write them.
 
-Nothing but tensors is ever unpickled. A layout is told from the names of the tensors; depths and
-width are read off them. Whether every tensor fits is settled by
-:func:`arcinvert.checkpoint.load_strictly`, once the network is built.
+Only tensors are unpickled (``weights_only=True``). The names of the tensors determine the layout, their
+shapes the depth and width. :func:`arcinvert.checkpoint.load_strictly` checks later that every tensor fits.
 """
 
 import re
@@ -25,7 +24,7 @@ from arcinvert.backbones.mobilefacenet import BLOCKS as MOBILE_BLOCKS
 from arcinvert.checkpoint import Checkpoint, file_digest
 from arcinvert.errors import CheckpointError, EnvironmentProblem
 
-WAY_OUT = "where it was made, save its state_dict() or export it to ONNX"
+REMEDY = "where it was made, save its state_dict() or export it to ONNX"
 
 State = dict[str, Tensor]
 _DAMAGED = (
@@ -42,10 +41,10 @@ _IR_BLOCK |= {"shortcut_layer.0": "downsample.0", "shortcut_layer.1": "downsampl
 
 
 def read(path: Path) -> Checkpoint:
-    """A weight file of torch, zipped or not, or safetensors that are not ours.
+    """Read a torch weight file, zipped or not, or safetensors without our header.
 
     Raises:
-        CheckpointError: not such a file, damaged, more than tensors, or another layout.
+        CheckpointError: another kind of file, damaged, holds more than tensors, or has another layout.
         EnvironmentProblem: the file cannot be read.
     """
     if path.suffix == ".pdparams":
@@ -79,10 +78,10 @@ def read(path: Path) -> Checkpoint:
 
 
 def refuse_paddle(path: Path) -> NoReturn:
-    """A ``.pdparams`` of ArcFace-Paddle is a pickle, which is never opened.
+    """Refuse a ``.pdparams`` of ArcFace-Paddle: it is a pickle, which is never opened.
 
     Raises:
-        CheckpointError: always; it names the way out.
+        CheckpointError: always; it names the remedy.
     """
     raise CheckpointError(
         f"{str(path)!r} is a pickle of Paddle, which is not opened: export the network with paddle2onnx, open the .onnx"
@@ -90,7 +89,7 @@ def refuse_paddle(path: Path) -> NoReturn:
 
 
 def _stored(path: Path) -> object:
-    """What the file holds, as safetensors or torch's restricted unpickler sees it."""
+    """The content of the file, read as safetensors or by torch's restricted unpickler."""
     if not path.is_file():
         raise CheckpointError(f"expected a weight file, found none at {str(path)!r}")
     try:
@@ -113,8 +112,8 @@ def _stored(path: Path) -> object:
         text = " ".join(str(error).split())
         refused = re.search(r"GLOBAL (\w[\w.]{0,99})", text)
         if refused is not None:
-            found = f"holds more than tensors: it asks for {refused[1]!r}, which is refused; {WAY_OUT}"
-        else:  # torch's own advice, to load everything, stays out
+            found = f"holds more than tensors: it asks for {refused[1]!r}, which is refused; {REMEDY}"
+        else:  # leaves out torch's advice to load everything
             reason = re.search(r"WeightsUnpickler error: (.{1,200}?)(?: Check the documentation.*)?$", text)
             reason = reason or re.match(r"(?!Weights only)(.{1,200})", text)
             found = f"is damaged or truncated: {reason[1] if reason else _kind(error)}"
@@ -122,12 +121,12 @@ def _stored(path: Path) -> object:
 
 
 def _check_archive(path: Path) -> None:
-    """That a zip file is as ``torch.save`` writes it: tensors, no program, nothing compressed."""
+    """Check that a zip file is as ``torch.save`` writes it: tensors, no program, nothing compressed."""
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
     names = [entry.filename for entry in entries]
     if any(name.endswith("/constants.pkl") or "/code/" in name for name in names):
-        raise CheckpointError(f"{str(path)!r} is a TorchScript archive, a program with its weights; {WAY_OUT}")
+        raise CheckpointError(f"{str(path)!r} is a TorchScript archive, a program with its weights; {REMEDY}")
     if not any(name.endswith("/data.pkl") for name in names):
         raise CheckpointError(f"expected a zip archive of torch.save in {str(path)!r}, got one of {_some(names)}")
     if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
@@ -135,26 +134,26 @@ def _check_archive(path: Path) -> None:
 
 
 def _checked(stored: object, path: Path) -> State:
-    """The tensors by name, without class centers, if that is what it is and the file is large enough."""
+    """The tensors by name, without class centers; checks that they are tensors and fit in the file."""
     if isinstance(stored, Mapping) and set(stored) == {"state", "param_groups"}:
         raise CheckpointError(f"{str(path)!r} holds the state of an optimizer, and no network")
     if not isinstance(stored, Mapping):
-        raise CheckpointError(f"expected a state dict in {str(path)!r}, got a {_kind(stored)}; {WAY_OUT}")
+        raise CheckpointError(f"expected a state dict in {str(path)!r}, got a {_kind(stored)}; {REMEDY}")
     for key, value in stored.items():
         if not isinstance(key, str) or not key.isprintable() or not isinstance(value, Tensor):
             found = f"a {_kind(value)} under {str(key)[:60]!r} (beside {_some(list(stored))})"
-            raise CheckpointError(f"expected a plain state dict in {str(path)!r}, got {found}; {WAY_OUT}")
+            raise CheckpointError(f"expected a plain state dict in {str(path)!r}, got {found}; {REMEDY}")
         if value.layout != torch.strided or value.dtype not in _NUMBERS or value.device.type != "cpu":
             found = f"{value.layout}, {value.dtype}, on {value.device.type} under {key[:60]!r}"
             raise CheckpointError(f"expected plain tensors in {str(path)!r}, got {found}")
     state = {key: value.detach() for key, value in stored.items() if not key.startswith("head.")}
     if sum(value.numel() * value.element_size() for value in state.values()) > path.stat().st_size:
-        raise CheckpointError(f"the tensors that {str(path)!r} speaks of are larger than the file")
+        raise CheckpointError(f"expected tensors that fit in {str(path)!r}, got more bytes than the file has")
     return state
 
 
 def _without_prefix(state: State, path: Path) -> tuple[State, str]:
-    """The tensors by the names the network itself gives them, and what wrappers put before these."""
+    """The tensors by the names in the network itself, and the prefix that wrappers added."""
     cut = {key: match.end() for key in state if (match := _PREFIX.match(key))}
     anchors = ("input_layer.", "body.", "conv1.", "layer1.", "conv_sep.")
     prefixes = sorted({key[:end] for key, end in cut.items() if key[end:].startswith(anchors)})
@@ -234,7 +233,7 @@ def _depth(depths: Sequence[int], path: Path) -> str:
 
 
 def _width(channels: Sequence[int], path: Path) -> float:
-    """The factor on 64, 128, 256 and 512 that gives these channels."""
+    """The factor on 64, 128, 256 and 512 that results in these channels."""
     bases = (64, 128, 256, 512)
     low = max((count - 0.5) / base for count, base in zip(channels, bases, strict=True))
     high = min((count + 0.5) / base for count, base in zip(channels, bases, strict=True))
@@ -250,7 +249,7 @@ def _embedding(state: State, path: Path) -> int:
 
 
 def _count(state: State, before: str, after: str = r"\.") -> int:
-    """How many numbers, from 0 on, stand between ``before`` and ``after`` in the names."""
+    """How many consecutive numbers, from 0, occur between ``before`` and ``after`` in the names."""
     pattern = re.compile(rf"{before}([0-9]{{1,4}}){after}")
     numbers = {int(match[1]) for match in map(pattern.match, state) if match}
     return next(i for i in range(len(numbers) + 1) if i not in numbers)
@@ -261,11 +260,11 @@ def _size(state: State, names: str, what: str, path: Path) -> int:
     for key, value in state.items():
         if re.fullmatch(names, key) and value.ndim and len(value):
             return len(value)
-    raise CheckpointError(f"expected a whole network in {str(path)!r}, but no tensor gives the {what}")
+    raise CheckpointError(f"expected a whole network in {str(path)!r}, but no tensor determines the {what}")
 
 
 def _color(path: Path) -> str:
-    """What CVLFace's description beside a weight file says of the order of colors; RGB if there is none."""
+    """The color order in CVLFace's description beside a weight file; RGB if there is none."""
     beside = (path.with_suffix(".yaml"), path.parent / "pretrained_model" / "model.yaml", path.parent / "config.json")
     for place in beside:
         try:

@@ -7,7 +7,7 @@ value, ``dataclasses.replace(PRESETS["fast"], maps_weight=0.1)``; a weight of 0 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from torch.nn.functional import interpolate, normalize
 from arcinvert.calibration.auxiliary import default_auxiliary
 from arcinvert.calibration.calibration import Calibration
 from arcinvert.errors import UsageError
+from arcinvert.faceprior.prior import FacePrior
 from arcinvert.inversion.controls import Controls, varied
 from arcinvert.inversion.invert import Recipe, View
 from arcinvert.inversion.objectives import CosineMatch, L2Match, MapMatch
@@ -34,16 +35,15 @@ from arcinvert.inversion.tracer import Tracer
 from arcinvert.inversion.transforms import Jitter
 from arcinvert.recognizer import Recognizer
 
-if TYPE_CHECKING:
-    from arcinvert.inverter import Inverter
-
 
 @dataclass(frozen=True, eq=False)
 class Attack:
-    """One batch of an inversion: the inverter, the targets, and which image of a target each row is.
+    """One batch of an inversion: the attacked network, the targets, and which image of a target each row is.
 
     Attributes:
-        inverter: recognizer, face prior and calibration.
+        recognizer: the network that is attacked.
+        prior: the face prior.
+        calibration: of the recognizer.
         target: (B, D) unit norm.
         variation: (B,) 0 for the first image of a target, 1.. for its variations.
         generators: one per image.
@@ -53,7 +53,9 @@ class Attack:
         tracer: precision and compilation of the attacked network.
     """
 
-    inverter: "Inverter"
+    recognizer: Recognizer
+    prior: FacePrior
+    calibration: Calibration
     target: Tensor
     variation: Tensor
     generators: Sequence[torch.Generator]
@@ -148,8 +150,7 @@ class FacePreset:
 
     def recipe(self, attack: Attack) -> Recipe:
         """The recipe for a batch."""
-        inverter = attack.inverter
-        recognizer, calibration = inverter.recognizer, inverter.calibration
+        recognizer, calibration = attack.recognizer, attack.calibration
         center, spread = conditional(attack, self.temperature)
         attributes = varied(attack.controls, attack.variation.tolist(), attack.generators).to(center.device)
         share = torch.where(attributes.isnan().all(1), 1.0, self.turned_maps_share)
@@ -179,7 +180,7 @@ class FacePreset:
             }
             network = default_auxiliary(center.device)
             views.append(View(network, terms, every=self.auxiliary_every, name="auxiliary"))
-        face = FaceBasis(inverter.prior, center, spread, refresh=self.detail_every, attributes=attributes)
+        face = FaceBasis(attack.prior, center, spread, refresh=self.detail_every, attributes=attributes)
         return Recipe(face, tuple(views), steps=self.steps, lr=self.lr)
 
 
@@ -198,8 +199,7 @@ class FourierPreset:
 
     def recipe(self, attack: Attack) -> Recipe:
         """The recipe for a batch."""
-        inverter = attack.inverter
-        recognizer, calibration, prior = inverter.recognizer, inverter.calibration, inverter.prior
+        recognizer, calibration, prior = attack.recognizer, attack.calibration, attack.prior
         start = prior.decode(prior.starts["frontal"].expand(len(attack.target), -1))
         terms: Terms = {
             "match": (self.match_weight, CosineMatch(attack.target)),
@@ -226,8 +226,8 @@ class PaperPreset:
 
     def recipe(self, attack: Attack) -> Recipe:
         """The recipe for a batch."""
-        recognizer = attack.inverter.recognizer
-        statistics = stored_statistics(recognizer, attack.inverter.calibration)
+        recognizer = attack.recognizer
+        statistics = stored_statistics(recognizer, attack.calibration)
         terms: Terms = {
             "match": (self.match_weight, L2Match(attack.target)),
             "batchnorm": (self.batchnorm_weight, PaperBatchNormMatch(statistics)),
@@ -268,7 +268,7 @@ def conditional(attack: Attack, temperature: float) -> tuple[Tensor, Tensor]:
 
     Variations above 0 get a center drawn from it, at ``temperature`` of its standard deviation.
     """
-    calibration = attack.inverter.calibration
+    calibration = attack.calibration
     spread = calibration.coefficients.residual
     center = calibration.coefficients.predict(attack.target)
     drawn = torch.stack([torch.randn(len(spread), generator=g) for g in attack.generators]).to(center.device)
@@ -282,7 +282,7 @@ def mixed_target(attack: Attack, mix_weight: float) -> Tensor:
     An image that matched the target fully would rest on detail that deceives only this network; one that matched
     only the prediction would be less like the target to the attacked network than it could be.
     """
-    projected = attack.inverter.calibration.projected.predict(attack.target)
+    projected = attack.calibration.projected.predict(attack.target)
     return normalize((1 - mix_weight) * attack.target + mix_weight * projected)
 
 

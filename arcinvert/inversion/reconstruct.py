@@ -6,9 +6,8 @@ kill, or with more processes, computes the same batches and so the same images.
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -18,15 +17,10 @@ from torch import Tensor
 from arcinvert.errors import UsageError
 from arcinvert.inversion.controls import Controls
 from arcinvert.inversion.invert import invert, to_bytes
-from arcinvert.inversion.memory import in_parts
 from arcinvert.inversion.objectives import MarginMatch
 from arcinvert.inversion.presets import PRESETS, Attack, preset_of
 from arcinvert.inversion.terms import Term
-from arcinvert.inversion.tracer import Tracer
 from arcinvert.progress import Progress, silent
-
-if TYPE_CHECKING:
-    from arcinvert.inverter import Inverter
 
 PRECISIONS = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 FRAMES, POINTS = 40, 200
@@ -153,76 +147,16 @@ def batches_of(targets: int, settings: Settings) -> list[list[Job]]:
     return [jobs[i : i + settings.batch_size] for i in range(0, len(jobs), settings.batch_size)]
 
 
-def reconstruct_batches(
-    inverter: "Inverter",
-    targets: Tensor,
+def reconstruct_batch(
+    attack: Attack,
+    jobs: Sequence[Job],
     settings: Settings,
     *,
-    batches: Sequence[Sequence[Job]] | None = None,
-    objective: Objective | None = None,
     progress: Progress = silent,
     on_step: OnStep | None = None,
-) -> Iterator[list[Reconstruction]]:
-    """Invert every target ``settings.variations`` times, batch by batch; smaller ones when memory runs out.
-
-    Args:
-        inverter: recognizer, face prior and calibration.
-        targets: (T, D), unit norm.
-        settings: how many images, and how.
-        batches: some of those of :func:`batches_of`; None is all of them.
-        objective: gives the term that the images of some targets (by their rows) match in place of the target's
-            embedding, which is then only a guess to start from. Only the presets with controls use it.
-        progress: called with (steps done, steps in all, text), during first attempts.
-        on_step: see :data:`OnStep`; an exception of it ends the run.
-
-    Raises:
-        UsageError: the preset takes no objective.
-        MemoryError: there is too little for a single image.
-    """
-    if objective is not None and not preset_of(settings.preset).controlled:
-        raise UsageError(f"only {with_controls()} match anything but an embedding, not {settings.preset!r}")
-    batches = batches_of(len(targets), settings) if batches is None else batches
-
-    with Tracer(PRECISIONS[settings.precision], compile=settings.compile) as tracer:
-
-        def attempt(jobs: Sequence[Job], number: int, progress: Progress) -> list[Reconstruction]:
-            rows = targets[[target for target, _ in jobs]].to(inverter.recognizer.device)
-            batch = Attack(
-                inverter,
-                rows,
-                torch.tensor([variation for _, variation in jobs], device=rows.device),
-                [generator_for(settings.seed, *job, number) for job in jobs],
-                Controls.parse(settings.pose, settings.expression),
-                None if objective is None else objective([target for target, _ in jobs]),
-                tracer,
-            )
-            return _attempt(batch, jobs, settings, progress, on_step)
-
-        def work(number: int, done: int, jobs: Sequence[Job]) -> list[Reconstruction]:
-            def report(step: int, steps: int, text: str) -> None:
-                within = (done * steps + len(jobs) * step) // len(batches[number])
-                progress(number * steps + within, steps * len(batches), text)
-
-            best = attempt(jobs, 0, report)
-            for retry in range(1, 1 + settings.retries):
-                again = [i for i, found in enumerate(best) if found.below(settings.min_cosine)]
-                if not again:
-                    break
-                for i, new in zip(again, attempt([jobs[i] for i in again], retry, silent), strict=True):
-                    old = best[i]
-                    better = (not new.diverged, new.cosine) > (not old.diverged, old.cosine)
-                    seconds = old.seconds + new.seconds
-                    best[i] = replace(new if better else old, attempts=retry + 1, seconds=seconds)
-            return best
-
-        yield from in_parts(batches, work)
-
-
-def _attempt(
-    batch: Attack, jobs: Sequence[Job], settings: Settings, progress: Progress, on_step: OnStep | None
 ) -> list[Reconstruction]:
-    """One inversion of a batch."""
-    recipe = preset_of(settings.preset, settings.steps).recipe(batch)
+    """Invert one batch once; ``jobs`` are the images of the attack's rows."""
+    recipe = preset_of(settings.preset, settings.steps).recipe(attack)
     frames: dict[int, list[Tensor]] = {
         i: [] for i, (_, variation) in enumerate(jobs) if settings.record and variation == 0
     }
@@ -236,7 +170,7 @@ def _attempt(
             on_step(jobs, step, images)
 
     started = time.perf_counter()
-    found = invert(recipe, target=batch.target, generators=batch.generators, progress=progress, on_step=keep)
+    found = invert(recipe, target=attack.target, generators=attack.generators, progress=progress, on_step=keep)
     seconds = (time.perf_counter() - started) / len(jobs)
     return [
         Reconstruction(
@@ -274,5 +208,5 @@ __all__ = [
     "batches_of",
     "generator_for",
     "margin_objective",
-    "reconstruct_batches",
+    "reconstruct_batch",
 ]

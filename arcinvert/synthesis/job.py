@@ -25,7 +25,6 @@ from arcinvert.inversion.reconstruct import (
     Reconstruction,
     Settings,
     batches_of,
-    reconstruct_batches,
 )
 from arcinvert.inverter import Inverter
 from arcinvert.progress import Progress, silent
@@ -66,7 +65,7 @@ def synthesize(
         targets: (T, D), unit norm.
         out: the folder.
         settings, objective, progress, on_step: see
-            :func:`~arcinvert.inversion.reconstruct.reconstruct_batches`.
+            :meth:`~arcinvert.inverter.Inverter.reconstruct_batches`.
         report: measure the robustness of each image and the diversity of a target's variations.
         force: start again, and remove the files of another job.
         ranks: each of several processes computes its share of the batches; the first one writes sheet and manifest.
@@ -96,8 +95,7 @@ def synthesize(
         ranks.wait()  # nothing foreign is left
         there = journal.finished(out, run)
         batches = batches_of(len(targets), settings)[ranks.rank :: ranks.world_size]
-        for part in reconstruct_batches(
-            inverter,
+        for part in inverter.reconstruct_batches(
             targets,
             settings,
             batches=[batch for batch in batches if not {*batch} <= {*there}],

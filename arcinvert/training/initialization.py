@@ -5,9 +5,9 @@ from torch import nn
 from torch.nn.functional import normalize
 
 from arcinvert.calibration.regression import Accumulators
-from arcinvert.checkpoint import load_strictly
+from arcinvert.checkpoint import build_network, load_strictly
 from arcinvert.formats import open_checkpoint
-from arcinvert.recognizer import Recognizer, build_network
+from arcinvert.recognizer import Recognizer
 from arcinvert.training.data.faces import FaceDataset
 from arcinvert.training.distillation import Distillation, Teacher, image_batches
 from arcinvert.training.heads import MarginHead

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from arcinvert.backbones import build_backbone
-from arcinvert.backbones.graph import FUNCTIONS, LAYERS, Graph, graph, most_numbers
+from arcinvert.backbones.graph import FUNCTIONS, LAYERS, Graph, graph, most_elements
 from arcinvert.errors import InputError
 
 
@@ -244,7 +244,7 @@ class TestGraph:
             ([step("relu", ["a"], "a")], "a", "step 'a' is out of order"),
             ([step("relu", ["image"], "a"), step("relu", ["image"], "a")], "a", "step 'a' is out of order"),
             ([step("relu", ["image"], "image")], "image", "step 'image' is out of order"),
-            ([step("relu", ["image"], "a")], "b", "no step gives the output 'b'"),
+            ([step("relu", ["image"], "a")], "b", "no step computes the output 'b'"),
             ([step("dropout", ["image"], "a")], "a", "'dropout' is not an operation"),
             ([step("__class__", ["image"], "a")], "a", "'__class__' is not an operation"),
             ([step("relu", ["image"], "a", inplace=True)], "a", "settings that do not fit"),
@@ -388,7 +388,7 @@ class TestHostileSettings:
         steps = [step("concat", ["image", "image"], "n0", axis=1)]
         steps += [step("concat", [f"n{i}"] * 2, f"n{i + 1}", axis=1) for i in range(70)]
         steps += [step("mean", ["n70"], "b", axes=[2, 3], keepdims=False)]
-        with pytest.raises(InputError, match=r"step 'n9' makes 77070336 numbers"):
+        with pytest.raises(InputError, match=r"'n9' has 77070336 elements"):
             build_backbone("graph", steps=steps, output="b")
 
     def test_the_small_one_is_taken(self) -> None:
@@ -414,5 +414,5 @@ class TestMostNumbers:
     )
     def test_is_never_too_few(self, op: str, settings: dict[str, Any], values: list[Tensor]) -> None:
         made = LAYERS[op](**settings)(*values) if op in LAYERS else FUNCTIONS[op](*values, **settings)
-        told = most_numbers(op, settings, [value.shape for value in values])
+        told = most_elements(op, settings, [value.shape for value in values])
         assert made.numel() <= told <= 4 * made.numel()

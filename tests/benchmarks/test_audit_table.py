@@ -66,6 +66,7 @@ def test_the_command_keeps_no_place_of_this_machine(
         return SimpleNamespace(**vars(a_report()), to_json=lambda: kept)
 
     monkeypatch.setattr(script, "audit", audit)
+    monkeypatch.setattr(script.Inverter, "of", lambda recognizer: recognizer)
     command = ["audit_table.py", "--data", str(tiny_faces), "--checkpoint", str(tiny_checkpoint)]
     monkeypatch.setattr(
         sys, "argv", [*command, "--judge", str(tiny_checkpoint), "-o", f"{tmp_path}/out", "--identities", "2"]

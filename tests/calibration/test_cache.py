@@ -68,10 +68,10 @@ def test_a_calibration_beside_another_checkpoint_is_refused(
     beside = tmp_path / "net.calibration.safetensors"
     (tmp_path / "net.safetensors").write_bytes(tiny_checkpoint.read_bytes())
     save_calibration(calibrated, beside, tiny_calibration)
-    with pytest.raises(CheckpointError, match="no calibration of the checkpoint beside it"):
+    with pytest.raises(CheckpointError, match=r"net\.calibration\.safetensors"):
         Recognizer.load(tmp_path / "net.safetensors")
     beside.write_bytes(tiny_checkpoint.read_bytes())
-    with pytest.raises(CheckpointError, match="no calibration of the checkpoint beside it"):
+    with pytest.raises(CheckpointError, match=r"net\.calibration\.safetensors"):
         Recognizer.load(tmp_path / "net.safetensors")
 
 

@@ -72,7 +72,7 @@ def test_import_of_a_contract_that_cannot_be(
     [
         ("net.onnx", b"rubbish", "ONNX"),
         ("net.pdparams", b"\x80\x02}q\x00.", "paddle2onnx"),
-        ("net.txt", b"text", "no known format"),
+        ("net.txt", b"text", "no supported format"),
         ("net.pth", b"PK\x03\x04", "net.pth"),
     ],
 )
@@ -167,16 +167,16 @@ def test_a_foreign_network_goes_all_the_way(
 ) -> None:
     source, out = test_data / "models" / f"{Y1}.onnx", tmp_path / "y1.safetensors"
     assert run(["checkpoint", "import", str(source), "-o", str(out)]) == 0
-    assert run(["checkpoint", "verify", str(out), "--against", str(source), "--faces", "40"]) == 0
+    assert run(["checkpoint", "verify", str(out), "--reference", str(source), "--faces", "40"]) == 0
     assert "no problem found" in capsys.readouterr().out
     assert run(["checkpoint", "export", str(out), "-o", str(tmp_path / "again.onnx")]) == 0
-    against = ["--against", str(tmp_path / "again.onnx")]
+    against = ["--reference", str(tmp_path / "again.onnx")]
     assert run(["checkpoint", "verify", str(source), *against, "--faces", "40", "--json"]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["scores"][0]["parity"] > 0.9999
 
 
 def test_verify_says_what_it_cannot_tell(test_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    line = "only --against can tell RGB from BGR"
+    line = "only --reference can tell RGB from BGR"
     models = test_data / "models"
     assert run(["checkpoint", "verify", str(models / f"{Y1}.onnx"), "--faces", "40"]) == 0
     assert line not in capsys.readouterr().out

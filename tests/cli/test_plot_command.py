@@ -210,7 +210,7 @@ def test_distances_that_are_refused(
     monkeypatch.setattr(torch.hub, "get_dir", lambda: empty)
     for arguments, code, expected in (
         ([faces, str(tmp_path / "none")], 3, "expected a folder of pictures"),
-        ([faces, empty], 3, "expected pictures in the folder"),
+        ([faces, empty], 3, "expected images in the folder"),
         ([faces, faces, "--features", "vgg"], 2, "recognizer or inception"),
         ([faces, faces, "--weights", "a.pth"], 2, "expected --features inception"),
         ([faces, faces, "--features", "inception"], 5, "the weights of Inception are missing"),

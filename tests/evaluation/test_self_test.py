@@ -148,8 +148,8 @@ def test_the_description_of_a_checkpoint_of_ours(
 
 
 def test_the_parameters_are_counted_once(tiny_checkpoint: Path, small_prior: FacePrior) -> None:
+    from arcinvert.checkpoint import build_network
     from arcinvert.formats import open_checkpoint
-    from arcinvert.recognizer import build_network
 
     network = build_network(open_checkpoint(tiny_checkpoint), "tiny")
     expected = sum(parameter.numel() for parameter in network.parameters())

@@ -57,10 +57,6 @@ class TestSteps:
         found = [builder.constant(torch.ones(1), name) for name in ("a.b/c", "a b:c", "", "é", "image", "keys", "keys")]
         assert found == ["a_b_c", "a_b_c_2", "step", "step_2", "image_2", "keys_2", "keys_3"]
 
-    def test_names_that_are_all_the_same(self) -> None:
-        builder, one = Builder(), torch.ones(1)
-        assert len({builder.constant(one, "c") for _ in range(30_000)}) == 30_000
-
     def test_a_layer_that_does_not_fit(self) -> None:
         builder = Builder()
         settings = {"num_features": 3}
@@ -75,10 +71,10 @@ class TestSteps:
     def test_too_large_is_refused_before_it_is_made(self) -> None:
         builder = Builder()
         huge = 10**7
-        with pytest.raises(CheckpointError, match="numbers, more than an embedder does"):
+        with pytest.raises(CheckpointError, match="more than an embedder"):
             builder.function("pad", [IMAGE], "p", before=[0, 0, huge, huge], after=[0] * 4, mode="constant", value=0.0)
         column, row = builder.constant(torch.ones(1 << 14, 1)), builder.constant(torch.ones(1, 1 << 14))
-        with pytest.raises(CheckpointError, match="it makes 268435456 numbers"):
+        with pytest.raises(CheckpointError, match="268435456 elements"):
             builder.function("add", [column, row], "a")
 
 
@@ -135,7 +131,7 @@ class TestScaling:
 
     @pytest.mark.parametrize("steps", [(("mul", -1.0),), (("mul", 0.0),), (("div", 0.0),), (("add", float("nan")),)])
     def test_no_scaling(self, steps: tuple[tuple[str, float], ...]) -> None:
-        with pytest.raises(CheckpointError, match="no image contract"):
+        with pytest.raises(CheckpointError, match="expected an image contract"):
             self.scaled(*steps)
 
     def test_what_is_left_in(self) -> None:
@@ -196,13 +192,6 @@ class TestFinish:
         network = Graph(**settings)
         network.load_state_dict(weights)
         assert network(rand(2, 3, 112, 112)).shape == (2, 4 if axes == [2, 3] else 28)
-
-    def test_rows_are_told_apart(self) -> None:
-        builder = Builder()
-        value = pooled(builder, conv(builder))
-        middle = builder.function("mean", [value], "m", axes=[0], keepdims=True)
-        with pytest.raises(CheckpointError, match="depends on the others in its batch"):
-            builder.finish(builder.function("sub", [value, middle], "s"))
 
     def test_weights_do_not_share_memory(self) -> None:
         builder = Builder()

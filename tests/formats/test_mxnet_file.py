@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from networks import unlike_new
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
@@ -117,23 +118,12 @@ def features(checkpoint: Checkpoint, image: Tensor) -> Tensor:
     return network.eval()((image / 255 - mean) / std)
 
 
-def lively(network: nn.Module, seed: int = 0) -> nn.Module:
-    """The network with random statistics, norms and slopes, in eval mode."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def uniform(tensor: Tensor, low: float, high: float) -> None:
-        tensor.data = torch.rand(tensor.shape, generator=generator) * (high - low) + low
-
-    for module in network.modules():
-        if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
-            if module.weight.requires_grad:
-                uniform(module.weight, 0.5, 1.5)
-            uniform(module.bias, -0.5, 0.5)
-            uniform(module.running_mean, -0.3, 0.3)
-            uniform(module.running_var, 0.3, 2.0)
-        elif isinstance(module, nn.PReLU):
-            uniform(module.weight, 0.0, 0.4)
-    return network.eval()
+def lively(network: nn.Module) -> nn.Module:
+    """Weights of which no two are alike, except the gamma that MXNet fixes at 1."""
+    unlike_new(network)
+    if isinstance(network, IResNet):
+        network.features.weight.data.fill_(1)
+    return network
 
 
 def lresnet(network: IResNet, **settings: str) -> Symbol:
@@ -243,76 +233,6 @@ class TestIResNet:
             node["inputs"] = [entry[:2] for entry in node["inputs"][: 3 if node["op"] == "BatchNorm" else 9]]
         assert torch.equal(features(read(symbol.write(tmp_path)), image), expected)
 
-    def test_half_precision_is_widened(self, tmp_path: Path, small: IResNet) -> None:
-        symbol = lresnet(small)
-        symbol.arrays = {name: array.astype(np.float16) for name, array in symbol.arrays.items()}
-        checkpoint = read(symbol.write(tmp_path))
-        assert all(tensor.dtype != torch.float16 for tensor in checkpoint.tensors.values())
-        with torch.no_grad():
-            expected = small((faces() - 127.5) * 0.0078125)
-        torch.testing.assert_close(features(checkpoint, faces()), expected, atol=0.05, rtol=0.05)
-
-
-class MobileFace(nn.Module):
-    """The first layers and the head of InsightFace's MobileFaceNet, by hand; eps is MXNet's default."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.entry = self.unit(3, 6, 3, stride=4)
-        self.depthwise = self.unit(6, 6, 3, stride=2, groups=6)
-        self.expand = self.unit(6, 10, 1)
-        self.filter = self.unit(10, 10, 3, stride=2, groups=10)
-        self.project = self.unit(10, 6, 1)
-        self.again = self.unit(6, 6, 3, groups=6)
-        self.last = self.unit(6, 6, 7, groups=6)
-        self.fc = nn.Linear(6 * 7 * 7 if self.last[0].padding[0] else 6, 5)
-        self.norm = nn.BatchNorm1d(5, eps=2e-5)
-        self.norm.weight.requires_grad = False
-
-    @staticmethod
-    def unit(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
-        pad = 1 if kernel == 3 else 0
-        conv = nn.Conv2d(inputs, outputs, kernel, stride, pad, groups=groups, bias=False)
-        return nn.Sequential(conv, nn.BatchNorm2d(outputs, eps=1e-3), nn.PReLU(outputs))
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.depthwise(self.entry(x))
-        x = self.project[:2](self.filter(self.expand(x)))
-        x = self.last[:2](self.again[:2](x) + x)
-        return self.norm(self.fc(x.flatten(1)))
-
-    def symbol(self) -> Symbol:
-        symbol = Symbol()
-        x = symbol.op("_minus_scalar", "_minusscalar0", symbol.null("data"), scalar="127.5")
-        x = symbol.op("_mul_scalar", "_mulscalar0", x, scalar="0.0078125")
-
-        def add(name: str, x: int, unit: nn.Sequential, *, linear: bool = False) -> int:
-            conv, norm, prelu = unit
-            x = symbol.conv(f"{name}_conv2d", x, conv.weight, conv.stride[0], conv.padding[0], conv.groups)
-            x = symbol.norm(f"{name}_batchnorm", x, norm)
-            return x if linear else symbol.prelu(f"{name}_relu", x, prelu)
-
-        x = add("conv_2_dw", add("conv_1", x, self.entry), self.depthwise)
-        x = add("dconv_23_conv_dw", add("dconv_23_conv_sep", x, self.expand), self.filter)
-        x = add("dconv_23_conv_proj", x, self.project, linear=True)
-        x = symbol.op("_Plus", "_plus0", add("res_3_block0", x, self.again, linear=True), x)
-        x = add("conv_6dw7_7", x, self.last, linear=True)
-        x = symbol.linear("pre_fc1", x, self.fc.weight, self.fc.bias)
-        symbol.norm("fc1", x, self.norm, gamma=torch.zeros(5), eps="1.99999994948e-05")
-        return symbol
-
-
-def test_a_mobilefacenet_with_depthwise_convolutions(tmp_path: Path) -> None:
-    torch.manual_seed(2)
-    network = MobileFace()
-    lively(network)
-    checkpoint = read(network.symbol().write(tmp_path))
-    image = faces()
-    with torch.no_grad():
-        expected = network((image - 127.5) * 0.0078125)
-    assert expected.std() > 0.1
-    torch.testing.assert_close(features(checkpoint, image), expected, atol=1e-5, rtol=1e-5)
-
 
 MAPS = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(3)) * 0.1
 SLOPE = torch.tensor([0.1, 0.2, 0.3, 0.4])
@@ -335,10 +255,8 @@ Case = tuple[str, dict[str, Any], list[Tensor], Callable[[Tensor], Tensor]]
 
 OPERATORS: dict[str, Case] = {
     "leaky": ("LeakyReLU", {"act_type": "leaky", "slope": 0.1}, [], lambda x: F.leaky_relu(x, 0.1)),
-    "leaky by default": ("LeakyReLU", {}, [], lambda x: F.leaky_relu(x, 0.25)),
     "elu": ("LeakyReLU", {"act_type": "elu", "slope": 0.5}, [], lambda x: F.elu(x, 0.5)),
     "prelu": ("LeakyReLU", {"act_type": "prelu"}, [SLOPE], lambda x: F.prelu(x, SLOPE)),
-    "prelu of one slope": ("LeakyReLU", {"act_type": "prelu"}, [SLOPE[:1]], lambda x: F.prelu(x, SLOPE[:1])),
     "relu": ("Activation", {"act_type": "relu"}, [], torch.relu),
     "sigmoid": ("Activation", {"act_type": "sigmoid"}, [], torch.sigmoid),
     "tanh": ("Activation", {"act_type": "tanh"}, [], torch.tanh),
@@ -358,11 +276,8 @@ OPERATORS: dict[str, Case] = {
     "fully connected, no bias": ("FullyConnected", {"no_bias": "1"}, [MATRIX], lambda x: x.flatten(1) @ MATRIX.T),
     "fully connected, last only": ("FullyConnected", {"no_bias": "True", "flatten": "0"}, [ROWS], lambda x: x @ ROWS.T),
     "add": ("elemwise_add", {}, [WIDE], lambda x: x + WIDE),
-    "_plus": ("_plus", {}, [WIDE], lambda x: x + WIDE),
     "broadcast_add": ("broadcast_add", {}, [WIDE[:, :, :1, :1]], lambda x: x + WIDE[:, :, :1, :1]),
     "broadcast_sub": ("broadcast_sub", {}, [WIDE[:, :, :1, :1]], lambda x: x - WIDE[:, :, :1, :1]),
-    "elemwise_mul": ("elemwise_mul", {}, [WIDE], lambda x: x * WIDE),
-    "broadcast_mul": ("broadcast_mul", {}, [WIDE[:, :, :1, :1]], lambda x: x * WIDE[:, :, :1, :1]),
     "broadcast_div": ("broadcast_div", {}, [WIDE[:, :1]], lambda x: x / WIDE[:, :1]),
     "add_n": ("add_n", {"num_args": 3}, [WIDE, WIDE[:, :1]], lambda x: x + WIDE + WIDE[:, :1]),
     "_plus_scalar": ("_plus_scalar", {"scalar": "1.5"}, [], lambda x: x + 1.5),
@@ -404,7 +319,6 @@ OPERATORS: dict[str, Case] = {
     "global maximum": ("Pooling", {"global_pool": "True", "kernel": "(9, 9)"}, [], lambda x: x.amax((2, 3))),
     "dropout": ("Dropout", {"p": "0.4"}, [], lambda x: x),
     "identity": ("identity", {}, [], lambda x: x),
-    "block grad": ("BlockGrad", {}, [], lambda x: x),
     "cast": ("Cast", {"dtype": "float16"}, [], lambda x: x),
     "unit vectors": ("L2Normalization", {}, [], lambda x: F.normalize(x.flatten(1))),
     "unit channels": ("L2Normalization", {"mode": "channel"}, [], lambda x: F.normalize(x, dim=1)),
@@ -425,7 +339,6 @@ OPERATORS: dict[str, Case] = {
         lambda x: F.pad(x, (0, 3, 1, 2), mode="replicate"),
     ),
     "clip": ("clip", {"a_min": "0.0", "a_max": "0.3"}, [], lambda x: x.clamp(0, 0.3)),
-    "sqrt": ("sqrt", {}, [], lambda x: x.sqrt()),
     "mean": ("mean", {"axis": "(2, 3)"}, [], lambda x: x.mean((2, 3))),
     "sum": ("sum", {"axis": "1", "keepdims": "True"}, [], lambda x: x.sum(1)),
     "sum of the others": ("sum", {"axis": "(0, 2)", "exclude": "True"}, [], lambda x: x.sum((1, 3))),
@@ -464,21 +377,8 @@ class TestOperators:
         expected = maps_of(image)[:, [3, 0]].flatten(1)
         torch.testing.assert_close(features(read(symbol.write(tmp_path)), image), expected, atol=1e-5, rtol=1e-5)
 
-    def test_squeeze_and_excitation(self, tmp_path: Path) -> None:
-        symbol = Symbol()
-        x = maps(symbol)
-        weight = torch.randn(4, 4, 1, 1, generator=torch.Generator().manual_seed(8))
-        gate = symbol.op("Pooling", "se_pool1", x, global_pool=True, kernel="(7, 7)", pool_type="avg")
-        gate = symbol.op("Activation", "se_sigmoid", symbol.conv("se_conv1", gate, weight), act_type="sigmoid")
-        symbol.op("Flatten", "flat", symbol.op("broadcast_mul", "broadcast_mul0", x, gate))
-        image = faces()
-        start = maps_of(image)
-        expected = start * torch.sigmoid(F.conv2d(start.mean((2, 3), keepdim=True), weight))
-        found = features(read(symbol.write(tmp_path)), image)
-        torch.testing.assert_close(found, expected.flatten(1), atol=1e-5, rtol=1e-5)
-
     def test_gamma_counts_unless_it_is_fixed_which_is_the_default(self, tmp_path: Path) -> None:
-        norm = lively(nn.BatchNorm2d(4, eps=1e-3), seed=9)
+        norm = lively(nn.BatchNorm2d(4, eps=1e-3))
         image = faces()
         start = maps_of(image)
         for settings in ({"fix_gamma": "False"}, {"fix_gamma": "True"}, {}):
@@ -492,51 +392,33 @@ class TestOperators:
             found = features(read(symbol.write(tmp_path)), image)
             torch.testing.assert_close(found, expected.flatten(1), atol=1e-5, rtol=1e-5)
 
-    def test_arithmetic_on_stored_tensors_is_done_at_once(self, tmp_path: Path) -> None:
-        symbol = Symbol()
-        x = maps(symbol)
-        twice = symbol.op("_mul_scalar", "twice", symbol.null("bias", WIDE), scalar=2)
-        symbol.op("Flatten", "flat", symbol.op("broadcast_add", "sum", x, twice))
-        checkpoint = read(symbol.write(tmp_path))
-        assert [step["op"] for step in checkpoint.header["backbone_settings"]["steps"]].count("mul") == 0
-        expected = (maps_of(faces()) + 2 * WIDE).flatten(1)
-        torch.testing.assert_close(features(checkpoint, faces()), expected, atol=1e-5, rtol=1e-5)
-
     @pytest.mark.parametrize(
         ("kind", "attributes", "message"),
         [
-            ("Custom", {}, r"has the operator 'Custom' \(under_test\), which is not known here"),
+            ("Custom", {}, r"has the operator 'Custom' \(under_test\), which is not supported"),
             ("Activation", {"act_type": "softsign"}, "Activation node 'under_test' is one of the kind 'softsign'"),
-            ("LeakyReLU", {"act_type": "selu"}, "of the kind 'selu'"),
             ("LeakyReLU", {"act_type": "prelu"}, "that is damaged"),
             ("Pooling", {"kernel": "(2, 2)", "pool_type": "lp"}, "of the kind 'lp'"),
             ("Pooling", {"kernel": "(2, 2)", "pooling_convention": "same"}, "convention 'same'"),
             ("Pooling", {"kernel": "(2, 2, 2)"}, r"of kernel \(2, 2, 2\) on 4 dimensions"),
-            ("Pooling", {"kernel": "(2, 2)", "stride": "(0, 1)"}, "does not fit"),
             ("Pooling", {"kernel": "(3, 3)", "pad": "(100000, 1)"}, "does not fit"),
-            ("Pooling", {"kernel": "(3, 3)", "pad": "(2, 2)"}, "does not fit"),
             (
                 "Pooling",
                 {"kernel": "(2, 2)", "stride": "(4, 4)", "pad": "(1, 1)", "pooling_convention": "full"},
                 "last window lies wholly in the padding",
             ),
             ("Pooling", {"global_pool": "True", "layout": "NHWC"}, "of the layout NHWC"),
-            ("Pooling", {}, r"of kernel \(\)"),
             ("Reshape", {"shape": "(0, -3)"}, r"to \(0, -3\)"),
             ("Reshape", {"shape": "(0, 5)"}, "does not fit"),
-            ("Reshape", {}, r"to \(\)"),
             ("L2Normalization", {"mode": "other"}, "that is damaged: KeyError"),
             ("SliceChannel", {"num_outputs": 3}, "of 3 parts"),
-            ("SliceChannel", {"num_outputs": 0}, "of 0 parts"),
             ("slice_axis", {"axis": 7, "begin": 0, "end": 1}, "does not fit|that is damaged"),
             ("transpose", {"axes": "(0, 1)"}, "does not fit"),
             ("Pad", {"mode": "constant", "pad_width": "(0, 0)"}, r"of \(0, 0\)"),
-            ("Pad", {"mode": "constant", "pad_width": "(0, 0, 0, 0, 0, 0, 0, 99999999)"}, "more than an embedder does"),
+            ("Pad", {"mode": "constant", "pad_width": "(0, 0, 0, 0, 0, 0, 0, 99999999)"}, "more than an embedder"),
             ("Cast", {"dtype": "uint8"}, "to uint8"),
             ("_plus_scalar", {}, "that is damaged: KeyError"),
-            ("_plus_scalar", {"scalar": "much"}, "that is damaged: ValueError"),
             ("BatchNorm", {}, "that is damaged"),
-            ("FullyConnected", {}, "that is damaged"),
         ],
     )
     def test_what_it_cannot_read_is_named(
@@ -553,14 +435,11 @@ class TestOperators:
         ("change", "message"),
         [
             ({"kernel": "(5, 5)"}, r"with a kernel \[5, 5\] and a weight \(4, 3, 16, 16\)"),
-            ({"layout": "NHWC"}, "with a kernel"),
             ({"num_group": "0"}, "with a kernel"),
             ({"num_group": "2"}, "does not fit"),
-            ({"num_group": "1000000000"}, "does not fit"),
             ({"no_bias": "False"}, "that is damaged"),
             ({"pad": "(-1, 0)"}, "does not fit"),
-            ({"pad": "(100000, 100000)"}, "more than an embedder does"),
-            ({"stride": "(0, 0)"}, "does not fit"),
+            ({"pad": "(100000, 100000)"}, "more than an embedder"),
             ({"dilate": "(1, 2, 3)"}, r"of dilate \(1, 2, 3\)"),
         ],
     )
@@ -569,20 +448,6 @@ class TestOperators:
         symbol.op("Flatten", "flat", maps(symbol))
         symbol.nodes[-2]["attrs"] |= change
         with pytest.raises(CheckpointError, match=message):
-            read(symbol.write(tmp_path))
-
-    def test_a_value_that_would_fill_the_memory(self, tmp_path: Path) -> None:
-        symbol = Symbol()
-        x = symbol.conv("conv0", symbol.scaled_image(), torch.zeros(3000, 3, 1, 1))
-        symbol.op("Flatten", "flat", x)
-        with pytest.raises(CheckpointError, match="more than an embedder does"):
-            read(symbol.write(tmp_path))
-        symbol, x = Symbol(), 0
-        x = maps(symbol)
-        for step in range(40):
-            x = symbol.op("Concat", f"twice{step}", x, x, dim=2)
-        symbol.op("Flatten", "flat", x)
-        with pytest.raises(CheckpointError, match="more than an embedder does"):
             read(symbol.write(tmp_path))
 
 
@@ -751,10 +616,6 @@ class TestBothFiles:
         with pytest.raises(CheckpointError, match=r"expected a file named NAME-symbol\.json or NAME-0000\.params"):
             read(tmp_path / name)
 
-    def test_a_folder_that_is_not_there(self, tmp_path: Path) -> None:
-        with pytest.raises(CheckpointError, match="found none"):
-            read(tmp_path / "none" / "model-symbol.json")
-
 
 ONE = raw_array(np.ones((2, 3), np.float32))
 
@@ -779,7 +640,6 @@ class TestHostileParameters:
             (b"", "expected a list of arrays"),
             (b"PK\x03\x04" + bytes(100), r"expected a list of arrays \(0x112\), got 0x4034b50"),
             (b"\x80\x04cos\nsystem\n(S'echo'\ntR." + bytes(99), "expected a list of arrays"),
-            (struct.pack(">QQQ", 0x112, 0, 1) + ONE, "expected a list of arrays"),
             (struct.pack("<QQQ", 0x112, 0, 2**62) + ONE, "expected 4 bytes"),
             (struct.pack("<QQQ", 0x112, 0, 1), "expected 4 bytes at 24, got 0"),
             (raw_params([ONE], []), "expected 1 names, got 0"),
@@ -788,42 +648,14 @@ class TestHostileParameters:
             (raw_params([ONE], ["a"]) + b"more", "expected [0-9]+ bytes, got"),
             (raw_params([ONE], [])[:-8] + struct.pack("<QQ", 1, 2**63), "expected 9223372036854775808 bytes"),
             (lying([2, 3], storage=1), "expected dense arrays, got one of storage type 1"),
-            (lying([2, 3], storage=-1), "expected dense arrays"),
             (lying([2, 3], flag=12), r"got shape \[2, 3\] of type 12"),
-            (lying([2, 3], flag=-1), "of type -1"),
             (lying([-2, -3]), r"got shape \[-2, -3\]"),
             (lying([0, 2**60]), r"got shape \[0, 1152921504606846976\]"),
             (lying([2**31, 2**31, 2**31]), "expected 39614081257132168796771975168 bytes"),
             (lying([20, 40]), "expected 3200 bytes at 64, got 45"),
             (lying([2, 4]), "expected 1 names, got 5"),
             (lying([2, 3], rank=2**31 - 1), "expected an array of up to 8 dimensions, got 2147483647"),
-            (lying([2, 3], rank=-5), "expected an array of up to 8 dimensions, got -5"),
             (raw_params([struct.pack("<I", 0xDEADBEEF) + bytes(40)], ["a"]), "up to 8 dimensions, got 3735928559"),
-        ],
-        ids=[
-            "empty",
-            "zip",
-            "pickle",
-            "big endian",
-            "endless count",
-            "no array",
-            "no names",
-            "too many names",
-            "twice",
-            "more behind",
-            "endless name",
-            "sparse",
-            "undefined storage",
-            "bfloat16",
-            "negative type",
-            "negative shape",
-            "empty and huge",
-            "shape that overflows",
-            "shape that lies",
-            "shape that lies a little",
-            "endless rank",
-            "negative rank",
-            "no magic",
         ],
     )
     def test_is_refused_before_anything_is_allocated(self, path: Path, content: bytes, message: str) -> None:
@@ -873,12 +705,9 @@ class TestHostileSymbols:
             b"{",
             b"\xff\xfe",
             b"[" * 100_000,
-            b"[]",
-            b"7",
             b"{}",
             b'{"nodes": 1, "heads": [[0, 0]]}',
             b'{"nodes": [], "heads": [[0, 0, 0]]}',
-            b'{"nodes": [1], "heads": [[0, 0]]}',
             b'{"nodes": [{"op": "null", "name": "a"}], "heads": [[0, 0]]}',
             b'{"nodes": [{"op": "null", "name": "a", "inputs": []}], "heads": []}',
             b'{"nodes": [{"op": "null", "name": "a", "inputs": []}], "heads": [[1, 0]]}',
@@ -886,7 +715,6 @@ class TestHostileSymbols:
             b'{"nodes": [{"op": "null", "name": "a", "inputs": []}], "heads": [[0]]}',
             b'{"nodes": [{"op": "null", "name": "a", "inputs": []}], "heads": [[1e999, 0]]}',
             b'{"nodes": [{"op": "x", "name": "a", "inputs": [[0, 0]]}], "heads": [[0, 0]]}',
-            b'{"nodes": [{"op": "x", "name": "a", "inputs": [["a", 0]]}], "heads": [[0, 0]]}',
             b'{"nodes": [{"op": "x", "name": "a", "attrs": [1], "inputs": []}], "heads": [[0, 0]]}',
             b'{"nodes": [{"op": "x", "name": "a", "attrs": {"s": ' + b"[" * 90_000 + b'}, "inputs": []}]}',
         ],

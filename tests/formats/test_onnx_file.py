@@ -158,11 +158,9 @@ NORM = {"s": rand(6), "b": rand(6), "m": rand(6), "v": np.abs(rand(6)) + 0.5}
 VECTOR = [node("GlobalAveragePool", ["x"], "p"), node("Flatten", ["p"], "f")]
 EITHER: dict[str, Case] = {
     "Relu": unary("Relu"),
-    "LeakyRelu": unary("LeakyRelu"),
     "LeakyRelu alpha": unary("LeakyRelu", alpha=0.3),
     "Elu": unary("Elu", alpha=0.6),
     "Sigmoid": unary("Sigmoid"),
-    "HardSigmoid": unary("HardSigmoid"),
     "HardSigmoid alpha": unary("HardSigmoid", alpha=0.3, beta=0.4),
     "Softplus": unary("Softplus"),
     "Tanh": unary("Tanh"),
@@ -182,10 +180,8 @@ EITHER: dict[str, Case] = {
     "Max": binary("Max", rand(6, 1, 1) * 0.1),
     "Min": binary("Min", rand(1) * 0.1),
     "Max of three": ([node("Max", ["x", "w", "v"]), *to_vector()], {"w": rand(6, 1, 1) * 0.1, "v": rand(12) * 0.1}),
-    "Max of one": ([node("Max", ["x"]), *to_vector()], {}),
     "Sum": ([node("Sum", ["x", "x", "w"]), *to_vector()], {"w": rand(6, 1, 1)}),
     "Conv": conv(4, 6, 3, 3, kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
-    "Conv bare": conv(4, 6, 2, 3, bias=False),
     "Conv strided": conv(4, 6, 3, 2, strides=[2, 3], pads=[1, 0, 1, 0]),
     "Conv asymmetric": conv(4, 6, 3, 3, strides=[2, 2], pads=[0, 1, 2, 0]),
     "Conv SAME_UPPER": conv(4, 6, 3, 4, strides=[2, 1], auto_pad="SAME_UPPER"),
@@ -197,14 +193,11 @@ EITHER: dict[str, Case] = {
     "BatchNormalization": ([node("BatchNormalization", ["x", *NORM], epsilon=1e-2), *to_vector()], dict(NORM)),
     "BatchNormalization of vectors": ([*VECTOR, node("BatchNormalization", ["f", *NORM], "out")], dict(NORM)),
     "PRelu (C,1,1)": ([node("PRelu", ["x", "w"]), *to_vector()], {"w": rand(6, 1, 1)}),
-    "PRelu (1,C,1,1)": ([node("PRelu", ["x", "w"]), *to_vector()], {"w": rand(1, 6, 1, 1)}),
     "PRelu (1,)": ([node("PRelu", ["x", "w"]), *to_vector()], {"w": rand(1)}),
     "PRelu of vectors": ([*VECTOR, node("PRelu", ["f", "w"], "out")], {"w": rand(6)}),
     "Gemm": gemm(rand(5)),
-    "Gemm plain": gemm(rand(5), transposed=False),
     "Gemm alpha beta": gemm(rand(5), alpha=0.5, beta=-2.0),
     "Gemm (1,D)": gemm(rand(1, 5)),
-    "Gemm one bias": gemm(rand(1), beta=0.5),
     "MatMul": ([*VECTOR, node("MatMul", ["f", "w"], "out")], {"w": rand(6, 5)}),
     "MatMul on maps": ([node("MatMul", ["x", "w"]), *to_vector()], {"w": rand(12, 5)}),
     "MatMul from the left": ([node("MatMul", ["w", "x"]), *to_vector()], {"w": rand(5, 10)}),
@@ -213,27 +206,22 @@ EITHER: dict[str, Case] = {
         {},
     ),
     "MaxPool": pool("MaxPool", kernel_shape=[2, 3], strides=[2, 3]),
-    "MaxPool padded": pool("MaxPool", kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1]),
     "MaxPool asymmetric": pool("MaxPool", kernel_shape=[3, 3], strides=[2, 2], pads=[0, 1, 1, 0]),
     "MaxPool much padded": pool("MaxPool", kernel_shape=[3, 3], strides=[2, 2], pads=[2, 2, 2, 2]),
-    "MaxPool SAME_UPPER": pool("MaxPool", kernel_shape=[2, 2], auto_pad="SAME_UPPER"),
     "MaxPool SAME_LOWER": pool("MaxPool", kernel_shape=[3, 2], strides=[2, 2], auto_pad="SAME_LOWER"),
     "MaxPool of nothing": pool("MaxPool", kernel_shape=[1, 1]),
     "AveragePool": pool("AveragePool", kernel_shape=[2, 3], strides=[2, 3]),
-    "AveragePool uncounted": pool("AveragePool", kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1]),
     "AveragePool counted": pool("AveragePool", kernel_shape=[3, 3], pads=[1, 1, 1, 1], count_include_pad=1),
     "AveragePool asymmetric": pool("AveragePool", kernel_shape=[3, 3], strides=[2, 2], pads=[0, 1, 1, 0]),
     "AveragePool asymmetric counted": pool("AveragePool", kernel_shape=[3, 3], pads=[0, 1, 1, 0], count_include_pad=1),
     "AveragePool much padded": pool("AveragePool", kernel_shape=[3, 3], strides=[2, 2], pads=[2, 2, 2, 2]),
     "AveragePool SAME_UPPER": pool("AveragePool", kernel_shape=[2, 2], auto_pad="SAME_UPPER"),
-    "AveragePool SAME_LOWER": pool("AveragePool", kernel_shape=[2, 3], strides=[1, 2], auto_pad="SAME_LOWER"),
     "GlobalAveragePool": (pooled("x"), {}),
     "GlobalMaxPool": ([node("GlobalMaxPool", ["x"]), *to_vector()], {}),
     "Flatten": ([node("Flatten", ["x"], "out")], {}),
     "Transpose": shuffled("Transpose", {}, perm=[0, 2, 3, 1]),
     "Concat": ([node("Concat", ["x", "x"], axis=1), *to_vector()], {}),
     "Softmax": ([*VECTOR, node("Softmax", ["f"], "out", axis=1)], {}),
-    "Softmax by default": ([*VECTOR, node("Softmax", ["f"], "out")], {}),
     "LpNormalization": ([*VECTOR, node("LpNormalization", ["f"], "out", axis=1, p=2)], {}),
     "Dropout": ([node("Dropout", ["x"]), *to_vector()], {}),
     "Cast": unary("Cast", to=TensorProto.FLOAT),
@@ -254,9 +242,7 @@ ONLY_OLD: dict[str, Case] = {
     "Pad reflect": shuffled("Pad", {}, pads=[0, 0, 1, 0, 0, 0, 2, 3], mode="reflect"),
     "Pad edge": shuffled("Pad", {}, pads=[0, 0, 1, 0, 0, 0, 2, 3], mode="edge"),
     "Slice": shuffled("Slice", {}, starts=[1, -4], ends=[4, 1 << 40], axes=[1, 3]),
-    "Slice of all": shuffled("Slice", {}, starts=[0, 2], ends=[1 << 40, 5]),
     "Clip": unary("Clip", min=-0.2, max=0.3),
-    "Clip below": unary("Clip", min=-0.2),
     "Split": ([node("Split", ["x"], "a", "b", axis=1, split=[2, 4]), *to_vector("b")], {}),
     "Split evenly": ([node("Split", ["x"], "a", "b", "c", axis=1), node("Sub", ["a", "c"]), *to_vector()], {}),
     "Unsqueeze": ([node("Unsqueeze", ["x"], axes=[2]), *to_vector()], {}),
@@ -276,12 +262,9 @@ ONLY_NEW: dict[str, Case] = {
     "Pad reflect": shuffled("Pad", {"w": ints(0, 0, 1, 0, 0, 0, 2, 3)}, mode="reflect"),
     "Pad axes": ([node("Pad", ["x", "w", "", "a"]), *to_vector()], {"w": ints(1, 2, 3, 0), "a": ints(-1, 1)}),
     "Slice": shuffled("Slice", {"w": ints(1, -4), "e": ints(4, 1 << 62), "a": ints(1, 3)}),
-    "Slice step 1": shuffled("Slice", {"w": ints(1), "e": ints(4), "a": ints(1), "s": ints(1)}),
     "Clip": shuffled("Clip", {"w": np.float32(-0.2), "v": np.float32(0.3)}),
-    "Clip above": ([node("Clip", ["x", "", "v"]), *to_vector()], {"v": np.float32(0.3)}),
     "Clip not": unary("Clip"),
     "Split": ([node("Split", ["x", "w"], "a", "b", axis=1), *to_vector("b")], {"w": ints(2, 4)}),
-    "Split num_outputs": ([node("Split", ["x"], "a", "b", "c", "d", axis=1, num_outputs=4), *to_vector("c")], {}),
     "Split uneven": ([node("Split", ["x"], "a", "b", "c", axis=3, num_outputs=3), *to_vector("c")], {}),
     "Unsqueeze": ([node("Unsqueeze", ["x", "w"]), *to_vector()], {"w": ints(-1, 2)}),
     "Squeeze": ([node("GlobalAveragePool", ["x"], "p"), node("Squeeze", ["p", "w"], "out")], {"w": ints(-1, 2)}),
@@ -299,7 +282,6 @@ ONLY_NEW: dict[str, Case] = {
     "AveragePool ceil padded": pool("AveragePool", kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1], ceil_mode=1),
     "Gemm no bias": gemm(None),
     "LayerNormalization": ([*VECTOR, node("LayerNormalization", ["f", "w", "b"], "out")], {"w": rand(6), "b": rand(6)}),
-    "LayerNormalization bare": ([*VECTOR, node("LayerNormalization", ["f", "w"], "out", epsilon=0.1)], {"w": rand(6)}),
     "Dropout off": ([node("Dropout", ["x", "r", "t"]), *to_vector()], {"r": np.float32(0.5), "t": np.bool_(False)}),
     "Gather one": ([node("Gather", ["x", "i"], axis=2), *to_vector()], {"i": np.array(-1, dtype=np.int64)}),
     "Softmax inside": ([node("Softmax", ["x"], axis=2), *to_vector()], {}),
@@ -321,7 +303,7 @@ ONLY_NEW: dict[str, Case] = {
     ),
 }
 CASES = (
-    [pytest.param(case, opset, id=f"{name}-{opset}") for name, case in EITHER.items() for opset in (OLD, 13, NEW)]
+    [pytest.param(case, opset, id=f"{name}-{opset}") for name, case in EITHER.items() for opset in (OLD, NEW)]
     + [pytest.param(case, OLD, id=f"{name}-{OLD}") for name, case in ONLY_OLD.items()]
     + [pytest.param(case, NEW, id=f"{name}-{NEW}") for name, case in ONLY_NEW.items()]
     + [pytest.param(unary("Gelu"), 20, id="Gelu"), pytest.param(unary("Gelu", approximate="tanh"), 20, id="Gelu tanh")]
@@ -337,27 +319,6 @@ class TestOperators:
     def test_none_is_left_untested(self) -> None:
         tried = {one.op_type for case, *_ in (param.values for param in CASES) for one in case[0]}
         assert set(onnx_file.OPERATORS) - tried == {"Shape"}  # below
-
-    def test_the_gradient_is_that_of_torch(self, tmp_path: Path) -> None:
-        """Written once more in torch, without the importer."""
-        w, b, s = rand(5, 6, 3, 3), rand(5), rand(5, 1, 1)
-        weights = {**STEM_WEIGHTS, "w": w, "b": b, "s": s, "l": rand(4, 5)}
-        nodes = [
-            *STEM,
-            node("Conv", ["x", "w", "b"], "c", strides=[2, 2], pads=[0, 0, 1, 1]),
-            node("PRelu", ["c", "s"], "a"),
-            node("GlobalAveragePool", ["a"], "p"),
-            node("Flatten", ["p"], "f"),
-            node("Gemm", ["f", "l"], "out", transB=1, alpha=2.0),
-        ]
-        gradient = check(tmp_path / "a.onnx", model(nodes, weights))
-        images = torch.from_numpy(IMAGES).requires_grad_()
-        tensors = {key: torch.from_numpy(array) for key, array in weights.items()}
-        x = torch.nn.functional.conv2d(images, tensors["stem.weight"], stride=(11, 9))
-        x = torch.nn.functional.conv2d(torch.nn.functional.pad(x, (0, 1, 0, 1)), tensors["w"], tensors["b"], stride=2)
-        x = torch.where(x > 0, x, x * tensors["s"]).mean((2, 3)) @ tensors["l"].T * 2
-        (expected,) = torch.autograd.grad((x * torch.arange(4).cos()).sum(), images)
-        torch.testing.assert_close(gradient, expected, atol=1e-6, rtol=1e-4)
 
     def test_slopes_of_the_model_zoo(self, tmp_path: Path) -> None:
         """(C,) on a map: onnxruntime refuses it, MXNet wrote it and meant the channels."""
@@ -405,15 +366,6 @@ class TestShapes:
             (
                 sized(
                     node("Gather", ["s", "zero"], "n"),
-                    node("Unsqueeze", ["n"], "n1", axes=[0]),
-                    node("Concat", ["n1", "rest"], "shape", axis=0),
-                ),
-                ZERO | REST,
-                11,
-            ),
-            (
-                sized(
-                    node("Gather", ["s", "zero"], "n"),
                     node("Unsqueeze", ["n", "axis"], "n1"),
                     node("Concat", ["n1", "rest"], "shape", axis=0),
                 ),
@@ -450,24 +402,8 @@ class TestShapes:
                 {},
                 15,
             ),
-            (
-                [
-                    *STEM,
-                    node("Constant", [], "filled", value_ints=[1]),
-                    node(
-                        "ConstantOfShape",
-                        ["filled"],
-                        "zero",
-                        value=helper.make_tensor("v", TensorProto.INT64, [1], [0]),
-                    ),
-                    node("Concat", ["zero", "rest"], "shape", axis=0),
-                    node("Reshape", ["x", "shape"], "out"),
-                ],
-                REST,
-                13,
-            ),
         ],
-        ids=["gather-11", "gather-13", "products", "ends", "zeros"],
+        ids=["gather", "products", "ends"],
     )
     def test_a_size_that_is_computed(self, nodes: list[Node], weights: Weights, opset: int, tmp_path: Path) -> None:
         made = model(nodes, {**STEM_WEIGHTS, **weights}, opset=opset)
@@ -502,12 +438,6 @@ class TestShapes:
         each = [reference(made, IMAGES[i : i + 1]) for i in range(3)]
         np.testing.assert_allclose(network(torch.from_numpy(IMAGES)).numpy(), np.concatenate(each), atol=1e-5)
 
-    def test_a_size_for_one_image_in_a_file_for_many(self, tmp_path: Path) -> None:
-        made = model([*STEM, node("Reshape", ["x", "w"], "out")], {**STEM_WEIGHTS, "w": ints(1, 720)})
-        network = network_of(write(tmp_path / "a.onnx", made))
-        found = network(torch.from_numpy(IMAGES))
-        np.testing.assert_allclose(found[:1].numpy(), reference(made, IMAGES[:1]), atol=1e-5)
-
     def test_a_fixed_batch_of_two(self, tmp_path: Path) -> None:
         made = model(
             [*STEM, node("Reshape", ["x", "w"], "out")], {**STEM_WEIGHTS, "w": ints(2, -1)}, shape=(2, 3, 112, 112)
@@ -518,122 +448,95 @@ class TestShapes:
         )
 
 
-class TestContract:
-    """What the image has to be, in [0, 1]: mean, std, and where that comes from."""
-
-    @staticmethod
-    def of(tmp_path: Path, nodes: list[Node], weights: Weights, **settings: Any) -> tuple[float, float, str]:
-        first = node("Conv", ["scaled", "stem.weight"], "x", strides=[11, 9])
-        made = model([*nodes, first, *pooled("x")], {**STEM_WEIGHTS, **weights}, **settings)
-        stored = onnx_file.read(write(tmp_path / "a.onnx", made))
-        contract = stored.header["preprocessing"]
-        assert contract["color"] == "RGB"
-        assert contract["size"] == [112, 112]
-        assert len({*contract["mean"]}) == len({*contract["std"]}) == 1
-        mean, std = contract["mean"][0], contract["std"][0]
-        # Whatever it is, the recognizer says the same as onnxruntime of images in the file's own units.
-        images = torch.rand(2, 3, 112, 112, generator=torch.Generator().manual_seed(3))
-        units = (
-            ((images - 0.5) / 0.5)
-            if stored.header["source"]["contract"] == "assumed"
-            else images * (255 if std < 1e3 else 1)
+IN_THE_GRAPH = "in the graph"
+SCALED = [node("Sub", ["data", "m"], "a"), node("Mul", ["a", "s"], "scaled")]
+DIVIDED = [node("Sub", ["data", "m"], "a"), node("Div", ["a", "s"], "scaled")]
+ADDED = [node("Div", ["data", "s"], "a"), node("Add", ["m", "a"], "scaled")]
+COLORS, UNIT_COLORS = (np.array(mean, "f").reshape(1, 3, 1, 1) for mean in ([123, 117, 104], [0.4, 0.5, 0.6]))
+PIXELS = {"g": np.ones(3, "f"), "b": np.zeros(3, "f"), "m": np.full(3, 120, "f"), "v": np.full(3, 4000, "f")}
+CONTRACTS: dict[str, tuple[list[Node], Weights, tuple[float, float, str, str]]] = {
+    "none": ([node("Identity", ["data"], "scaled")], {}, (0.5, 0.5, "assumed", "-1..1")),
+    "sub and mul": (
+        SCALED,
+        {"m": np.float32(127.5), "s": np.float32(0.0078125)},
+        (0.5, 128 / 255, IN_THE_GRAPH, "0..255"),
+    ),
+    **{
+        f"div and add {shape}": (
+            ADDED,
+            {"s": np.full(shape, 127.5, "f"), "m": np.full(shape, -1, "f")},
+            (0.5, 0.5, IN_THE_GRAPH, "0..255"),
         )
-        if tmp_path.joinpath("unit").exists():
-            units = images
-        dtype = np.uint8 if settings.get("kind") == TensorProto.UINT8 else np.float32
-        if dtype == np.uint8:
-            units = units.round()
-            images = units / 255
-        found = Recognizer.from_checkpoint(stored, "a").embed(images)
-        expected = torch.nn.functional.normalize(torch.from_numpy(reference(made, units.numpy().astype(dtype))))
-        torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-3)
-        return mean, std, stored.header["source"]["contract"]
+        for shape in ((), (1,), (1, 1, 1, 1))
+    },
+    "sub only": (
+        [node("Sub", ["data", "m"], "scaled")],
+        {"m": np.float32(127.5)},
+        (0.5, 1 / 255, IN_THE_GRAPH, "0..255"),
+    ),
+    "images in [0, 1]": (
+        DIVIDED,
+        {"m": np.float32(0.5), "s": np.float32(0.5)},
+        (0.5, 0.5, IN_THE_GRAPH, "0..1"),
+    ),
+    "each color": (SCALED, {"m": COLORS, "s": np.float32(1 / 128)}, (0, 1 / 255, IN_THE_GRAPH, "0..255")),
+    "each color in [0, 1]": (DIVIDED, {"m": UNIT_COLORS, "s": UNIT_COLORS}, (0, 1, IN_THE_GRAPH, "0..1")),
+    "batch norm": (
+        [node("BatchNormalization", ["data", *PIXELS], "scaled")],
+        PIXELS,
+        (0, 1 / 255, IN_THE_GRAPH, "0..255"),
+    ),
+    "integers": (
+        [node("Cast", ["data"], "scaled", to=TensorProto.FLOAT)],
+        {},
+        (0, 1 / 255, IN_THE_GRAPH, "0..255"),
+    ),
+}
 
-    def test_none(self, tmp_path: Path) -> None:
-        assert self.of(tmp_path, [node("Identity", ["data"], "scaled")], {}) == (0.5, 0.5, "assumed")
 
-    def test_sub_and_mul(self, tmp_path: Path) -> None:
-        nodes = [node("Sub", ["data", "m"], "a"), node("Mul", ["a", "s"], "scaled")]
-        found = self.of(tmp_path, nodes, {"m": np.float32(127.5), "s": np.float32(0.0078125)})
-        assert found == (pytest.approx(0.5), pytest.approx(128 / 255), "in the graph")
-        steps = onnx_file.read(tmp_path / "a.onnx").header["backbone_settings"]["steps"]
-        assert [one["op"] for one in steps] == ["conv", "folded_norm", "mean", "flatten"]
-        assert steps[0]["inputs"] == [IMAGE]
+def with_contract(nodes: list[Node], weights: Weights, kind: int = TensorProto.FLOAT) -> onnx.ModelProto:
+    first = node("Conv", ["scaled", "stem.weight"], "x", strides=[11, 9])
+    return model([*nodes, first, *pooled("x")], {**STEM_WEIGHTS, **weights}, kind=kind)
 
-    @pytest.mark.parametrize("shape", [(), (1,), (1, 1, 1, 1)])
-    def test_div_and_add(self, shape: tuple[int, ...], tmp_path: Path) -> None:
-        nodes = [node("Div", ["data", "s"], "a"), node("Add", ["m", "a"], "scaled")]
-        weights = {"s": np.full(shape, 127.5, "f"), "m": np.full(shape, -1, "f")}
-        assert self.of(tmp_path, nodes, weights) == (pytest.approx(0.5), pytest.approx(0.5), "in the graph")
 
-    def test_sub_only(self, tmp_path: Path) -> None:
-        nodes = [node("Sub", ["data", "m"], "scaled")]
-        found = self.of(tmp_path, nodes, {"m": np.float32(127.5)})
-        assert found == (pytest.approx(0.5), pytest.approx(1 / 255), "in the graph")
-
-    def test_images_in_0_1(self, tmp_path: Path) -> None:
-        (tmp_path / "unit").touch()
-        nodes = [node("Sub", ["data", "m"], "a"), node("Div", ["a", "s"], "scaled")]
-        found = self.of(tmp_path, nodes, {"m": np.float32(0.5), "s": np.float32(0.5)})
-        assert found == (pytest.approx(0.5), pytest.approx(0.5), "in the graph")
-
-    def test_a_mean_of_each_color(self, tmp_path: Path) -> None:
-        nodes = [node("Sub", ["data", "m"], "a"), node("Mul", ["a", "s"], "scaled")]
-        weights = {"m": np.array([123, 117, 104], "f").reshape(1, 3, 1, 1), "s": np.float32(1 / 128)}
-        assert self.of(tmp_path, nodes, weights) == (0, pytest.approx(1 / 255), "in the graph")
-
-    def test_a_mean_of_each_color_in_0_1(self, tmp_path: Path) -> None:
-        (tmp_path / "unit").touch()
-        nodes = [node("Sub", ["data", "m"], "a"), node("Div", ["a", "s"], "scaled")]
-        weights = {key: np.array([0.4, 0.5, 0.6], "f").reshape(1, 3, 1, 1) for key in "ms"}
-        assert self.of(tmp_path, nodes, weights) == (0, 1, "in the graph")
-
-    def test_a_batch_norm_of_raw_pixels(self, tmp_path: Path) -> None:
-        weights = {"g": np.ones(3, "f"), "b": np.zeros(3, "f"), "m": np.full(3, 120, "f"), "v": np.full(3, 4000, "f")}
-        nodes = [node("BatchNormalization", ["data", *weights], "scaled")]
-        assert self.of(tmp_path, nodes, weights) == (0, pytest.approx(1 / 255), "in the graph")
-
-    def test_whole_numbers_are_raw_pixels(self, tmp_path: Path) -> None:
-        nodes = [node("Cast", ["data"], "scaled", to=TensorProto.FLOAT)]
-        assert self.of(tmp_path, nodes, {}, kind=TensorProto.UINT8) == (0, pytest.approx(1 / 255), "in the graph")
-
-    @staticmethod
-    def input_of(tmp_path: Path, nodes: list[Node], weights: Weights, **settings: Any) -> str:
-        """What the file says it expects."""
-        TestContract.of(tmp_path, nodes, weights, **settings)
-        return str(onnx_file.read(tmp_path / "a.onnx").header["source"]["input"])
-
-    @pytest.mark.parametrize("mean", [np.float32(127.5), np.array([123, 117, 104], "f").reshape(1, 3, 1, 1)])
-    def test_the_input_is_raw_pixels(self, mean: np.ndarray, tmp_path: Path) -> None:
-        nodes = [node("Sub", ["data", "m"], "a"), node("Mul", ["a", "s"], "scaled")]
-        assert self.input_of(tmp_path, nodes, {"m": mean, "s": np.float32(1 / 128)}) == "0..255"
-        nodes = [node("Cast", ["data"], "scaled", to=TensorProto.FLOAT)]
-        assert self.input_of(tmp_path, nodes, {}, kind=TensorProto.UINT8) == "0..255"
-
-    @pytest.mark.parametrize("mean", [np.float32(0.5), np.array([0.4, 0.5, 0.6], "f").reshape(1, 3, 1, 1)])
-    def test_the_input_is_pixels_in_0_1(self, mean: np.ndarray, tmp_path: Path) -> None:
-        (tmp_path / "unit").touch()
-        nodes = [node("Sub", ["data", "m"], "a"), node("Div", ["a", "s"], "scaled")]
-        assert self.input_of(tmp_path, nodes, {"m": mean, "s": mean}) == "0..1"
-
-    def test_the_input_is_scaled_already(self, tmp_path: Path) -> None:
-        assert self.input_of(tmp_path, [node("Identity", ["data"], "scaled")], {}) == "-1..1"
+class TestContract:
+    @pytest.mark.parametrize("name", CONTRACTS)
+    def test_mean_std_origin_and_range(self, name: str, tmp_path: Path) -> None:
+        nodes, weights, expected = CONTRACTS[name]
+        integers = name == "integers"
+        made = with_contract(nodes, weights, TensorProto.UINT8 if integers else TensorProto.FLOAT)
+        stored = onnx_file.read(write(tmp_path / "a.onnx", made))
+        contract, source = stored.header["preprocessing"], stored.header["source"]
+        assert (contract["color"], contract["size"]) == ("RGB", [112, 112])
+        assert len({*contract["mean"]}) == len({*contract["std"]}) == 1
+        assert (contract["mean"][0], contract["std"][0]) == (pytest.approx(expected[0]), pytest.approx(expected[1]))
+        assert (source["contract"], source["input"]) == expected[2:]
+        if name == "sub and mul":  # the arithmetic is gone
+            steps = stored.header["backbone_settings"]["steps"]
+            assert [one["op"] for one in steps] == ["conv", "folded_norm", "mean", "flatten"]
+            assert steps[0]["inputs"] == [IMAGE]
+        images = torch.rand(2, 3, 112, 112, generator=torch.Generator().manual_seed(3))
+        images = (images * 255).round() / 255 if integers else images
+        scale, shift = {"0..255": (255, 0), "0..1": (1, 0), "-1..1": (2, -1)}[source["input"]]
+        units = (images * scale + shift).round() if integers else images * scale + shift
+        features = reference(made, units.numpy().astype(np.uint8 if integers else np.float32))
+        same = torch.nn.functional.normalize(torch.from_numpy(features))
+        torch.testing.assert_close(Recognizer.from_checkpoint(stored, "a").embed(images), same, atol=1e-4, rtol=1e-3)
 
     @pytest.mark.parametrize("factor", [-1.0, 0.0, math.nan, math.inf])
     def test_no_scaling_at_all(self, factor: float, tmp_path: Path) -> None:
-        with pytest.raises(CheckpointError, match="no image contract"):
-            self.of(tmp_path, [node("Mul", ["data", "s"], "scaled")], {"s": np.float32(factor)})
+        factor_node = node("Mul", ["data", "s"], "scaled")
+        with pytest.raises(CheckpointError, match="expected an image contract"):
+            onnx_file.read(write(tmp_path / "a.onnx", with_contract([factor_node], {"s": np.float32(factor)})))
 
     def test_arithmetic_behind_a_fork_is_left_alone(self, tmp_path: Path) -> None:
         nodes = [node("Mul", ["data", "s"], "a"), node("Add", ["a", "data"], "scaled")]
-        made = model(
-            [*nodes, node("Conv", ["scaled", "stem.weight"], "x", strides=[11, 9]), *pooled("x")],
-            {**STEM_WEIGHTS, "s": np.float32(2)},
-        )
-        check(tmp_path / "a.onnx", made)
+        check(tmp_path / "a.onnx", with_contract(nodes, {"s": np.float32(2)}))
 
 
 GOOD = [*STEM, *pooled("x")]
+MILLION, BACKWARDS = rand(1000, 1000), (ints(9), ints(0), ints(1), ints(-1))
+TEXT = helper.make_tensor("t", TensorProto.STRING, [1], [b"a"])
 
 
 def refused(path: Path, made: onnx.ModelProto | bytes, match: str) -> None:
@@ -693,7 +596,7 @@ class TestRefusals:
             ([node("ReduceMean", ["x"], "out", keepdims=0)], r"got \(\)"),
             ([node("ReduceMean", ["x"], "out", axes=[0, 2, 3])], r"got \(1, 6, 1, 1\)"),
             ([node("Relu", ["stem.weight"], "out")], "one vector per image"),
-            ([node("Relu", ["x"], "other")], "never computes its output 'out'"),
+            ([node("Relu", ["x"], "other")], "does not compute its output 'out'"),
         ],
     )
     def test_no_vector(self, output: list[Node], found: str, tmp_path: Path) -> None:
@@ -702,114 +605,69 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("nodes", "weights", "opset", "found"),
         [
-            ([node("Mystery", ["x"])], {}, 13, "the operator 'Mystery'.* not known here"),
+            ([node("Mystery", ["x"])], {}, 13, "the operator 'Mystery'.* not supported"),
             ([node("Relu", ["x"], domain="com.microsoft")], {}, 13, r"the operator 'com\.microsoft\.Relu'"),
             ([node("If", ["x"], then_branch=helper.make_graph([], "t", [], []))], {}, 13, "the operator 'If'"),
             ([node("Conv", ["x", "gone"])], {}, 13, "lacks 'gone'"),
-            ([node("Relu", ["later"]), node("Relu", ["x"], "later")], {}, 13, "lacks 'later'"),
-            ([node("Add", ["x", "z"], "y"), node("Add", ["x", "y"], "z")], {}, 13, "lacks 'z'"),
             ([node("Relu", ["y"])], {}, 13, "lacks 'y'"),
             ([node("Relu", [])], {}, 13, "the relu step 'y' does not fit"),
-            ([node("Conv", ["x"])], {}, 13, "Conv node .* incomplete"),
-            ([node("MaxPool", ["x"])], {}, 13, "MaxPool node .* incomplete"),
             ([node("Conv", ["x", "w"])], {"w": rand(4, 5, 3, 3)}, 13, "the conv layer 'y' does not fit"),
-            ([node("Conv", ["x", "w"])], {"w": rand(4, 6, 3)}, 13, "does not work on maps"),
-            ([node("Conv", ["x", "w"])], {"w": rand(4, 6, 99, 3)}, 13, "the conv layer 'y' does not fit"),
+            ([node("Conv", ["x", "w"])], {"w": rand(4, 6, 3)}, 13, "does not work on feature maps"),
             ([node("Conv", ["x", "w"])], {"w": np.zeros((0, 6, 3, 3), "f")}, 13, "a weight is empty"),
-            ([node("Conv", ["x", "w"], group=5)], {"w": rand(4, 6, 3, 3)}, 13, "the conv layer 'y' does not fit"),
             ([node("Conv", ["x", "w"], group=0)], {"w": rand(4, 6, 3, 3)}, 13, "the conv layer 'y' does not fit"),
             ([node("Conv", ["x", "w"], strides=[0, 1])], {"w": rand(4, 6, 3, 3)}, 13, r"the stride \[0, 1\]"),
-            ([node("Conv", ["x", "w"], strides=[1])], {"w": rand(4, 6, 3, 3)}, 13, "does not work on maps"),
-            ([node("Conv", ["x", "w"], pads=[1, 1])], {"w": rand(4, 6, 3, 3)}, 13, "does not work on maps"),
-            ([node("Conv", ["x", "w"], pads=[10**6] * 4)], {"w": rand(4, 6, 3, 3)}, 13, "more than an embedder"),
+            ([node("Conv", ["x", "w"], pads=[1, 1])], {"w": rand(4, 6, 3, 3)}, 13, "does not work on feature maps"),
             ([node("Conv", ["x", "w"], pads=[0, 0, 1 << 40, 0])], {"w": rand(4, 6, 3, 3)}, 13, "more than an embedder"),
             ([node("Conv", ["x", "w"], kernel_shape=[5, 5])], {"w": rand(4, 6, 3, 3)}, 13, r"the kernel \[5, 5\]"),
             ([node("Conv", ["x", "w", "b"])], {"w": rand(4, 6, 3, 3), "b": rand(5)}, 13, r"bias is \(5,\)"),
             ([node("Conv", ["x", "x"])], {}, 13, "expected a stored tensor, but .* depends on the image"),
-            ([node("MaxPool", ["x"], kernel_shape=[2])], {}, 13, "does not work on maps"),
-            ([node("MaxPool", ["x"], kernel_shape=[-2, 2])], {}, 13, r"the kernel \[-2, 2\]"),
+            ([node("MaxPool", ["x"], kernel_shape=[2])], {}, 13, "does not work on feature maps"),
             ([node("AveragePool", ["x"], kernel_shape=[2, 2], dilations=[2, 2])], {}, 19, "the dilation"),
             ([node("BatchNormalization", ["x", *NORM], training_mode=1)], NORM, 15, "training mode"),
             ([node("BatchNormalization", ["x", *NORM], "y", "a", "b2")], NORM, 15, "training mode"),
             ([node("BatchNormalization", ["x", *NORM])], NORM, 6, "training mode"),
-            ([node("BatchNormalization", ["x", "s", "s", "s"])], NORM, 13, "incomplete"),
             ([node("BatchNormalization", ["x", *NORM])], {**NORM, "v": rand(5)}, 13, r"running_var is \(5,\)"),
             ([node("BatchNormalization", ["x", *NORM])], {**NORM, "s": rand(6, 10, 12)}, 13, r"a weight \(6, 10, 12\)"),
             ([node("Dropout", ["x", "r", "t"])], {"r": np.float32(0.5), "t": np.bool_(True)}, 13, "training mode"),
             ([node("Dropout", ["x"])], {}, 6, "training mode"),
             ([node("PRelu", ["x", "w"])], {"w": rand(5)}, 13, r"a slope \(5,\) on 6 channels"),
             ([node("PRelu", ["x", "w"])], {"w": rand(6, 10, 12)}, 13, r"a slope \(6, 10, 12\)"),
-            ([node("PRelu", ["x", "w"])], {"w": rand(6, 1)}, 13, r"a slope \(6, 1\)"),
             (
                 [node("Slice", ["x", "a", "b", "c"], "sq"), node("PRelu", ["sq", "w"])],
                 {"w": rand(6), "a": ints(0), "b": ints(6), "c": ints(3)},
                 13,
                 "both the channels and the columns",
             ),
-            ([node("Gemm", ["x", "w"])], {"w": rand(12, 5)}, 13, "Gemm node"),
             ([*VECTOR, node("Gemm", ["f", "w"], transA=1)], {"w": rand(6, 5)}, 13, "transA"),
             ([*VECTOR, node("Gemm", ["f", "w"])], {"w": rand(6)}, 13, r"and \(6,\)"),
-            ([*VECTOR, node("Gemm", ["f", "w"])], {"w": rand(7, 5)}, 13, "the linear layer 'y' does not fit"),
             ([*VECTOR, node("Gemm", ["f", "w", "b"])], {"w": rand(6, 5), "b": rand(4)}, 13, r"adds \(4,\)"),
-            ([*VECTOR, node("Gemm", ["f", "w", "b"])], {"w": rand(6, 5), "b": rand(5, 1)}, 13, r"adds \(5, 1\)"),
             ([node("Reshape", ["x", "w"])], {"w": ints(0, 7)}, 13, "the reshape step 'y' does not fit"),
             ([node("Reshape", ["x", "w"])], {"w": ints(0, 0, 0, 0, 0)}, 13, "the reshape step 'y' does not fit"),
             ([node("Reshape", ["x", "w"], allowzero=1)], {"w": ints(0, 7)}, 14, "to an empty"),
-            ([node("Reshape", ["x"])], {}, 13, "incomplete"),
             ([node("Transpose", ["x"], perm=[0, 1])], {}, 13, "the transpose step 'y' does not fit"),
-            ([node("Concat", ["x", "w"], axis=1)], {"w": rand(2, 2)}, 13, "the concat step 'y' does not fit"),
             ([node("Pad", ["x", "w"], mode="wrap")], {"w": ints(*[0] * 8)}, 19, "of the mode b'wrap'"),
-            ([node("Pad", ["x", "w"])], {"w": ints(0, 0)}, 13, "incomplete"),
             ([node("Pad", ["x", "w"])], {"w": ints(*[1 << 40] * 8)}, 13, "Pad node .* by "),
             ([node("Pad", ["x", "w"])], {"w": ints(*[1 << 20] * 8)}, 13, "more than an embedder"),
             ([node("Pad", ["x", "w"])], {"w": ints(*[0] * 7, -3)}, 13, "Pad node .* by "),
-            (
-                [node("ConstantOfShape", ["w"], "c"), node("Add", ["x", "c"])],
-                {"w": ints(1 << 20, 1 << 20)},
-                13,
-                "wants a tensor",
+            *(
+                ([node("ConstantOfShape", ["w"], "c"), node("Add", ["x", "c"])], {"w": sizes}, 13, "asks for a tensor")
+                for sizes in (ints(1 << 20, 1 << 20), ints(1 << 62, 0), ints(-1, -1))
             ),
-            (
-                [node("ConstantOfShape", ["w"], "c"), node("Add", ["x", "c"])],
-                {"w": ints(1 << 62, 0)},
-                13,
-                "wants a tensor",
-            ),
-            ([node("ConstantOfShape", ["w"], "c"), node("Add", ["x", "c"])], {"w": ints(-1, -1)}, 13, "wants a tensor"),
-            (
-                [node("Gather", ["w", "i"], "c")],
-                {"w": rand(1000, 1000), "i": np.zeros(100_000, "i8")},
-                13,
-                "100000 places",
-            ),
+            ([node("Gather", ["w", "i"], "c")], {"w": MILLION, "i": np.zeros(100_000, "i8")}, 13, "100000 places"),
             ([node("Gather", ["w", "i"], "c")], {"w": rand(4), "i": ints(9)}, 13, "incomplete"),
             ([node("Gather", ["x", "i"], axis=1)], {"i": ints(2, 1, 0)}, 13, "depends on the image"),
-            (
-                [node("Slice", ["x", "a", "b", "c", "d"])],
-                {"a": ints(9), "b": ints(0), "c": ints(1), "d": ints(-1)},
-                13,
-                "of steps",
-            ),
+            ([node("Slice", ["x", "a", "b", "c", "d"])], dict(zip("abcd", BACKWARDS, strict=True)), 13, "of steps"),
             ([node("Slice", ["x", "a", "b"])], {"a": ints(9), "b": ints(0, 1)}, 13, "does not fit"),
             ([node("Split", ["x", "w"], "y", "b", axis=1)], {"w": ints(2, 3)}, 13, r"of 6 into \[2, 3\]"),
-            ([node("Split", ["x"], "y", "b", axis=7)], {}, 13, "incomplete"),
             ([node("Add", ["x", "w"], broadcast=1, axis=1)], {"w": rand(6)}, 6, "before opset 7"),
             ([node("Softmax", ["x"])], {}, 11, "flattens its input"),
             ([*VECTOR, node("LpNormalization", ["f"], p=1)], {}, 13, "another norm"),
             ([node("LayerNormalization", ["x", "w"], axis=2)], {"w": rand(10, 12)}, 17, "more than the last dimension"),
-            ([node("Cast", ["x"], to=TensorProto.INT32)], {}, 13, "whole numbers of the image"),
-            ([node("Cast", ["x"])], {}, 13, "incomplete"),
+            ([node("Cast", ["x"], to=TensorProto.INT32)], {}, 13, "the image to integers"),
             ([node("Constant", [], "c")], {}, 13, "of the kind 'none'"),
-            ([node("Constant", [], "c", value_string="a")], {}, 13, "of the kind 'value_string'"),
-            (
-                [node("Constant", [], "c", value=helper.make_tensor("t", TensorProto.STRING, [1], [b"a"]))],
-                {},
-                13,
-                "expected numbers",
-            ),
+            ([node("Constant", [], "c", value=TEXT)], {}, 13, "expected numbers"),
             ([node("Clip", ["x", "w"])], {"w": rand(6, 1, 1)}, 13, "incomplete"),
             ([node("LeakyRelu", ["x"], alpha="steep")], {}, 13, "the leaky_relu step 'y' does not fit"),
-            ([node("Flatten", ["x"], axis=[1])], {}, 13, "incomplete"),
             ([node("Add", ["x", "w"])], {"w": rand(5, 1, 1)}, 13, "the add step 'y' does not fit"),
             ([node("Add", ["t", "w"])], {"t": rand(1 << 14, 1), "w": rand(1 << 14)}, 13, "more than an embedder"),
             ([helper.make_node("Relu", ["x"], [])], {}, 13, "has no output"),
@@ -820,7 +678,7 @@ class TestRefusals:
         refused(tmp_path / "a.onnx", made, found)
 
     def test_many_large_values(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("arcinvert.formats.builder.LARGEST_TOTAL", 50_000)
+        monkeypatch.setattr("arcinvert.formats.builder.MAX_TOTAL_ELEMENTS", 50_000)
         nodes = [*STEM, *(node("Relu", ["x"], f"r{i}") for i in range(22))]
         check(tmp_path / "a.onnx", model([*nodes[:-3], *pooled("r0")], STEM_WEIGHTS))
         refused(tmp_path / "a.onnx", model([*nodes, *pooled("r0")], STEM_WEIGHTS), "more than an embedder")
@@ -831,7 +689,7 @@ class TestRefusals:
         refused(
             tmp_path / "a.onnx",
             model([*first, *centered], STEM_WEIGHTS, opset=13),
-            "depends on the others in its batch",
+            "depends on the other images",
         )
         attention = [
             node("Transpose", ["f"], "t", perm=[1, 0]),
@@ -839,24 +697,24 @@ class TestRefusals:
             node("Softmax", ["s"], "p2", axis=1),
             node("MatMul", ["p2", "f"], "out"),
         ]
-        refused(tmp_path / "a.onnx", model([*first, *attention], STEM_WEIGHTS), "depends on the others in its batch")
+        refused(tmp_path / "a.onnx", model([*first, *attention], STEM_WEIGHTS), "depends on the other images")
 
-    def test_rows_that_depend_on_each_other_behind_damaged_statistics(self, tmp_path: Path) -> None:
+    def test_rows_that_depend_on_each_other_with_damaged_statistics(self, tmp_path: Path) -> None:
         nodes = [*STEM, *VECTOR, node("BatchNormalization", ["f", *NORM], "n")]
         nodes += [node("ReduceMean", ["n"], "m", axes=[0]), node("Sub", ["n", "m"], "out")]
-        bad = {**NORM, "v": np.full(6, np.nan, "f")}
-        refused(tmp_path / "a.onnx", model(nodes, {**STEM_WEIGHTS, **bad}, opset=13), "depends on the others")
+        bad = {**STEM_WEIGHTS, **NORM, "v": np.full(6, np.nan, "f")}
+        refused(tmp_path / "a.onnx", model(nodes, bad, opset=13), "depends on the other images")
 
     @pytest.mark.parametrize("end", [3, 2])
     def test_a_batch_that_is_cut(self, end: int, tmp_path: Path) -> None:
         """Three rows and fewer pass through; a larger batch would lose some."""
         nodes = [*STEM, *VECTOR, node("Slice", ["f"], "out", starts=[0], ends=[end], axes=[0])]
-        found = "other batch size" if end == 3 else r"got \(2, 6\)"
+        found = "no batch size but the file" if end == 3 else r"got \(2, 6\)"
         refused(tmp_path / "a.onnx", model(nodes, STEM_WEIGHTS, opset=8), found)
 
     def test_a_batch_that_is_grown(self, tmp_path: Path) -> None:
         nodes = [*STEM, *VECTOR, node("Add", ["f", "w"], "out")]
-        refused(tmp_path / "a.onnx", model(nodes, {**STEM_WEIGHTS, "w": rand(3, 6)}), "other batch size")
+        refused(tmp_path / "a.onnx", model(nodes, {**STEM_WEIGHTS, "w": rand(3, 6)}), "no batch size but the file")
 
     def test_names_that_torch_has_taken(self, tmp_path: Path) -> None:
         names = ["keys", "forward", "type", "a.b", "image", "0", "T_destination", "training", "é"]
@@ -910,10 +768,8 @@ class TestOuterData:
 
     def test_beside_the_file(self, tmp_path: Path) -> None:
         (tmp_path / "w.bin").write_bytes(b"12345678" + self.DATA + b"rest")
-        plain, whole = (
-            model(GOOD, STEM_WEIGHTS),
-            outside(model(GOOD, STEM_WEIGHTS), location="w.bin", offset=8, length=len(self.DATA)),
-        )
+        plain = model(GOOD, STEM_WEIGHTS)
+        whole = outside(model(GOOD, STEM_WEIGHTS), location="w.bin", offset=8, length=len(self.DATA))
         network = network_of(write(tmp_path / "a.onnx", whole))
         np.testing.assert_allclose(network(torch.from_numpy(IMAGES)).numpy(), reference(plain, IMAGES), atol=1e-5)
 
@@ -925,25 +781,10 @@ class TestOuterData:
             digests.append(onnx_file.read(tmp_path / "a.onnx").digest)
         assert digests[0] == digests[1] != digests[2]
 
-    @pytest.mark.parametrize(
-        "place",
-        [
-            "../secret",
-            "{outside}/secret",
-            "link",
-            "hard",
-            "folder/inner",
-            ".",
-            "..",
-            "",
-            "folder",
-            "none",
-            "./w.bin",
-            "a\\b",
-            "pipe",
-            "a\0b",
-        ],
-    )
+    ELSEWHERE = ("../secret", "{outside}/secret", "link", "hard", "folder/inner", "folder", "none", "pipe")
+    ELSEWHERE += (".", "..", "", "./w.bin", "a\\b", "a\0b")
+
+    @pytest.mark.parametrize("place", ELSEWHERE)
     def test_elsewhere_is_never_opened(self, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         inside = tmp_path / "models"
         (inside / "folder").mkdir(parents=True)
@@ -961,23 +802,12 @@ class TestOuterData:
             onnx_file.read(path)
         assert opened == [str(path)]
 
-    @pytest.mark.parametrize(
-        "where",
-        [
-            {"offset": -1},
-            {"offset": 4},
-            {"offset": 1 << 70},
-            {"length": 10},
-            {"length": 1 << 40},
-            {"length": -4},
-            {"offset": "x"},
-            {"length": ""},
-        ],
-    )
-    def test_a_place_that_lies(self, where: dict[str, object], tmp_path: Path) -> None:
+    @pytest.mark.parametrize("key", ["offset", "length"])
+    @pytest.mark.parametrize("value", [-4, 10, 1 << 70, "x"])
+    def test_a_place_that_does_not_exist(self, key: str, value: object, tmp_path: Path) -> None:
         (tmp_path / "w.bin").write_bytes(self.DATA)
-        made = outside(model(GOOD, STEM_WEIGHTS), location="w.bin", **where)
-        refused(tmp_path / "a.onnx", made, "stem.weight|wants bytes")
+        made = outside(model(GOOD, STEM_WEIGHTS), location="w.bin", **{key: value})
+        refused(tmp_path / "a.onnx", made, "stem.weight|needs bytes")
 
     def test_of_a_constant_node(self, tmp_path: Path) -> None:
         (tmp_path / "secret").write_bytes(self.DATA)
@@ -1048,9 +878,6 @@ class TestDamage:
             return "\n" in str(error)  # more than a line would count as opened
         assert len(found) == 2
         return True
-
-    def test_whole(self, tmp_path: Path) -> None:
-        assert self.opens(tmp_path / "a.onnx", small())
 
     @pytest.mark.parametrize("seed", range(6))
     def test_flipped_bytes(self, seed: int, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from arcinvert.backbones import build_backbone
-from arcinvert.checkpoint import file_digest, load_strictly
+from arcinvert.checkpoint import file_digest
 from arcinvert.errors import CheckpointError, EnvironmentProblem
 from arcinvert.formats.torch_file import read, refuse_paddle
 from arcinvert.preprocessing import Preprocessing
@@ -100,19 +100,15 @@ class TestArcFaceTorch:
         assert torch.equal(output(loaded(checkpoint)), output(arc))
         assert Preprocessing.from_header(checkpoint.header["preprocessing"]) == Preprocessing()
 
-    @pytest.mark.parametrize("depth", [34, 50, 100, 200])
-    def test_every_depth(self, tmp_path: Path, depth: int) -> None:
-        network = build_backbone(f"iresnet{depth}", width=0.02, embedding_size=4)
+    @pytest.mark.parametrize(
+        ("depth", "width"), [(18, 0.05), (18, 0.33), (34, 0.07), (50, 0.11), (100, 0.02), (200, 0.02)]
+    )
+    def test_every_depth_and_odd_widths(self, tmp_path: Path, depth: int, width: float) -> None:
+        network = build_backbone(f"iresnet{depth}", width=width, embedding_size=4)
         torch.save(network.state_dict(), tmp_path / "a.pt")
         checkpoint = read(tmp_path / "a.pt")
         assert checkpoint.header["backbone"] == f"iresnet{depth}"
         assert equal(dict(loaded(checkpoint).state_dict()), dict(network.state_dict()))
-
-    @pytest.mark.parametrize("width", [0.05, 0.07, 0.11, 0.25, 0.33])
-    def test_a_width_gives_the_same_channels(self, tmp_path: Path, width: float) -> None:
-        network = build_backbone("iresnet18", width=width, embedding_size=4)
-        torch.save(network.state_dict(), tmp_path / "a.pt")
-        assert equal(dict(loaded(read(tmp_path / "a.pt")).state_dict()), dict(network.state_dict()))
 
     @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "_orig_mod.module.", "module._orig_mod.", "model."])
     def test_prefixes_of_wrappers(self, tmp_path: Path, arc_state: State, prefix: str) -> None:
@@ -193,9 +189,7 @@ class TestIR:
             ("", "CVLFace", "RGB"),
             ("net.", "CVLFace", "RGB"),
             ("model.net.", "CVLFace", "RGB"),
-            ("module.net.", "CVLFace", "RGB"),
             ("model.", "AdaFace", "BGR"),
-            ("module.model.", "AdaFace", "BGR"),
         ],
     )
     def test_the_same_function_under_every_prefix(
@@ -208,24 +202,6 @@ class TestIR:
         assert checkpoint.header["source"] == {"format": source, "file": "model.pt"}
         assert checkpoint.header["preprocessing"]["color"] == color
         torch.testing.assert_close(output(loaded(checkpoint)), output(ir), rtol=0, atol=1e-6)
-
-    def test_the_reference_tells_the_shortcuts_apart(self, tmp_path: Path, ir: nn.Module, ir_state: State) -> None:
-        """Without the pooling shortcut the weights do not fit, so the comparison above says something."""
-        torch.save(ir_state, tmp_path / "model.pt")
-        plain = build_backbone("iresnet18", width=0.125, embedding_size=24)
-        with pytest.raises(CheckpointError, match=r"layer1\.0\.downsample\.0\.weight is missing"):
-            load_strictly(plain, read(tmp_path / "model.pt").section("network"), "x")
-        assert output(ir).abs().mean() > 0.01
-
-    def test_every_tensor_lands_once(self, tmp_path: Path, ir_state: State) -> None:
-        torch.save(ir_state, tmp_path / "model.pt")
-        state = read(tmp_path / "model.pt").section("network")
-        assert len(state) == len(ir_state) + 2
-        assert torch.equal(state["layer3.0.downsample.1.bias"], ir_state["body.4.shortcut_layer.1.bias"])
-        assert torch.equal(state["layer4.1.conv2.weight"], ir_state["body.7.res_layer.4.weight"])
-        assert torch.equal(state["features.running_mean"], ir_state["output_layer.4.running_mean"])
-        assert torch.equal(state["features.weight"], torch.ones(24))
-        assert torch.equal(state["features.bias"], torch.zeros(24))
 
     def test_an_affine_last_batch_norm_keeps_its_weights(self, tmp_path: Path, ir_state: State) -> None:
         affine = {"output_layer.4.weight": torch.rand(24), "output_layer.4.bias": torch.rand(24)}
@@ -265,12 +241,10 @@ class TestIR:
         ("name", "text", "color"),
         [
             ("model.yaml", "input_size:\n- 3\n- 112\n- 112\ncolor_space: BGR\nname: ir18\noutput_dim: 512\n", "BGR"),
-            ("model.yaml", "color_space: 'RGB'\nname: 'ir101'", "RGB"),
             ("model.yaml", 'color_space: "BGR"  # as opencv', "BGR"),
             ("model.yaml", "# color_space: BGR\nname: ir18\n", "RGB"),
             ("pretrained_model/model.yaml", "color_space: BGR\r\n", "BGR"),
             ("config.json", '{"conf": {"color_space": "BGR", "name": "ir18"}}', "BGR"),
-            ("config.json", '{"conf": {"name": "ir18",\n "color_space" : "BGR"}}', "BGR"),
             ("config.json", '{"my_color_space": "BGR"}', "RGB"),
             ("other.yaml", "color_space: BGR", "RGB"),
         ],
@@ -354,20 +328,11 @@ class TestHostile:
         torch.load(tmp_path / "a.pth", weights_only=False)  # it would have run
         assert (tmp_path / "trace").exists()
 
-    @pytest.mark.parametrize("variable", ["TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"])
-    def test_the_environment_does_not_open_the_door(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
-    ) -> None:
-        monkeypatch.setenv(variable, "1")
+    def test_the_environment_does_not_allow_pickles(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
         torch.save({"a": Evil(tmp_path / "trace")}, tmp_path / "a.pth")
         assert "asks for 'exec'" in refused(tmp_path / "a.pth")
         assert not (tmp_path / "trace").exists()
-
-    def test_a_bare_pickle(self, tmp_path: Path) -> None:
-        for protocol in (2, 4):
-            (tmp_path / "a.pth").write_bytes(pickle.dumps(Evil(tmp_path / "trace"), protocol=protocol))
-            refused(tmp_path / "a.pth")
-            assert not (tmp_path / "trace").exists()
 
     def test_a_whole_pickled_module(self, tmp_path: Path, arc: nn.Module) -> None:
         torch.save(arc, tmp_path / "a.pth")
@@ -387,7 +352,7 @@ class TestHostile:
         """Views that repeat one number would make the network take all memory there is."""
         endless = torch.zeros(1).expand(1_000_000_000_000, 8 * 49)
         torch.save({**arc_state, "fc.weight": endless}, tmp_path / "a.pth")
-        assert "larger than the file" in refused(tmp_path / "a.pth")
+        assert "more bytes than the file" in refused(tmp_path / "a.pth")
 
     def test_compressed_entries(self, tmp_path: Path) -> None:
         torch.save({"conv1.weight": torch.zeros(1000)}, tmp_path / "a.pth")
@@ -444,33 +409,31 @@ class TestWrongFiles:
     def test_no_torch_file(self, tmp_path: Path, content: bytes) -> None:
         (tmp_path / "a.pth").write_bytes(content)
         assert "is no torch or safetensors file" in refused(tmp_path / "a.pth")
+        (tmp_path / "a.safetensors").write_bytes(struct.pack("<Q", 2**62) + b"{}")  # a huge header
+        assert "is damaged or truncated" in refused(tmp_path / "a.safetensors")
 
-    @pytest.mark.parametrize("form", ["zip", "pickle", "safetensors"])
-    def test_truncated(self, tmp_path: Path, form: str) -> None:
-        state = {"conv1.weight": torch.rand(8, 3, 3, 3), "fc.bias": torch.rand(4)}
-        if form == "safetensors":
+    @pytest.fixture(params=["zip", "pickle", "safetensors"])
+    def whole(self, request: pytest.FixtureRequest, tmp_path: Path) -> bytes:
+        """A small file of each form."""
+        state = {"conv1.weight": torch.rand(2, 3), "layer1.0.prelu.weight": torch.rand(2)}
+        if request.param == "safetensors":
             save_file(state, tmp_path / "whole")
         else:
-            torch.save(state, tmp_path / "whole", _use_new_zipfile_serialization=form == "zip")
-        content = (tmp_path / "whole").read_bytes()
-        for keep in [*range(len(content) - 60, len(content)), *range(9, len(content) - 60, 7)]:
-            (tmp_path / "cut.pt").write_bytes(content[:keep])
+            torch.save(state, tmp_path / "whole", _use_new_zipfile_serialization=request.param == "zip")
+        return (tmp_path / "whole").read_bytes()
+
+    def test_truncated(self, tmp_path: Path, whole: bytes) -> None:
+        for keep in [*range(len(whole) - 60, len(whole)), *range(9, len(whole) - 60, 7)]:
+            (tmp_path / "cut.pt").write_bytes(whole[:keep])
             message = refused(tmp_path / "cut.pt")
             # A pickle may be cut within the name of a global, which is then one that nobody allows.
-            assert "is damaged or truncated" in message or (form == "pickle" and "asks for" in message)
+            assert "is damaged or truncated" in message or (whole[:1] == b"\x80" and "asks for" in message)
 
-    @pytest.mark.parametrize("form", ["zip", "pickle", "safetensors"])
-    def test_a_flipped_byte_never_escapes(self, tmp_path: Path, form: str) -> None:
-        state = {"conv1.weight": torch.rand(2, 3), "layer1.0.prelu.weight": torch.rand(2)}
-        if form == "safetensors":
-            save_file(state, tmp_path / "whole")
-        else:
-            torch.save(state, tmp_path / "whole", _use_new_zipfile_serialization=form == "zip")
-        content = (tmp_path / "whole").read_bytes()
+    def test_a_flipped_byte_never_escapes(self, tmp_path: Path, whole: bytes) -> None:
         generator = torch.Generator().manual_seed(3)
         for _ in range(300):
-            place, value = (int(torch.randint(high, (1,), generator=generator)) for high in (len(content), 256))
-            (tmp_path / "a.pt").write_bytes(content[:place] + bytes([value]) + content[place + 1 :])
+            place, value = (int(torch.randint(high, (1,), generator=generator)) for high in (len(whole), 256))
+            (tmp_path / "a.pt").write_bytes(whole[:place] + bytes([value]) + whole[place + 1 :])
             refused(tmp_path / "a.pt")
 
     def test_an_optimizer(self, tmp_path: Path) -> None:
@@ -482,14 +445,11 @@ class TestWrongFiles:
         ("stored", "found"),
         [
             (torch.ones(3), "got a Tensor"),
-            ([torch.ones(3)], "got a list"),
             (None, "got a NoneType"),
             ({"epoch": 3, "model": {"conv1.weight": torch.ones(1)}}, "a int under 'epoch' (beside 'epoch', 'model')"),
-            ({0: torch.ones(1)}, "a Tensor under '0'"),
             ({"conv1.\033[31m\nweight": torch.ones(1)}, r"a Tensor under 'conv1.\x1b[31m\nweight'"),
             ({"state_dict_backbone": 3}, "a int under 'state_dict_backbone'"),
             ({}, "got tensors of nothing"),
-            ({"state_dict": {}}, "got tensors of nothing"),
             ({"state_dict": {"head.kernel": torch.ones(2, 2)}}, "got tensors of nothing"),
             ({"weight": torch.ones(3, 4)}, "got tensors of 'weight'"),
         ],
@@ -502,7 +462,6 @@ class TestWrongFiles:
         ("keys", "found"),
         [
             (("net.patch_embed.proj.weight", "net.blocks.0.attn.qkv.weight"), "a transformer"),
-            (("net.layers.0.blocks.0.attn.qkv.weight",), "a transformer"),
             (("conv1.weight", "layer1.0.bn2.weight", "layer1.0.conv1.weight", "fc.weight"), "a ResNet without PReLU"),
             (("conv1.weight", "layer1.0.prelu.weight", "layer1.0.se.fc.0.weight"), "squeeze-and-excitation"),
             (("conv1.weight", "layer1.2.prelu.weight", "layer1.0.prelu.weight"), "blocks in"),
@@ -555,18 +514,3 @@ class TestWrongFiles:
             save_file(state, tmp_path / "a.safetensors")
             with pytest.raises(CheckpointError, match=r"\A.*\Z"):
                 loaded(read(tmp_path / "a.safetensors"))
-
-    @pytest.mark.parametrize("layout", ["arcface_torch", "CVLFace"])
-    def test_a_missing_key_is_refused(self, tmp_path: Path, layout: str) -> None:
-        network = IR(first=2, size=4) if layout == "CVLFace" else build_backbone("iresnet18", width=0.03125)
-        whole = network.state_dict()
-        keys = [key for key in whole if not key.endswith("num_batches_tracked")]
-        for key in [*keys[:12], *keys[12:-12:5], *keys[-12:]]:
-            save_file({other: value for other, value in whole.items() if other != key}, tmp_path / "a.safetensors")
-            with pytest.raises(CheckpointError):
-                loaded(read(tmp_path / "a.safetensors"))
-
-
-def test_struct_of_a_huge_safetensors_header(tmp_path: Path) -> None:
-    (tmp_path / "a.safetensors").write_bytes(struct.pack("<Q", 2**62) + b"{}")
-    assert "is damaged or truncated" in refused(tmp_path / "a.safetensors")

@@ -31,7 +31,7 @@ def attack(tiny_inverter: Inverter) -> Attack:
     prior = tiny_inverter.prior
     target = tiny_inverter.recognizer.embed(prior.decode(prior.coefficients(slice(40, 42))).clamp(0, 1))[[0, 1, 1]]
     generators = [generator_for(0, 0, 0), generator_for(0, 1, 0), generator_for(0, 1, 1)]
-    return Attack(tiny_inverter, target, torch.tensor([0, 0, 1]), generators)
+    return tiny_inverter.attack(target, torch.tensor([0, 0, 1]), generators)
 
 
 def cost(attack: Attack, recipe: Recipe) -> Tensor:
@@ -119,7 +119,7 @@ def test_the_cost_falls_in_five_adam_steps(attack: Attack, name: str) -> None:
 def test_the_reconstruction_comes_nearer_to_the_target(attack: Attack, name: str) -> None:
     recipe = preset_of(name, 15).recipe(attack)
     start = recipe.parameterization().detach().clamp(0, 1)
-    before = (attack.inverter.recognizer.embed(start) * attack.target).sum(1)
+    before = (attack.recognizer.embed(start) * attack.target).sum(1)
     found = invert(recipe, target=attack.target, generators=attack.generators)
     assert bool((found.cosine > before).all())
 
@@ -137,15 +137,15 @@ def test_paper_starts_at_noise_with_a_constant_rate(attack: Attack) -> None:
 
 
 def test_fourier_starts_at_the_frontal_face(attack: Attack) -> None:
-    prior = attack.inverter.prior
+    prior = attack.prior
     frontal = prior.decode(prior.starts["frontal"][None]).clamp(0.01, 0.99)
     image = FourierPreset().recipe(attack).parameterization().detach()
     torch.testing.assert_close(image, frontal.expand(3, -1, -1, -1), atol=1e-4, rtol=1e-4)
 
 
 def test_fast_starts_at_the_predicted_face(attack: Attack) -> None:
-    predicted = attack.inverter.calibration.coefficients.predict(attack.target)
-    expected = attack.inverter.prior.render(predicted)
+    predicted = attack.calibration.coefficients.predict(attack.target)
+    expected = attack.prior.render(predicted)
     image = FacePreset().recipe(attack).parameterization().detach()
     torch.testing.assert_close(image[:2], expected[:2])
     assert float((image[2] - expected[2]).abs().mean()) > 0.005
@@ -156,7 +156,7 @@ def test_fast_starts_at_the_predicted_face(attack: Attack) -> None:
 
 def test_variation_0_is_the_prediction_itself(attack: Attack) -> None:
     center, spread = conditional(attack, temperature=0.6)
-    coefficients = attack.inverter.calibration.coefficients
+    coefficients = attack.calibration.coefficients
     predicted = coefficients.predict(attack.target)
     assert torch.equal(center[:2], predicted[:2])
     assert torch.equal(spread, coefficients.residual)
@@ -167,15 +167,15 @@ def test_variations_spread_around_the_prediction_by_their_temperature(attack: At
     count = 400
     generators = [generator_for(3, 0, variation) for variation in range(count)]
     ones = torch.ones(count, dtype=torch.int64)
-    many = Attack(attack.inverter, attack.target[:1].expand(count, -1), ones, generators)
+    many = replace(attack, target=attack.target[:1].expand(count, -1), variation=ones, generators=generators)
     center, spread = conditional(many, temperature=0.5)
-    standard = (center - attack.inverter.calibration.coefficients.predict(attack.target[:1])) / spread
+    standard = (center - attack.calibration.coefficients.predict(attack.target[:1])) / spread
     assert float(standard.mean().abs()) < 0.02
     assert float(standard.std()) == pytest.approx(0.5, abs=0.02)
 
 
 def test_the_maps_of_a_calibration_are_enlarged_to_the_size_of_their_layers(attack: Attack) -> None:
-    recognizer, calibration, prior = attack.inverter.recognizer, attack.inverter.calibration, attack.inverter.prior
+    recognizer, calibration, prior = attack.recognizer, attack.calibration, attack.prior
     term = location_match(recognizer, calibration)
     assert set(term.taps) == set(calibration.statistics.location_mean)
     trace = recognizer.trace(prior.decode(prior.coefficients(slice(0, 4))), taps=term.taps)
@@ -188,9 +188,9 @@ def test_the_maps_of_a_calibration_are_enlarged_to_the_size_of_their_layers(atta
 def test_the_mixed_target_lies_between_the_target_and_its_predicted_projection(attack: Attack) -> None:
     size = attack.target.shape[1]
     swap = torch.eye(size).roll(1, 0)
-    calibration = attack.inverter.calibration
+    calibration = attack.calibration
     projected = replace(calibration.projected, weight=swap, bias=torch.zeros(size))
-    changed = replace(attack, inverter=replace(attack.inverter, calibration=replace(calibration, projected=projected)))
+    changed = replace(attack, calibration=replace(calibration, projected=projected))
     torch.testing.assert_close(mixed_target(changed, 0.0), attack.target)
     torch.testing.assert_close(mixed_target(changed, 1.0), attack.target @ swap)
     between = mixed_target(changed, 0.6)

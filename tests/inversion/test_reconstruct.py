@@ -23,7 +23,6 @@ from arcinvert.inversion.reconstruct import (
     batches_of,
     generator_for,
     margin_objective,
-    reconstruct_batches,
 )
 from arcinvert.inverter import Inverter
 from arcinvert.recognizer import Trace
@@ -34,7 +33,7 @@ QUICK = Settings(steps=4, batch_size=4)
 def run(
     inverter: Inverter, targets: Tensor, settings: Settings = QUICK, *, batches: Any = None, **options: Any
 ) -> list[Reconstruction]:
-    parts = reconstruct_batches(inverter, targets, settings, batches=batches, **options)
+    parts = inverter.reconstruct_batches(targets, settings, batches=batches, **options)
     return [found for part in parts for found in part]
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from arcinvert.cli.common import ProgressLine, answer, device, say
+from arcinvert.cli.common import ProgressLine, answer, device, log
 from arcinvert.errors import UsageError
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def stored(embeddings: Path, labels: Path | None = None) -> "Stored":
 
     found = read_stored(embeddings, labels)
     if found.note:
-        say(f"{embeddings}: {found.note}")
+        log.info(f"{embeddings}: {found.note}")
     return found
 
 

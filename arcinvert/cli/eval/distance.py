@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from arcinvert.cli.common import Checkpoint, Device, Json, ProgressLine, answer, device, say
+from arcinvert.cli.common import Checkpoint, Device, Json, ProgressLine, answer, device, log
 from arcinvert.cli.eval.common import BatchSize
 from arcinvert.errors import InputError, UsageError
 
@@ -51,7 +51,7 @@ def main(
     if features == "recognizer" and weights is not None:
         raise UsageError("expected --features inception with --weights")
     if features == "inception" and checkpoint is not None:
-        say(f"the checkpoint {str(checkpoint)!r} is not used: the features are those of Inception")
+        log.info(f"the checkpoint {str(checkpoint)!r} is not used: the features are those of Inception")
     sets: list[list[Path]] = []
     rows: Sequence[Features]
     skipped: list[tuple[Path, str]] = []
@@ -92,7 +92,7 @@ def main(
             answer(f"{entry['folder']}: {entry['pictures']} pictures, sha256 {str(entry['sha256'])[:12]}")
         answer(f"features: {space}, {found.dimension}-d, sha256 {digest[:12]}")
     for path, reason in skipped:
-        say(f"arcinvert: skipped {str(path)!r}: {reason}")
+        log.info(f"arcinvert: skipped {str(path)!r}: {reason}")
     if skipped:
         raise typer.Exit(4)
 

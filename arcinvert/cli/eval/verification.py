@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from arcinvert.cli.common import Checkpoint, Device, Json, ProgressLine, answer, device, say, state
+from arcinvert.cli.common import Checkpoint, Device, Json, ProgressLine, answer, device, log, state
 from arcinvert.cli.eval.common import BatchSize, Data, Embeddings, Flip, LabelFile
 from arcinvert.errors import UsageError
 
@@ -121,7 +121,7 @@ def _show(found: "Verified", json_out: bool) -> None:
     del figures["points"], figures["by_identity"]
     for source in found.sources:
         if "note" in source:
-            say(source["note"])
+            log.info(source["note"])
     if json_out:
         answer(json.dumps({"protocol": "verification", **figures, "tar": points}))
         return

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from arcinvert.cli.common import answer, printable, say
+from arcinvert.cli.common import answer, log, printable
 from arcinvert.errors import InputError, UsageError
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def stored(embeddings: list[Path], labels: list[Path], names: list[str] | None) 
     for title, rows, owners in zip(titles, embeddings, labels, strict=True):
         found = read_stored(rows, owners)
         if found.note:
-            say(f"{title}: {found.note}")
+            log.info(f"{title}: {found.note}")
         yield title, found
 
 

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from arcinvert import safe_pickle as binfile
 from arcinvert.errors import InputError
-from arcinvert.evaluation.readers import pickles as binfile
 from arcinvert.faces.alignment import DAMAGED, SIZE
 
 MAX_BIN = 1 << 30
@@ -34,7 +34,7 @@ class BinPairs:
 def read_bin(path: Path) -> BinPairs:
     """Read a verification set: a pickle of (encoded images, whether each pair shows one person).
 
-    Nothing is unpickled; see :mod:`arcinvert.evaluation.readers.pickles`. The images are bytes or arrays of bytes,
+    Nothing is unpickled; see :mod:`arcinvert.safe_pickle`. The images are bytes or arrays of bytes,
     written by Python 2 or 3 with any protocol.
 
     Raises:

@@ -1,6 +1,6 @@
-"""MXNet checkpoints: ``NAME-symbol.json`` and ``NAME-0000.params``, read without MXNet.
+"""Importer of MXNet checkpoints, ``NAME-symbol.json`` and ``NAME-0000.params``, without MXNet.
 
-InsightFace's model zoo (LResNet*E-IR, MobileFaceNet) and other embedders of common operators.
+Reads InsightFace's model zoo (LResNet*E-IR, MobileFaceNet) and other embedders of common operators.
 """
 
 import hashlib
@@ -10,23 +10,21 @@ from pathlib import Path
 from arcinvert.backbones.graph import IMAGE
 from arcinvert.checkpoint import Checkpoint, file_digest
 from arcinvert.errors import CheckpointError
-from arcinvert.formats.builder import Builder
+from arcinvert.formats.builder import IMAGE_SIZE, Builder
 from arcinvert.formats.mxnet.operators import add_node
 from arcinvert.formats.mxnet.params import read_params
 from arcinvert.formats.mxnet.symbol import output_of, read_symbol
 
-SIZE = (112, 112)
-
 
 def read(path: Path) -> Checkpoint:
-    """Open an MXNet embedder by either of its two files; the other lies beside it.
+    """Read an MXNet embedder, given either of its two files; the other lies beside it.
 
-    Given the symbol, the ``.params`` of the highest epoch is taken. Of several outputs, or of a
-    training symbol, the node ``fc1`` is the embedding, as InsightFace has it.
+    Given the symbol, the ``.params`` of the highest epoch is used. If a symbol has several outputs or is
+    one for training, the node ``fc1`` is the embedding, as in InsightFace.
 
     Raises:
-        CheckpointError: a file is missing or damaged, no embedder of 112x112 faces, or an operator
-            or setting that is not known here; says what was found.
+        CheckpointError: a file is missing or damaged, not an embedder of 112x112 faces, or an operator
+            or setting is not supported; the message names it.
     """
     symbol, params = _both(path)
     stored = read_params(params)
@@ -40,10 +38,10 @@ def read(path: Path) -> Checkpoint:
     if len(loose) != 1:
         names = ", ".join(node.name for node in loose[:5])
         raise CheckpointError(f"expected one input that {params.name!r} does not store, got {len(loose)} ({names})")
-    sizes = loose[0].integers("__shape__") or [0, 3, *SIZE]
-    if len(sizes) != 4 or any(s not in (0, -1, e) for s, e in zip(sizes[1:], (3, *SIZE), strict=True)):
-        raise CheckpointError(f"expected an image input (N, 3, {SIZE[0]}, {SIZE[1]}), got {tuple(sizes)}")
-    builder = Builder(SIZE)
+    sizes = loose[0].integers("__shape__") or [0, 3, *IMAGE_SIZE]
+    if len(sizes) != 4 or any(s not in (0, -1, e) for s, e in zip(sizes[1:], (3, *IMAGE_SIZE), strict=True)):
+        raise CheckpointError(f"expected an image input (N, 3, {IMAGE_SIZE[0]}, {IMAGE_SIZE[1]}), got {tuple(sizes)}")
+    builder = Builder()
     values: dict[int, list[str]] = {}
     for number in sorted(needed):
         node = nodes[number]
@@ -59,7 +57,7 @@ def read(path: Path) -> Checkpoint:
         "backbone": "graph",
         "backbone_settings": settings,
         "embedding_size": builder.shape(settings["output"])[-1],
-        "preprocessing": {"size": list(SIZE), "color": "RGB", "mean": [mean / 255] * 3, "std": [std / 255] * 3},
+        "preprocessing": {"size": list(IMAGE_SIZE), "color": "RGB", "mean": [mean / 255] * 3, "std": [std / 255] * 3},
         "source": {"format": "MXNet", "file": path.name, "contract": contract},
     }
     digest = hashlib.sha256((file_digest(symbol) + file_digest(params)).encode()).hexdigest()
@@ -67,7 +65,7 @@ def read(path: Path) -> Checkpoint:
 
 
 def _both(path: Path) -> tuple[Path, Path]:
-    """The symbol and the parameters that ``path`` belongs to."""
+    """The paths of the symbol and of the parameters, given one of them."""
     stem, _, last = path.name.rpartition("-")
     if not stem or not re.fullmatch(r"symbol\.json|\d{4,}\.params", last):
         raise CheckpointError(f"expected a file named NAME-symbol.json or NAME-0000.params, got {path.name!r}")
@@ -85,13 +83,13 @@ def _both(path: Path) -> tuple[Path, Path]:
 
 
 def _contract(builder: Builder) -> tuple[float, float, str]:
-    """Mean and std that the image needs, and where they come from; takes them out of the graph if they are there."""
+    """Mean and std of an image in 0..255, and their origin; removes them from the graph if they are there."""
     mean, std = builder.take_scaling()
     if (mean, std) != (0.0, 1.0):
         return mean, std, "in the graph"
     for step in builder.steps:
         if IMAGE in step["inputs"]:
-            # Of an image already in -1..1 nothing is subtracted, and no variance exceeds 1.
+            # An image in -1..1 needs no arithmetic, and none of its variances exceeds 1.
             raw = step["op"] in ("add", "sub", "mul", "div")
             if step["op"] == "batch_norm":
                 raw = bool(builder.weights[f"layers.{step['output']}.running_var"].max() > 1)

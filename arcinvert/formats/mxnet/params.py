@@ -1,4 +1,4 @@
-"""MXNet's ``.params``, laid out as in ``src/ndarray/ndarray.cc`` up to MXNet 1.9: arrays, then their names."""
+"""Reader of MXNet's ``.params``: arrays, then their names, as in ``src/ndarray/ndarray.cc`` up to MXNet 1.9."""
 
 import math
 import re
@@ -17,7 +17,7 @@ DTYPES = {0: "<f4", 1: "<f8", 2: "<f2", 3: "u1", 4: "<i4", 5: "i1", 6: "<i8"}
 
 
 class _Bytes:
-    """A file read from the front; never past its end, whatever its headers claim."""
+    """Reads a file from the front, and never past its end."""
 
     def __init__(self, path: Path) -> None:
         try:
@@ -41,10 +41,10 @@ class _Bytes:
 
 
 def read_params(path: Path) -> dict[str, Tensor]:
-    """Every array by its name, without ``arg:`` and ``aux:``.
+    """The arrays of a file by name, without the prefixes ``arg:`` and ``aux:``.
 
     Raises:
-        CheckpointError: the file cannot be read, or is not whole.
+        CheckpointError: the file cannot be read, or is damaged.
     """
     file = _Bytes(path)
     magic, _, count = file.numbers("Q", 3) if len(file.content) >= 24 else (0, 0, 0)
@@ -70,7 +70,7 @@ def read_params(path: Path) -> dict[str, Tensor]:
 
 
 def _array(file: _Bytes) -> Tensor | None:
-    """The next array; none if it was saved without a shape."""
+    """The next array; None if it was saved without a shape."""
     magic = rank = file.numbers("I")[0]
     storage = file.numbers("i")[0] if magic in (V2, V3) else 0
     if storage != 0:

@@ -1,4 +1,4 @@
-"""MXNet's ``-symbol.json``: its nodes, which of them is the embedding, and a node with its inputs."""
+"""Reader of MXNet's ``-symbol.json``: its nodes, the embedding among them, and a node with its inputs."""
 
 import json
 import re
@@ -18,7 +18,7 @@ LOSSES = {"SoftmaxOutput", "Softmax", "SVMOutput", "MakeLoss", "make_loss", "sof
 
 @dataclass(frozen=True)
 class Node:
-    """One node of a symbol; ``inputs`` are numbers of nodes, each with which of its outputs."""
+    """One node of a symbol; each of ``inputs`` is the number of a node and of one of its outputs."""
 
     kind: str
     name: str
@@ -26,15 +26,15 @@ class Node:
     inputs: list[tuple[int, int]]
 
     def integers(self, name: str) -> list[int]:
-        """An attribute like ``(3, 3)``, ``[3L]`` or ``3``; empty if it is not there or ``None``."""
+        """An attribute such as ``(3, 3)``, ``[3L]`` or ``3``; empty if it is missing or ``None``."""
         return [int(number) for number in re.findall(r"-?\d+", self.attributes.get(name, ""))]
 
 
 def read_symbol(path: Path) -> tuple[list[Node], list[tuple[int, int]]]:
-    """Nodes in order, and the outputs of the whole.
+    """The nodes in order, and the outputs of the symbol.
 
     Raises:
-        CheckpointError: the file cannot be read, or is no symbol.
+        CheckpointError: the file cannot be read, or is not a symbol.
     """
     try:
         content = json.loads(path.read_bytes())
@@ -57,10 +57,10 @@ def read_symbol(path: Path) -> tuple[list[Node], list[tuple[int, int]]]:
 
 
 def output_of(nodes: list[Node], heads: list[tuple[int, int]], path: Path) -> tuple[int, int]:
-    """Which output of which node is the embedding.
+    """The number of the node, and of its output, that is the embedding.
 
     Raises:
-        CheckpointError: it cannot be told.
+        CheckpointError: there is no clear one.
     """
     if len(heads) == 1 and nodes[heads[0][0]].kind not in LOSSES:
         return heads[0]
@@ -74,7 +74,7 @@ def output_of(nodes: list[Node], heads: list[tuple[int, int]], path: Path) -> tu
     )
 
 
-class Call:
+class BoundNode:
     """A node with its inputs as values of the builder."""
 
     def __init__(self, builder: Builder, node: Node, values: dict[int, list[str]], stored: dict[str, Tensor]) -> None:
@@ -98,20 +98,20 @@ class Call:
         return float(self.node.attributes[name] if default is None else self.text(name, str(default)))
 
     def window(self, name: str, default: int | None = None) -> list[int]:
-        """Two sizes of a window on a map."""
+        """The height and width of a window on a feature map."""
         sizes = self.node.integers(name) or ([] if default is None else [default] * 2)
         if len(self.shape) != 4 or len(sizes) != 2:
-            raise self.refuse(f"of {name} {tuple(sizes)} on {len(self.shape)} dimensions")
+            raise self.unsupported(f"of {name} {tuple(sizes)} on {len(self.shape)} dimensions")
         return sizes
 
     def known(self, position: int) -> Tensor:
         return self.builder.known(self.values[position])
 
-    def refuse(self, what: str) -> CheckpointError:
-        return CheckpointError(f"the {self.node.kind} node {self.name!r} is one {what}, which is not known here")
+    def unsupported(self, what: str) -> CheckpointError:
+        return CheckpointError(f"the {self.node.kind} node {self.name!r} is one {what}, which is not supported")
 
     def function(self, op: str, *values: str, **settings: Any) -> str:
-        """A step on ``values``, or else on the node's own."""
+        """Add a step on ``values``, by default the inputs of the node."""
         return self.builder.function(op, values or self.values, self.name, **settings)
 
     def layer(self, op: str, settings: dict[str, Any], **weights: Tensor) -> str:

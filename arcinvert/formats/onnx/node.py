@@ -1,4 +1,4 @@
-"""One node of an ONNX graph with its inputs, and the tensors that are stored in a file or beside it."""
+"""A node of an ONNX graph with its inputs, and the tensors stored in the file or beside it."""
 
 import stat
 from collections.abc import Callable
@@ -10,23 +10,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from arcinvert.backbones.graph import MISFITS
+from arcinvert.backbones.graph import TORCH_ERRORS
 from arcinvert.errors import CheckpointError
 from arcinvert.formats.builder import Builder
 
-WHOLE = (2, 3, 4, 5, 6, 7, 9, 12, 13)
-"""Integer types and bool, by their numbers in TensorProto."""
+INTEGER_TYPES = (2, 3, 4, 5, 6, 7, 9, 12, 13)
+"""The integer types and bool, as numbers of TensorProto."""
 
 
 @dataclass(frozen=True)
-class File:
-    """Of which file a node is.
+class ModelFile:
+    """The ONNX file that a node belongs to.
 
     Attributes:
         path: of the file.
-        opset: the version of its operators.
-        batch: the batch size if the file fixes it.
-        outer: whole files beside it that were read for its tensors.
+        opset: version of its operators.
+        batch: the batch size if it is fixed.
+        outer: contents of the files beside it that hold its external tensors.
     """
 
     path: Path
@@ -35,8 +35,8 @@ class File:
     outer: dict[Path, bytes] = field(default_factory=dict)
 
 
-def stored_tensor(tensor: Any, file: File) -> Tensor:
-    """A stored tensor; its data may lie in another plain file of the same folder, and nowhere else."""
+def stored_tensor(tensor: Any, file: ModelFile) -> Tensor:
+    """A stored tensor; external data is read only from a plain file in the same folder."""
     import onnx
 
     path = file.path
@@ -48,7 +48,7 @@ def stored_tensor(tensor: Any, file: File) -> Tensor:
         array = onnx.numpy_helper.to_array(tensor)
         if array.dtype.name == "bfloat16":
             array = array.astype(np.float32)
-    except (*MISFITS, OSError) as error:
+    except (*TORCH_ERRORS, OSError) as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(f"{str(path)!r} is damaged: tensor {tensor.name!r}: {reason}") from None
     if array.dtype.kind not in "fiub" and array.dtype != np.bool_:
@@ -56,8 +56,8 @@ def stored_tensor(tensor: Any, file: File) -> Tensor:
     return torch.from_numpy(np.array(array, order="C"))
 
 
-def _with_outer_data(tensor: Any, file: File) -> Any:
-    """The tensor with its data in it."""
+def _with_outer_data(tensor: Any, file: ModelFile) -> Any:
+    """The tensor with its external data included."""
     import onnx
 
     path, read = file.path, file.outer
@@ -67,14 +67,14 @@ def _with_outer_data(tensor: Any, file: File) -> Any:
     plain = place not in ("", ".", "..") and Path(place).name == place and "\\" not in place
     if not plain or not outer.exists() or not stat.S_ISREG(outer.lstat().st_mode) or outer.lstat().st_nlink != 1:
         raise CheckpointError(
-            f"{str(path)!r} wants its tensor {tensor.name!r} from {place!r}; only a plain file beside it is opened"
+            f"{str(path)!r} has its tensor {tensor.name!r} in {place!r}; only a plain file beside it is opened"
         )
     if outer not in read:
         read[outer] = outer.read_bytes()
     offset, size = int(where.get("offset", 0)), len(read[outer])
     length = int(where.get("length", size - offset))
     if not 0 <= offset <= offset + length <= size:
-        raise CheckpointError(f"{str(path)!r} wants bytes {offset} to {offset + length} of {place!r}, which has {size}")
+        raise CheckpointError(f"{str(path)!r} needs bytes {offset} to {offset + length} of {place!r}, which has {size}")
     inner = onnx.TensorProto()
     inner.CopyFrom(tensor)
     inner.ClearField("external_data")
@@ -84,20 +84,20 @@ def _with_outer_data(tensor: Any, file: File) -> Any:
 
 
 @dataclass
-class Call:
+class OnnxNode:
     """A node with its inputs as values of the builder.
 
     Attributes:
-        file: where it stands.
-        builder: what it is told to.
-        kind: of the node, like ``Conv``.
-        values: its inputs; "" where one is left out.
+        file: the file it belongs to.
+        builder: receives its steps.
+        kind: the operator, such as ``Conv``.
+        values: its inputs; "" for an omitted one.
         attributes: of the node.
-        name: what its step is called.
-        outputs: how many it has.
+        name: of its step.
+        outputs: the number of its outputs.
     """
 
-    file: File
+    file: ModelFile
     builder: Builder
     kind: str
     values: list[str]
@@ -115,21 +115,21 @@ class Call:
         return self.builder.known(self.values[position])
 
     def numbers(self, name: str, position: int, default: Any = None) -> Any:
-        """A list of integers that is an attribute in old opsets and an input in new ones."""
+        """A list of integers, which is an attribute in old opsets and an input in new ones."""
         if name in self.attributes:
             return [int(number) for number in self.attributes[name]]
         return self.builder.numbers(self.values[position]) if self.has(position) else default
 
     def tensor(self, name: str) -> Tensor:
-        """An attribute that is a tensor."""
+        """A tensor attribute."""
         return stored_tensor(self.attributes[name], self.file)
 
-    def refuse(self, what: str) -> CheckpointError:
+    def unsupported(self, what: str) -> CheckpointError:
         return CheckpointError(f"{str(self.file.path)!r} has a {self.kind} node ({self.name!r}) {what}")
 
     def function(self, op: str, **settings: Any) -> str:
         return self.builder.function(op, self.values, self.name, **settings)
 
 
-Operator = Callable[[Call], str | list[str]]
-"""Tells the builder what a node is; returns its outputs."""
+Operator = Callable[[OnnxNode], str | list[str]]
+"""Adds the steps of a node to the builder; returns the values of its outputs."""

@@ -1,86 +1,86 @@
-"""The ONNX operators that go number by number, and the table of all that are known."""
+"""ONNX operators that act element by element, and the table of all supported operators."""
 
 from collections.abc import Callable
 from typing import Any
 
 from arcinvert.formats.onnx.layers import LAYERS
-from arcinvert.formats.onnx.node import Call, Operator
+from arcinvert.formats.onnx.node import OnnxNode, Operator
 from arcinvert.formats.onnx.shapes import SHAPES
 
 
-def _clip(call: Call) -> str:
-    low = float(call.known(1)) if call.has(1) else call.get("min")
-    high = float(call.known(2)) if call.has(2) else call.get("max")
-    call.values = call.values[:1]
+def _clip(node: OnnxNode) -> str:
+    low = float(node.known(1)) if node.has(1) else node.get("min")
+    high = float(node.known(2)) if node.has(2) else node.get("max")
+    node.values = node.values[:1]
     if low is None and high is None:
-        return call.values[0]
-    return call.function("clip", low=low, high=high)
+        return node.values[0]
+    return node.function("clip", low=low, high=high)
 
 
-def _many(op: str) -> Callable[[Call], str]:
-    """Max, Min and Sum take any number of inputs."""
+def _many(op: str) -> Callable[[OnnxNode], str]:
+    """An operator with any number of inputs: Max, Min and Sum."""
 
-    def apply(call: Call) -> str:
-        value = call.values[0]
-        for other in call.values[1:]:
-            value = call.builder.function(op, [value, other], call.name)
+    def apply(node: OnnxNode) -> str:
+        value = node.values[0]
+        for other in node.values[1:]:
+            value = node.builder.function(op, [value, other], node.name)
         return value
 
     return apply
 
 
-def _division(call: Call) -> str:
+def _division(node: OnnxNode) -> str:
     if all(
-        value in call.builder.constants and not call.known(i).is_floating_point() for i, value in enumerate(call.values)
+        value in node.builder.constants and not node.known(i).is_floating_point() for i, value in enumerate(node.values)
     ):
-        return call.builder.constant(call.known(0) // call.known(1), call.name)
-    return _arithmetic("div")(call)
+        return node.builder.constant(node.known(0) // node.known(1), node.name)
+    return _arithmetic("div")(node)
 
 
-def _softmax(call: Call) -> str:
-    old = call.file.opset < 13
-    axis = int(call.get("axis", 1 if old else -1))
-    if old and axis not in (-1, len(call.builder.shape(call.values[0])) - 1):
-        raise call.refuse("that flattens its input first")
-    return call.function("softmax", dim=axis)
+def _softmax(node: OnnxNode) -> str:
+    old = node.file.opset < 13
+    axis = int(node.get("axis", 1 if old else -1))
+    if old and axis not in (-1, len(node.builder.shape(node.values[0])) - 1):
+        raise node.unsupported("that flattens its input first")
+    return node.function("softmax", dim=axis)
 
 
-def _unit(call: Call) -> str:
-    settings = {"axes": [int(call.get("axis", -1))], "keepdims": True}
-    if int(call.get("p", 2)) != 2:
-        raise call.refuse("of another norm than 2")
-    length = call.builder.function("norm", call.values, f"{call.name}_length", **settings)
-    return call.builder.function("div", [call.values[0], length], call.name)
+def _unit(node: OnnxNode) -> str:
+    settings = {"axes": [int(node.get("axis", -1))], "keepdims": True}
+    if int(node.get("p", 2)) != 2:
+        raise node.unsupported("of another norm than 2")
+    length = node.builder.function("norm", node.values, f"{node.name}_length", **settings)
+    return node.builder.function("div", [node.values[0], length], node.name)
 
 
-def _plain(op: str, **settings: Any) -> Callable[[Call], str]:
-    return lambda call: call.function(op, **settings)
+def _plain(op: str, **settings: Any) -> Callable[[OnnxNode], str]:
+    return lambda node: node.function(op, **settings)
 
 
-def _with(op: str, **defaults: tuple[str, Any]) -> Callable[[Call], str]:
-    """An operator whose attributes only have other names: setting=(attribute, default)."""
-    return lambda call: call.function(op, **{k: call.get(name, value) for k, (name, value) in defaults.items()})
+def _with(op: str, **defaults: tuple[str, Any]) -> Callable[[OnnxNode], str]:
+    """An operator whose attributes have other names: setting=(attribute, default)."""
+    return lambda node: node.function(op, **{k: node.get(name, value) for k, (name, value) in defaults.items()})
 
 
-def _arithmetic(op: str) -> Callable[[Call], str]:
-    def apply(call: Call) -> str:
-        if call.get("broadcast", 0) and "axis" in call.attributes:
-            raise call.refuse("that broadcasts along an axis, as before opset 7")
-        return call.function(op)
+def _arithmetic(op: str) -> Callable[[OnnxNode], str]:
+    def apply(node: OnnxNode) -> str:
+        if node.get("broadcast", 0) and "axis" in node.attributes:
+            raise node.unsupported("that broadcasts along an axis, as before opset 7")
+        return node.function(op)
 
     return apply
 
 
-def _through(call: Call) -> str:
-    return call.values[0]
+def _through(node: OnnxNode) -> str:
+    return node.values[0]
 
 
-def _dropout(call: Call) -> str:
-    old = call.file.opset < 7 and not call.get("is_test", 0)
-    ratio = float(call.known(1)) if call.has(1) else float(call.get("ratio", 0.5))
-    if ratio and (old or (call.has(2) and bool(call.known(2))) or call.get("training_mode", 0)):
-        raise call.refuse("in training mode: an embedding would be another each time")
-    return call.values[0]
+def _dropout(node: OnnxNode) -> str:
+    old = node.file.opset < 7 and not node.get("is_test", 0)
+    ratio = float(node.known(1)) if node.has(1) else float(node.get("ratio", 0.5))
+    if ratio and (old or (node.has(2) and bool(node.known(2))) or node.get("training_mode", 0)):
+        raise node.unsupported("in training mode: the embedding would be random")
+    return node.values[0]
 
 
 OPERATORS: dict[str, Operator] = {
@@ -104,7 +104,7 @@ OPERATORS: dict[str, Operator] = {
     "Softplus": _plain("softplus"),
     "Tanh": _plain("tanh"),
     "Erf": _plain("erf"),
-    "Gelu": lambda call: call.function("gelu", approximate=call.get("approximate", b"none").decode()),
+    "Gelu": lambda node: node.function("gelu", approximate=node.get("approximate", b"none").decode()),
     "Exp": _plain("exp"),
     "Log": _plain("log"),
     "Sqrt": _plain("sqrt"),

@@ -1,6 +1,6 @@
 """Webdataset shards: tar files in which ``KEY.jpg`` stands next to ``KEY.cls`` (a whole number) or ``KEY.json``.
 
-Of the JSON object, ``identity`` (a name) or else ``label`` (a whole number) says who it is. Nothing is ever
+Of the JSON object, ``identity`` (a name) or else ``label`` (a whole number) is the identity. Nothing is ever
 unpacked: listing reads the tar's headers and labels, and an image is read from its place in the file.
 """
 

@@ -1,8 +1,8 @@
-"""What a pickle of byte strings, numbers and numpy arrays says, without unpickling it.
+"""A reader of pickles that runs nothing.
 
-The verification sets of face recognition (``lfw.bin``, ``cfp_fp.bin``, ``agedb_30.bin``) are pickles.
-A pickle is a program. This decodes its instructions by :mod:`pickletools`, keeps a stack of plain
-values, and writes a call down instead of making it: no name of the file is ever looked up.
+A pickle is a program. This follows its instructions on a stack of plain values; where the program would call
+something, it keeps a :class:`PickledObject`, which describes the call. No name in the file is looked up, and
+nothing is imported or called. Verification sets (``lfw.bin``) and the points of Qdrant's local mode are pickles.
 """
 
 import codecs
@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pickletools import opcodes
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,25 +20,30 @@ from numpy.typing import NDArray
 from arcinvert.errors import InputError
 
 MAX_STEPS = 5_000_000
-"""Instructions of a file; 14,000 pictures as numpy arrays take less than a tenth."""
+"""Instructions of a file; 14,000 images as numpy arrays take less than a tenth."""
 # What the decoder of the instructions, and the stack below, raise on files that are no such pickle.
 DAMAGED = (ValueError, TypeError, IndexError, KeyError, EOFError, OverflowError)
 _HOMES = r"numpy\.(_?core)\.(multiarray|numeric)"
-_KNOWN = re.compile(
+ARRAYS = re.compile(
     rf"{_HOMES} (_reconstruct|_frombuffer|scalar)|numpy (ndarray|dtype)|_codecs encode|(__builtin__|builtins) \w*bytes"
     r"|(__builtin__|builtins) bytearray"
 )
-_NUMBERS = {"INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1"}
-_TEXTS = {"UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"}
+"""Names (``module attribute``) in pickles of bytes and numpy arrays."""
+_FLOAT_BYTES = 9
+"""Bytes of a BINFLOAT instruction: its code, and eight."""
+_VALUES = {"INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1"}
+_VALUES |= {"UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"}
 _BYTES = {"BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"}
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
-_OPERATIONS = {operation.code: operation for operation in opcodes}
+_EMPTY: dict[str, type] = {"EMPTY_LIST": list, "EMPTY_TUPLE": tuple, "EMPTY_DICT": dict, "EMPTY_SET": list}
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
+_OPCODES = {opcode.code.encode("latin-1"): opcode for opcode in opcodes}
+_T = TypeVar("_T")
 
 
 @dataclass(eq=False)
-class Call:
-    """A call that a pickle asks for, not made: of what, with what, and the state to be set afterwards."""
+class PickledObject:
+    """An object that a pickle asks for and that is not made: what is called, with what, and the state set later."""
 
     name: str
     arguments: Any
@@ -51,23 +56,32 @@ class _Global:
 
 
 def read_pickle(content: bytes, source: str) -> object:
-    """The value that a pickle describes: lists, tuples, bytes, str, int, bool, None and :class:`Call`.
+    """The value of a pickle of bytes, numbers and numpy arrays; see :func:`parse`.
 
     Args:
         content: the whole file, of Python 2 or 3 with any protocol.
-        source: names it in errors.
+        source: names the file in errors.
 
     Raises:
         InputError: cut off, damaged, too long, or it asks for anything but bytes and numpy arrays.
     """
     try:
-        return _follow(content)
+        return parse(content, ARRAYS)
     except DAMAGED as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise InputError(f"{source} is not a whole pickle of pictures and answers: {reason}") from None
+        raise InputError(f"{source} is not a whole pickle of plain data: {reason}") from None
 
 
-def _follow(content: bytes) -> object:
+def parse(content: bytes, allowed: re.Pattern[str]) -> object:
+    """The value that a pickle describes: dicts, lists (also for sets), tuples, bytes, str, numbers, bools and None.
+
+    Args:
+        content: the whole pickle.
+        allowed: the names (``module attribute``) that may occur; their objects become :class:`PickledObject`.
+
+    Raises:
+        ValueError: or another of :data:`DAMAGED`: cut off, damaged, too long, or another name.
+    """
     stack: list[Any] = []
     below: list[list[Any]] = []
     memo: dict[int, Any] = {}
@@ -75,28 +89,37 @@ def _follow(content: bytes) -> object:
     for step, (name, argument) in enumerate(_instructions(content)):
         if step >= MAX_STEPS:
             raise ValueError(f"more than {MAX_STEPS:,} instructions")
-        if name in _NUMBERS or name in _TEXTS:
+        if name in _VALUES:
             stack.append(argument)
+        elif name == "BINFLOAT":
+            stack += argument
         elif name in _BYTES or name == "STRING":
             stack.append(bytes(argument))
         elif name in _CONSTANTS:
             stack.append(_CONSTANTS[name])
         elif name in ("BINSTRING", "SHORT_BINSTRING"):  # a str of Python 2
             stack.append(argument.encode("latin-1"))
+        elif name in _EMPTY:
+            stack.append(_EMPTY[name]())
         elif name == "MARK":
             below.append(stack)
             stack = []
-        elif name in ("TUPLE", "LIST", "APPENDS"):
-            items, stack = stack, below.pop()
-            if name == "APPENDS":
-                _list(stack[-1]).extend(items)
+        elif name in ("TUPLE", "LIST", "APPENDS", "ADDITEMS", "SETITEMS"):
+            values, stack = stack, below.pop()
+            if name in ("TUPLE", "LIST"):
+                stack.append(tuple(values) if name == "TUPLE" else values)
+            elif name == "SETITEMS":
+                _typed(stack[-1], dict, "sets an entry of what is no dict").update(
+                    zip(values[::2], values[1::2], strict=True)
+                )
             else:
-                stack.append(tuple(items) if name == "TUPLE" else items)
+                _typed(stack[-1], list, "appends to what is no list").extend(values)
         elif name == "APPEND":
-            item = stack.pop()
-            _list(stack[-1]).append(item)
-        elif name in ("EMPTY_LIST", "EMPTY_TUPLE"):
-            stack.append([] if name == "EMPTY_LIST" else ())
+            value = stack.pop()
+            _typed(stack[-1], list, "appends to what is no list").append(value)
+        elif name == "SETITEM":
+            value, key = stack.pop(), stack.pop()
+            _typed(stack[-1], dict, "sets an entry of what is no dict")[key] = value
         elif name in _TUPLES:
             count = _TUPLES[name]
             if len(stack) < count:
@@ -110,19 +133,18 @@ def _follow(content: bytes) -> object:
             if name == "STACK_GLOBAL":
                 attribute, module = text(stack.pop()), text(stack.pop())
                 argument = f"{module} {attribute}"
-            if not _KNOWN.fullmatch(argument):
-                raise ValueError(f"it asks for {argument.replace(' ', '.')!r}; pickles that run code are not read")
+            if not allowed.fullmatch(argument):
+                asked = argument.replace(" ", ".")[:100]
+                raise ValueError(f"it asks for {asked!r}; pickles that run code are not read")
             stack.append(_Global(argument))
-        elif name == "REDUCE":
+        elif name in ("REDUCE", "NEWOBJ"):
             arguments, called = stack.pop(), stack.pop()
             if not isinstance(called, _Global) or not isinstance(arguments, tuple):
                 raise ValueError("it calls what is no constructor")
-            stack.append(Call(called.name, arguments))
+            stack.append(PickledObject(called.name, arguments))
         elif name == "BUILD":
             state = stack.pop()
-            if not isinstance(stack[-1], Call):
-                raise ValueError("it sets the state of what is no object")
-            stack[-1].state = state
+            _typed(stack[-1], PickledObject, "sets the state of what is no object").state = state
         elif name == "STOP":
             return stack.pop()
         elif name not in ("PROTO", "FRAME"):
@@ -131,22 +153,27 @@ def _follow(content: bytes) -> object:
 
 
 def _instructions(content: bytes) -> Iterator[tuple[str, Any]]:
-    """Name and argument of each instruction.
-
-    As ``pickletools.genops``, which takes the text of Python 2's protocol 0 for ASCII, while it holds bytes.
-    """
-    file = io.BytesIO(content)
-    while code := file.read(1):
-        if code == b"S":
-            line = file.readline().strip()
+    """Name and argument of each instruction; that of BINFLOAT is a list, as floats mostly come in long runs."""
+    stream = io.BytesIO(content)
+    while (at := stream.tell()) < len(content):
+        code = stream.read(1)
+        if code == b"G":
+            others = np.frombuffer(content, np.uint8)[at::_FLOAT_BYTES] != ord("G")
+            count = int(others.argmax()) if others.any() else len(others)
+            run = np.frombuffer(content, np.dtype([("code", "u1"), ("value", ">f8")]), count, at)
+            stream.seek(at + _FLOAT_BYTES * count)
+            yield "BINFLOAT", run["value"].tolist()
+            continue
+        if code == b"S":  # pickletools takes the text of Python 2's protocol 0 for ASCII, while it holds bytes
+            line = stream.readline().strip()
             if len(line) < 2 or line[:1] not in b"'\"" or line[:1] != line[-1:]:
                 raise ValueError("a text without quotes")
             yield "STRING", codecs.escape_decode(line[1:-1])[0]
             continue
-        operation = _OPERATIONS.get(code.decode("latin-1"))
-        if operation is None:
-            raise ValueError(f"unexpected instruction {code!r}")
-        yield operation.name, None if operation.arg is None else operation.arg.reader(file)
+        instruction = _OPCODES.get(code)
+        if instruction is None:
+            raise ValueError(f"no instruction has the code {code!r}")
+        yield instruction.name, None if instruction.arg is None else instruction.arg.reader(stream)
 
 
 def items(value: object) -> Iterator[object]:
@@ -191,7 +218,7 @@ def truth(value: object) -> bool:
     Raises:
         ValueError: something else.
     """
-    if isinstance(value, Call):
+    if isinstance(value, PickledObject):
         array, _ = _array(value)
         value = None if array is None or array.size != 1 else array.reshape(()).item()
     if value in (0, 1) and isinstance(value, bool | int):
@@ -210,35 +237,36 @@ def text(value: object) -> str:
 
 def _raw(value: object) -> bytes | None:
     """Bytes, or a call that would make bytes of one argument; None for anything else."""
-    if isinstance(value, Call) and value.name.endswith("bytearray") and value.arguments:
+    if isinstance(value, PickledObject) and value.name.endswith("bytearray") and value.arguments:
         value = value.arguments[0]
-        if isinstance(value, Call) and value.name.endswith("bytearray"):
+        if isinstance(value, PickledObject) and value.name.endswith("bytearray"):
             return None
     match value:
         case bytes():
             return value
-        case Call(name="_codecs encode", arguments=(str() as characters, *_)):
+        case PickledObject(name="_codecs encode", arguments=(str() as characters, *_)):
             return characters.encode("latin-1")
-        case Call(name=name, arguments=()) if name.endswith(("bytes", "bytearray")):
+        case PickledObject(name=name, arguments=()) if name.endswith(("bytes", "bytearray")):
             return b""
     return None
 
 
-def _list(value: object) -> list[Any]:
-    if not isinstance(value, list):
-        raise ValueError("it appends to what is no list")
+def _typed(value: object, kind: type[_T], otherwise: str) -> _T:
+    if not isinstance(value, kind):
+        raise ValueError(f"it {otherwise}")
     return value
 
 
 def _array(value: object) -> tuple[NDArray[Any] | None, list[object]]:
     """The array that a call would make; or None and the list that an array of objects holds."""
-    name = value.name.rpartition(" ")[2] if isinstance(value, Call) else ""
-    match (name, value.arguments if isinstance(value, Call) else (), value.state if isinstance(value, Call) else ()):
-        case ("_reconstruct", _, (_, tuple() as shape, Call() as kind, fortran, data)):
+    call = value if isinstance(value, PickledObject) else PickledObject("", ())
+    name = call.name.rpartition(" ")[2]
+    match (name, call.arguments, call.state):
+        case ("_reconstruct", _, (_, tuple() as shape, PickledObject() as kind, fortran, data)):
             order = "F" if fortran else "C"
-        case ("_frombuffer", (data, Call() as kind, tuple() as shape, order), _):
+        case ("_frombuffer", (data, PickledObject() as kind, tuple() as shape, order), _):
             order = text(order)
-        case ("scalar", (Call() as kind, data), _):
+        case ("scalar", (PickledObject() as kind, data), _):
             shape, order = (), "C"
         case _:
             raise ValueError(f"expected bytes or an array, got {name or type(value).__name__}")
@@ -255,7 +283,7 @@ def _array(value: object) -> tuple[NDArray[Any] | None, list[object]]:
     return np.frombuffer(raw, dtype).reshape(shape, order="F" if order == "F" else "C"), []
 
 
-def _dtype(call: Call) -> np.dtype[Any]:
+def _dtype(call: PickledObject) -> np.dtype[Any]:
     code = text(call.arguments[0]) if call.name == "numpy dtype" and isinstance(call.arguments, tuple) else ""
     if not re.fullmatch(r"[biu][1248]|O8|S[1-9]\d{0,6}", code):
         raise ValueError(f"expected bytes, whole numbers or truths, got an array of {code[:20]!r}")

@@ -7,7 +7,7 @@ from torch import nn
 
 from arcinvert.backbones import build_backbone
 from arcinvert.errors import EnvironmentProblem, InputError
-from arcinvert.formats.export.arcface_torch import write_arcface_torch
+from arcinvert.formats.export_arcface_torch import write_arcface_torch
 from arcinvert.formats.torch_file import read
 from arcinvert.preprocessing import Preprocessing
 from arcinvert.recognizer import Recognizer

@@ -1,4 +1,4 @@
-"""A network of ours as a weight file that arcface_torch loads."""
+"""Export of a network as a weight file that arcface_torch loads."""
 
 import io
 from pathlib import Path
@@ -14,17 +14,17 @@ from arcinvert.checkpoint import atomic_write
 from arcinvert.errors import InputError
 
 EPS = 1e-5
-"""Of every BatchNorm in arcface_torch."""
+"""The eps of every BatchNorm in arcface_torch."""
 
 
 def write_arcface_torch(path: Path, network: nn.Module) -> None:
     """Write the weights as a plain state dict that arcface_torch loads strictly, if its width is the same.
 
-    A folded network gets BatchNorms back that change nothing, and another eps goes into the stored
-    variances, so the file is the same function.
+    A folded network gets BatchNorms that change nothing, and a different eps is absorbed into the stored
+    variances, so the file computes the same function.
 
     Raises:
-        InputError: not a network that arcface_torch has, or one that a Recognizer has frozen.
+        InputError: arcface_torch has no such network, or a Recognizer has frozen it.
         EnvironmentProblem: the file cannot be written.
     """
     if not isinstance(network, IResNet | MobileFaceNet):

@@ -117,6 +117,12 @@ def check_embeddings(array: NDArray[np.generic], size: int, model: str = "the re
     lengths = np.sqrt((scaled * scaled).sum(1))
     with np.errstate(over="ignore"):
         norms = lengths * largest
+        columns = np.linalg.norm(wide, axis=0)
+    if len(wide) == size and np.ptp(columns) < 1e-3 * columns.max() and np.ptp(norms) > 1e-2 * norms.max():
+        raise InputError(
+            f"expected embeddings ({size}, {size}), got columns of norm {columns[0]:.3g} and rows of norms "
+            f"{norms.min():.3g} to {norms.max():.3g}: transposed? (save the array's .T)"
+        )
     return Embeddings((scaled / lengths[:, None]).astype(np.float32), norms)
 
 

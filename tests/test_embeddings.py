@@ -143,6 +143,11 @@ def test_shapes_that_are_read(tmp_path: Path, shape: tuple[int, ...]) -> None:
 def test_transposed_is_refused_with_a_hint() -> None:
     with pytest.raises(InputError, match=r"\(8, 5\): transposed\?.*\.T"):
         check_embeddings(unit_rows().T, SIZE)
+    rows = np.random.default_rng(0).normal(size=(64, 64))
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    assert np.allclose(check_embeddings(rows, 64).rows, rows, atol=1e-6)
+    with pytest.raises(InputError, match=r"columns of norm 1 .*transposed\?.*\.T"):
+        check_embeddings(rows.T, 64)
 
 
 @pytest.mark.parametrize(

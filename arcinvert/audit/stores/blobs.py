@@ -93,7 +93,7 @@ def _even(blobs: Sequence[bytes], kind: str) -> bool:
     if len(table) < FEW:
         return True
     zeros = (table == 0).mean(0)
-    if zeros.max() - zeros.min() > ZEROS or (zeros == 1).any():
+    if zeros.max() - zeros.min() > ZEROS + len(table) ** -0.5 or (zeros == 1).any():
         return False
     logs = [np.log2(column[column > 0]) for column in table.T]
     return all(np.ptp([measure(column) for column in logs]) <= ALIKE for measure in (np.median, np.std))

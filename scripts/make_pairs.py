@@ -22,7 +22,7 @@ DIR/00000.npz and so on hold, for N pictures:
     seed       int64
 
 Every draw depends on (seed, index) alone, and file k holds the indices from 500 k on. A file that is there is
-skipped, so a run that was stopped goes on where it was.
+skipped, so a run that was stopped resumes.
 
 Whose the generator's weights are: see ``make_faces.py``.
 """

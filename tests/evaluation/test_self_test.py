@@ -1,4 +1,4 @@
-"""What a checkpoint says of itself, and the self-tests that catch a wrong contract."""
+"""The description of a checkpoint, and the self-tests that catch a wrong contract."""
 
 import dataclasses
 from pathlib import Path

@@ -110,7 +110,7 @@ def faces(count: int = 2) -> Tensor:
 
 @torch.no_grad()
 def features(checkpoint: Checkpoint, image: Tensor) -> Tensor:
-    """What the network says of pictures in 0..255, put before it as the header says."""
+    """The embeddings of images in 0..255, preprocessed as the header states."""
     network = build_backbone(checkpoint.header["backbone"], **checkpoint.header["backbone_settings"])
     load_strictly(network, checkpoint.section("network"), "the test")
     contract = checkpoint.header["preprocessing"]

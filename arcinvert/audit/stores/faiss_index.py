@@ -89,7 +89,7 @@ class _Reader(Child):
     """The process of :mod:`arcinvert.audit.stores.faiss_reader` that has a file open.
 
     Attributes:
-        facts: what it says of the index.
+        facts: its description of the index.
 
     Raises:
         InputError: the file is refused, or ends the process.

@@ -4,6 +4,7 @@ Only tensors are unpickled (``weights_only=True``). The names of the tensors det
 shapes the depth and width. :func:`arcinvert.checkpoint.load_strictly` checks later that every tensor fits.
 """
 
+import logging
 import re
 import struct
 import warnings
@@ -24,6 +25,8 @@ from arcinvert.backbones.mobilefacenet import BLOCKS as MOBILE_BLOCKS
 from arcinvert.checkpoint import Checkpoint, file_digest
 from arcinvert.errors import CheckpointError, EnvironmentProblem
 
+log = logging.getLogger(__name__)
+
 REMEDY = "where it was made, save its state_dict() or export it to ONNX"
 
 State = dict[str, Tensor]
@@ -32,7 +35,14 @@ _DAMAGED = (
     *(RuntimeError, LookupError, ValueError, TypeError, AttributeError, AssertionError, ArithmeticError),
 )
 _NUMBERS = {torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int32, torch.int64}
-_PREFIX = re.compile(r"(?:(?:module|_orig_mod|model|net)\.)*")
+_PREFIX = re.compile(r"(?:(?:module|_orig_mod|model|net|network|backbone|encoder)\.)*")
+_WRAPPERS = (
+    *("state_dict_backbone", "state_dict", "model_state_dict", "net_state_dict", "model", "net", "network", "backbone"),
+    *("ema", "model_ema", "state_dict_ema"),
+)
+"""Keys under which training scripts save a state dict."""
+_HEAD = re.compile(r"(head|margin|classifier|loss)\..*|kernel|weight")
+"""Names of a margin head that is saved beside the network."""
 _COLOR = re.compile(r"""(?:^|[{,])[ \t]*["']?color_space["']?[ \t]*:[ \t]*["']?(\w*)""", re.MULTILINE)
 _IR = {"input_layer.0": "conv1", "input_layer.1": "bn1", "input_layer.2": "prelu"}
 _IR |= {"output_layer.0": "bn2", "output_layer.3": "fc", "output_layer.4": "features"}
@@ -49,10 +59,7 @@ def read(path: Path) -> Checkpoint:
     """
     if path.suffix == ".pdparams":
         refuse_paddle(path)
-    stored, source = _stored(path), ""
-    for key in ("state_dict_backbone", "state_dict"):
-        if isinstance(stored, Mapping) and isinstance(stored.get(key), Mapping):
-            stored, source = stored[key], " training state" if key == "state_dict_backbone" else ""
+    stored, source = _unwrapped(_stored(path), path)
     state, prefix = _without_prefix(_checked(stored, path), path)
     made_by, color = "arcface_torch", "RGB"
     if any(key.startswith(("input_layer.", "body.")) for key in state):
@@ -133,8 +140,22 @@ def _check_archive(path: Path) -> None:
         raise CheckpointError(f"{str(path)!r} is compressed inside, which no file of torch.save is")
 
 
+def _unwrapped(stored: object, path: Path) -> tuple[object, str]:
+    """The state dict that a training script saved under a key, and what to call its source."""
+    source = ""
+    while isinstance(stored, Mapping):
+        found = [key for key in _WRAPPERS if isinstance(stored.get(key), Mapping)]
+        if not found:
+            break
+        if len(found) > 1:
+            raise CheckpointError(f"expected one network in {str(path)!r}, got several, under {_some(found)}; {REMEDY}")
+        source = " training state" if found[0] == "state_dict_backbone" else source
+        stored = stored[found[0]]
+    return stored, source
+
+
 def _checked(stored: object, path: Path) -> State:
-    """The tensors by name, without class centers; checks that they are tensors and fit in the file."""
+    """The tensors by name, without a margin head; checks that they are tensors and fit in the file."""
     if isinstance(stored, Mapping) and set(stored) == {"state", "param_groups"}:
         raise CheckpointError(f"{str(path)!r} holds the state of an optimizer, and no network")
     if not isinstance(stored, Mapping):
@@ -146,7 +167,11 @@ def _checked(stored: object, path: Path) -> State:
         if value.layout != torch.strided or value.dtype not in _NUMBERS or value.device.type != "cpu":
             found = f"{value.layout}, {value.dtype}, on {value.device.type} under {key[:60]!r}"
             raise CheckpointError(f"expected plain tensors in {str(path)!r}, got {found}")
-    state = {key: value.detach() for key, value in stored.items() if not key.startswith("head.")}
+    heads = [key for key in stored if _HEAD.fullmatch(_PREFIX.sub("", key, count=1))]
+    heads = heads if len(heads) < len(stored) or any("." in key for key in heads) else []
+    if heads:
+        log.info("%s: the margin head beside the network is left out: %s", path.name, _some(heads))
+    state = {key: value.detach() for key, value in stored.items() if key not in heads}
     if sum(value.numel() * value.element_size() for value in state.values()) > path.stat().st_size:
         raise CheckpointError(f"expected tensors that fit in {str(path)!r}, got more bytes than the file has")
     return state

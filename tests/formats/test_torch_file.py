@@ -171,6 +171,18 @@ class TestArcFaceTorch:
         json.dumps(checkpoint.header)
         assert torch.equal(output(loaded(checkpoint)), output(network))
 
+    @pytest.mark.parametrize("wrapper", ["model", "model_state_dict", "net_state_dict", "backbone", "network", "ema"])
+    @pytest.mark.parametrize("prefix", ["", "backbone.", "encoder."])
+    def test_as_training_scripts_save_it(
+        self, tmp_path: Path, wrapper: str, prefix: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        network = unlike_new(build_backbone("iresnet18", width=0.125, embedding_size=16))
+        state = prefixed(dict(network.state_dict()), prefix)
+        torch.save({wrapper: {**state, "kernel": torch.ones(16, 9)}, "epoch": 3}, tmp_path / "a.pth")
+        with caplog.at_level("INFO", "arcinvert"):
+            assert torch.equal(output(loaded(read(tmp_path / "a.pth"))), output(network))
+        assert "left out: 'kernel'" in caplog.text
+
     @pytest.mark.slow
     def test_a_network_of_real_size_is_mapped_not_copied(self, tmp_path: Path) -> None:
         network = build_backbone("iresnet50")
@@ -446,7 +458,12 @@ class TestWrongFiles:
         [
             (torch.ones(3), "got a Tensor"),
             (None, "got a NoneType"),
-            ({"epoch": 3, "model": {"conv1.weight": torch.ones(1)}}, "a int under 'epoch' (beside 'epoch', 'model')"),
+            (
+                {"epoch": 3, "weights": {"conv1.weight": torch.ones(1)}},
+                "a int under 'epoch' (beside 'epoch', 'weights')",
+            ),
+            ({"epoch": 3, "model": {"conv1.weight": torch.ones(1)}}, "got tensors of 'conv1'"),
+            ({"model": {"a": torch.ones(1)}, "ema": {"a": torch.ones(1)}}, "got several, under 'model', 'ema'"),
             ({"conv1.\033[31m\nweight": torch.ones(1)}, r"a Tensor under 'conv1.\x1b[31m\nweight'"),
             ({"state_dict_backbone": 3}, "a int under 'state_dict_backbone'"),
             ({}, "got tensors of nothing"),

@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import gc
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -82,4 +83,5 @@ def process_group(backend: str = "gloo") -> Iterator[Processes]:
     try:
         yield Processes(dist.get_rank(), dist.get_world_size(), int(os.environ["LOCAL_RANK"]))
     finally:
+        gc.collect()  # what holds the group, a data-parallel network in a reference cycle, must go before it
         dist.destroy_process_group()

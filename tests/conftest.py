@@ -1,13 +1,16 @@
 """Fixtures of several test files. None uses the network."""
 
 import dataclasses
+import importlib
 import logging
 import os
 import shutil
 import signal
+import sys
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -204,3 +207,13 @@ def calibrated_checkpoint(tiny_checkpoint: Path, tiny_faces: Path, tmp_path_fact
     words = ["calibrate", "-o", str(out), "--checkpoint", str(tiny_checkpoint), "--faces", str(tiny_faces)]
     assert run(["-q", *words]) == 0
     return out
+
+
+@pytest.fixture
+def script(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """Of ``tests/FOLDER/test_NAME.py`` the script FOLDER/NAME; it and what it imports of them is forgotten after it."""
+    folder = REPOSITORY / request.path.parent.name
+    monkeypatch.syspath_prepend(str(folder))
+    yield importlib.import_module(request.path.stem.removeprefix("test_"))
+    for name in [name for name in sys.modules if (folder / f"{name}.py").is_file()]:
+        del sys.modules[name]

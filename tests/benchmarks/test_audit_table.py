@@ -14,8 +14,6 @@ from arcinvert.audit.report import JudgeResult
 from arcinvert.recognizer import Recognizer
 from arcinvert.training.data.faces import load_faces
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "benchmarks"
-
 
 def test_the_store_holds_what_the_photos_show(
     script: ModuleType, tiny_faces: Path, tiny_recognizer: Recognizer, tmp_path: Path

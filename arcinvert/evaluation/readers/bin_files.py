@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from arcinvert import safe_pickle as binfile
+from arcinvert import safe_pickle
 from arcinvert.errors import InputError
 from arcinvert.faces.alignment import SIZE
 from arcinvert.faces.images import open_image
@@ -45,19 +45,19 @@ def read_bin(path: Path) -> BinPairs:
         raise InputError(f"expected a .bin file of pairs, found none at {source}")
     if path.stat().st_size > MAX_BIN:
         raise InputError(f"expected a .bin of at most {MAX_BIN >> 20} MiB, got {source}")
-    content = binfile.read_pickle(path.read_bytes(), source)
+    content = safe_pickle.read_pickle(path.read_bytes(), source)
     try:
-        pictures, answers = binfile.items(content)
-        encoded = list(binfile.items(pictures))
-        same = np.array([binfile.truth(value) for value in binfile.items(answers)], bool)
+        pictures, answers = safe_pickle.items(content)
+        encoded = list(safe_pickle.items(pictures))
+        same = np.array([safe_pickle.truth(value) for value in safe_pickle.items(answers)], bool)
         if len(encoded) != 2 * len(same) or not len(same):
             raise ValueError(f"{len(encoded)} pictures to {len(same)} pairs")
         if len(encoded) > MAX_PICTURES:
             raise ValueError(f"more than {MAX_PICTURES:,} pictures")
         images = np.empty((len(encoded), SIZE, SIZE, 3), np.uint8)
         for number, value in enumerate(encoded):
-            images[number] = _decode(binfile.blob(value, MAX_PICTURE), number)
-    except binfile.DAMAGED as error:
+            images[number] = _decode(safe_pickle.blob(value, MAX_PICTURE), number)
+    except safe_pickle.DAMAGED as error:
         raise InputError(f"expected pairs of pictures in {source}: {error}") from None
     return BinPairs(images, same)
 

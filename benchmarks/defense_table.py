@@ -54,7 +54,7 @@ class Judge:
     others: list[Tensor]
 
     def rates(self, images: Tensor) -> list[Rate]:
-        rows = self.inverter.recognizer.embed(images)
+        rows = self.network.embed(images)
         first = (rows * self.enrolled[: len(rows)]).sum(1)
         second = torch.cat([other @ row for row, other in zip(rows, self.others[: len(rows)], strict=True)])
         compared: list[tuple[Kind, Tensor]] = [(TYPE_I, first), (TYPE_II, second)]

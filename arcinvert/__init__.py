@@ -3,30 +3,18 @@
 The names below are loaded when they are first used: importing the package does not import torch.
 """
 
-import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from arcinvert.errors import ArcInvertError
+from arcinvert.telemetry import switch_off
 
 __version__ = "0.2.0"
 
-NO_TELEMETRY = {
-    "DO_NOT_TRACK": "1",  # several libraries
-    "ORT_DISABLE_TELEMETRY": "1",  # onnxruntime 1.32 looks up a host some seconds after its first session
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "HF_HUB_DISABLE_UPDATE_CHECK": "1",
-    "GRADIO_ANALYTICS_ENABLED": "False",
-    "GRADIO_RUN_HISTORY": "False",  # the browser would keep inputs and images of past runs
-    "NO_ALBUMENTATIONS_UPDATE": "1",  # imported by some versions of insightface
-}
-"""Environment variables that keep libraries from reporting or asking anything: set here, before any of them is
-imported, unless the user has set them. The other libraries (torch, faiss, lancedb, pyarrow, qdrant-client on a folder)
-contact nothing by themselves. `tests/test_privacy.py` runs the main jobs and fails on any connection."""
-for _name, _value in NO_TELEMETRY.items():
-    os.environ.setdefault(_name, _value)
+switch_off()  # before any library is imported that would report something
 
 _HOMES = {
+    "ContentCredentials": "arcinvert.synthesis.credentials",
     "Inversion": "arcinvert.inversion.invert",
     "Inverter": "arcinvert.inverter",
     "LeakageReport": "arcinvert.audit",
@@ -34,7 +22,7 @@ _HOMES = {
     "Recognizer": "arcinvert.recognizer",
     "TrainConfig": "arcinvert.training.config",
     "View": "arcinvert.inversion.invert",
-    "align_photo": "arcinvert.faces.alignment",
+    "align_photo": "arcinvert.faces.choice",
     "audit": "arcinvert",
     "contact_sheet": "arcinvert.synthesis.sheets",
     "invert": "arcinvert.inversion.invert",
@@ -52,6 +40,7 @@ _MODULES = {"audit", "metrics", "objectives", "parameterization", "plots", "pres
 
 __all__ = [
     "ArcInvertError",
+    "ContentCredentials",
     "Inversion",
     "Inverter",
     "LeakageReport",
@@ -79,11 +68,12 @@ if TYPE_CHECKING:
     from arcinvert import audit
     from arcinvert.audit import LeakageReport
     from arcinvert.evaluation import metrics, plots
-    from arcinvert.faces.alignment import align_photo
+    from arcinvert.faces.choice import align_photo
     from arcinvert.inversion import objectives, parameterization, presets, priors
     from arcinvert.inversion.invert import Inversion, Recipe, View, invert
     from arcinvert.inverter import Inverter
     from arcinvert.recognizer import Recognizer
+    from arcinvert.synthesis.credentials import ContentCredentials
     from arcinvert.synthesis.sheets import contact_sheet, write_png
     from arcinvert.training.config import TrainConfig
     from arcinvert.training.subcenters import purify_training

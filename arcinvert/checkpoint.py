@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,10 +23,15 @@ from torch import Tensor
 from arcinvert.backbones import build_backbone
 from arcinvert.backbones.graph import Graph
 from arcinvert.errors import CheckpointError, EnvironmentProblem
+from arcinvert.locking import temporary_file
 from arcinvert.quantize import dequantize, quantize
 
 HEADER_KEY = "arcinvert"
 FORMAT = 2
+UNSTATED = "not stated"
+"""The license of weights whose file states none."""
+MAX_LICENSE = 300
+"""Characters of a license line that are kept."""
 
 
 @dataclass(frozen=True)
@@ -74,15 +78,16 @@ def section(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
 def atomic_write(path: Path) -> Iterator[Path]:
     """A temporary path beside ``path`` that takes its place when the block ends without an error.
 
+    What a killed writer of ``path`` left is removed with it; see :func:`~arcinvert.locking.temporary_file`.
+
     Raises:
         EnvironmentProblem: the disk is full, or the folder cannot be written.
     """
     temporary: Path | None = None
+    handle: int | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
-        os.close(handle)
-        temporary = Path(name)
+        temporary, handle = temporary_file(path)
         yield temporary
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
@@ -94,17 +99,34 @@ def atomic_write(path: Path) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+        if handle is not None:
+            os.close(handle)
+
+
+def stated_license(header: Mapping[str, Any]) -> str:
+    """The license that a header states, of the file itself or of the file it was made from, in one line."""
+    source = header.get("source")
+    for place in (header, source if isinstance(source, Mapping) else {}):
+        text = place.get("license")
+        line = " ".join(text.split())[:MAX_LICENSE] if isinstance(text, str) else ""
+        if line and line != UNSTATED:
+            return line
+    return UNSTATED
 
 
 def save_checkpoint(path: Path, header: dict[str, Any], tensors: dict[str, Tensor]) -> str:
     """Write a checkpoint; the old file stays whole until the new one is complete.
+
+    Every header has a ``license``: the one that ``header`` states (see :func:`stated_license`), or "not stated".
 
     Returns:
         The SHA-256 digest of the new file.
     """
     ready = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
     with atomic_write(path) as temporary:
-        metadata = {HEADER_KEY: json.dumps({"format": FORMAT, **header}, sort_keys=True)}
+        metadata = {
+            HEADER_KEY: json.dumps({"format": FORMAT, **header, "license": stated_license(header)}, sort_keys=True)
+        }
         temporary.write_bytes(save(ready, metadata))  # safetensors' own writer hides a full disk in its error
         return file_digest(temporary)
 

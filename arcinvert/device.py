@@ -1,6 +1,7 @@
 """The device to compute on, and dataclasses that move there."""
 
 import copy
+import functools
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, Self
 
@@ -49,3 +50,12 @@ def choose_device(name: torch.device | str = "auto") -> torch.device:
     if not available.get(chosen.type, False):
         raise UsageError(f"this machine has no device {name!r}")
     return chosen
+
+
+@functools.cache
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether products in bfloat16 run in hardware; False where this version of torch cannot tell."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)() if device.type == "cpu" else {}
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

@@ -103,7 +103,8 @@ def check_embeddings(array: NDArray[np.generic], size: int, model: str = "the re
         if shaped.shape[0] == size:
             raise InputError(f"expected embeddings (N, {size}), got {array.shape}: transposed? (save the array's .T)")
         got = shaped.shape[1]
-        raise InputError(f"the embeddings are {got}-d{LIKELY.get(got, '')}, {model} is {size}-d")
+        known = LIKELY.get(got, "")
+        raise InputError(f"the embeddings are {got}-d{known}, {model} is {size}-d: another network made them")
     with np.errstate(over="ignore", invalid="ignore"):
         wide = shaped.astype(np.float64)
     finite = np.isfinite(wide).all(1)
@@ -158,7 +159,7 @@ def _from_stream(file: BinaryIO, size: int, name: str, key: str | None) -> NDArr
     if magic != b"\x93NUMPY":
         kind = "a pickle; pickles run code and are not read" if magic[:1] == b"\x80" else "neither .npy nor .npz"
         raise InputError(f"{name} is {kind}; save it with numpy.save")
-    return _read_array(file, lambda start: size - start, name)
+    return read_array(file, lambda start: size - start, name)
 
 
 def _from_archive(file: BinaryIO, name: str, key: str | None) -> NDArray[np.generic]:
@@ -179,21 +180,43 @@ def _from_archive(file: BinaryIO, name: str, key: str | None) -> NDArray[np.gene
                 raise InputError(f"an array of {name} unpacks to {member.file_size} bytes: a zip bomb?")
             with archive.open(member) as stream:
                 # The header must agree with the unpacked size.
-                return _read_array(stream, lambda start: member.file_size - start, name)  # type: ignore[arg-type]
+                return read_array(stream, lambda start: member.file_size - start, name)  # type: ignore[arg-type]
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, UnicodeError) as error:
         raise InputError(f"{name} is not a whole .npz file: {error}") from None
 
 
-def _read_array(stream: BinaryIO, remaining: Callable[[int], int], name: str) -> NDArray[np.generic]:
+def read_header(stream: BinaryIO) -> tuple[tuple[int, ...], bool, "np.dtype[Any]"]:
+    """Shape, Fortran order and type of a ``.npy``; the stream then stands where the numbers begin.
+
+    Raises:
+        ValueError: or another of :data:`DAMAGED`: no such header.
+    """
+    version = npy.read_magic(stream)
+    if version not in ((1, 0), (2, 0), (3, 0)):
+        raise ValueError(f"format version {version}")
+    read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a header of Python 2 is read, and warned of
+        shape, fortran, dtype = read(stream)
+    if not all(type(side) is int and 0 <= side <= sys.maxsize for side in shape):
+        raise ValueError("the shape is not one")
+    return shape, bool(fortran), dtype
+
+
+def read_array(stream: BinaryIO, remaining: Callable[[int], int], name: str) -> NDArray[np.generic]:
+    """The array of a ``.npy`` that is as long as its header says.
+
+    Args:
+        stream: of the file.
+        remaining: the bytes behind a place in it.
+        name: names it in errors.
+
+    Raises:
+        InputError: damaged, or an array of pickled objects.
+    """
     try:
-        version = npy.read_magic(stream)
-        if version not in ((1, 0), (2, 0), (3, 0)):
-            raise ValueError(f"format version {version}")
-        read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a header of Python 2 is read, and warned of
-            shape, fortran, dtype = read_header(stream)
-        if not all(type(side) is int and 0 <= side <= sys.maxsize for side in shape) or len(shape) > MAX_AXES:
+        shape, fortran, dtype = read_header(stream)
+        if len(shape) > MAX_AXES:
             raise ValueError("the shape is not one")
         start = stream.tell()
     except DAMAGED as error:

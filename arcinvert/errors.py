@@ -15,7 +15,7 @@ A message is one line, "expected X, got Y". Any other exception that escapes is 
 
 import re
 
-_PASSWORD = re.compile(r"(://[^\s/:@]*:)\S*@|(\bpassword\s*=\s*)(?:'[^']*'|[^\s&'\"]+)", re.IGNORECASE)
+_PASSWORD = re.compile(r"(://[^\s/:@]*:)\S*@|(\b\w*password\s*=\s*)(?:'[^']*'|[^\s&'\"]+)", re.IGNORECASE)
 
 
 def without_passwords(text: str) -> str:

@@ -10,14 +10,16 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from arcinvert.calibration.auxiliary import default_auxiliary
 from arcinvert.calibration.cache import load_calibration
 from arcinvert.calibration.calibration import Calibration
 from arcinvert.device import choose_device
 from arcinvert.embeddings import check_embeddings
 from arcinvert.errors import InputError, UsageError
 from arcinvert.faceprior.prior import FacePrior, default_face_prior
-from arcinvert.inversion.controls import Controls
-from arcinvert.inversion.memory import in_parts
+from arcinvert.formats.license import license_of_digest
+from arcinvert.inversion.controls import VARIED, Controls
+from arcinvert.inversion.memory import images_at_once, in_parts
 from arcinvert.inversion.presets import Attack, preset_of
 from arcinvert.inversion.reconstruct import (
     PRECISIONS,
@@ -54,7 +56,7 @@ class Face:
 
     @property
     def images(self) -> list[Image.Image]:
-        """V PIL images, 112x112 RGB."""
+        """V PIL images, 224x224 RGB, or 112x112 where the preset draws no larger ones."""
         return [found.image for found in self.reconstructions]
 
     @property
@@ -103,7 +105,7 @@ class Inverter:
     def load(
         cls, path: Path | str | None = None, *, device: torch.device | str = "auto", progress: Progress = silent
     ) -> "Inverter":
-        """Open a recognizer and its calibration. A missing calibration is fitted in minutes and kept.
+        """Open a recognizer and its calibration. A missing calibration is fitted, which may take minutes, and kept.
 
         Args:
             path: of a checkpoint of any known format, or the name of a known recognizer; None is the default one.
@@ -122,6 +124,15 @@ class Inverter:
         prior = default_face_prior().to(recognizer.device)
         return cls(recognizer, prior, load_calibration(recognizer, prior, progress=progress))
 
+    @property
+    def licenses(self) -> dict[str, str]:
+        """The license of every weight file that an inversion uses, by the part that it plays."""
+        return {
+            "recognizer": self.recognizer.license,
+            "face prior": license_of_digest(self.prior.digest),
+            "auxiliary network": license_of_digest(default_auxiliary().digest),
+        }
+
     def reconstruct(
         self,
         embeddings: "Tensor | ArrayLike",
@@ -137,7 +148,7 @@ class Inverter:
             objective: see :meth:`reconstruct_batches`.
             progress: called with (steps done, steps in all, text).
             settings: those of :class:`~arcinvert.inversion.reconstruct.Settings`: ``variations``, ``preset``,
-                ``steps``, ``seed``, ``pose``, ``expression``, ``min_cosine``, ...
+                ``steps``, ``seed``, ``pose``, ``expression``, ``vary``, ``min_cosine``, ...
 
         Returns:
             A face for each embedding, in order.
@@ -161,12 +172,13 @@ class Inverter:
         generators: Sequence[torch.Generator],
         *,
         controls: Controls = FREE,
+        vary: Sequence[str] = VARIED,
         objective: Term | None = None,
         tracer: Tracer | None = None,
     ) -> Attack:
         """A batch for a preset; see :class:`~arcinvert.inversion.presets.Attack`."""
         parts = (self.recognizer, self.prior, self.calibration)
-        return Attack(*parts, target, variation, generators, controls, objective, tracer or Tracer())
+        return Attack(*parts, target, variation, generators, controls, tuple(vary), objective, tracer or Tracer())
 
     def reconstruct_batches(
         self,
@@ -196,7 +208,6 @@ class Inverter:
         if objective is not None and not preset_of(settings.preset).controlled:
             raise UsageError(f"only {with_controls()} match anything but an embedding, not {settings.preset!r}")
         batches = batches_of(len(targets), settings) if batches is None else batches
-        controls = Controls.parse(settings.pose, settings.expression)
 
         with Tracer(PRECISIONS[settings.precision], compile=settings.compile) as tracer:
 
@@ -206,7 +217,8 @@ class Inverter:
                     rows,
                     torch.tensor([variation for _, variation in jobs], device=rows.device),
                     [generator_for(settings.seed, *job, number) for job in jobs],
-                    controls=controls,
+                    controls=settings.controls,
+                    vary=settings.vary,
                     objective=None if objective is None else objective([target for target, _ in jobs]),
                     tracer=tracer,
                 )
@@ -229,7 +241,7 @@ class Inverter:
                         best[i] = replace(new if better else old, attempts=retry + 1, seconds=seconds)
                 return best
 
-            yield from in_parts(batches, work)
+            yield from in_parts(batches, work, most=images_at_once(self.recognizer, max(map(len, batches), default=1)))
 
 
 def _array(embeddings: "Tensor | ArrayLike") -> "NDArray[Any]":

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -62,6 +63,34 @@ def locked_file(path: Path, *, wanted: bool = True) -> Iterator[None]:
             return
         finally:
             os.close(handle)
+
+
+def temporary_file(path: Path) -> tuple[Path, int | None]:
+    """A new, empty file beside ``path``, to which its next content is written, and the handle that locks it.
+
+    It is ``.NAME.part``, locked while the handle is open: one that a killed writer left is taken over, and one of a
+    writer at work is not. While there is such a writer, and where the system has no such locks, the name is random
+    and nothing is locked.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    named = path.with_name(f".{path.name}.part")
+    if fcntl is not None and len(os.fsencode(named.name)) < 250:
+        with contextlib.suppress(OSError):
+            handle = os.open(named, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if _is_open(handle, named) and os.fstat(handle).st_nlink == 1:  # its writer may have moved it by now
+                    os.ftruncate(handle, 0)
+                    return named, handle
+            except BaseException:
+                os.close(handle)
+                raise
+            os.close(handle)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
+    os.close(handle)
+    return Path(name), None
 
 
 def _lock(handle: int, path: Path) -> None:

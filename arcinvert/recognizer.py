@@ -17,12 +17,14 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from arcinvert.backbones.frozen import FrozenBatchNorm, freeze
-from arcinvert.backbones.graph import FoldedNorm
+from arcinvert.backbones.operations import FoldedNorm
 from arcinvert.checkpoint import Checkpoint, build_network, load_checkpoint
 from arcinvert.errors import CheckpointError, InputError
 from arcinvert.formats import open_checkpoint
+from arcinvert.formats.license import license_of
 from arcinvert.preprocessing import Preprocessing
 
+PACKAGE = Path(str(importlib.resources.files("arcinvert")))
 DEFAULT_CHECKPOINT = "default.safetensors"
 BESIDE = ".calibration.safetensors"
 """Suffix of the calibration file beside a checkpoint, after the checkpoint's name."""
@@ -113,9 +115,11 @@ class Recognizer:
         """
         path = default_checkpoint() if path is None else Path(path)
         stored = open_checkpoint(path)
-        beside = path.with_name(path.stem + BESIDE)
-        if beside.is_file():
-            stored = _calibrated_by(stored, beside)
+        for folder in (path.parent, *([PACKAGE / "data"] if path == default_checkpoint() else [])):
+            beside = folder / (path.stem + BESIDE)
+            if beside.is_file():
+                stored = _calibrated_by(stored, beside)
+                break
         return cls.from_checkpoint(stored, str(path)).to(device)
 
     @classmethod
@@ -146,6 +150,11 @@ class Recognizer:
         return self
 
     @property
+    def license(self) -> str:
+        """The license of the weights in one line, or "not stated"; see :func:`arcinvert.formats.license.license_of`."""
+        return license_of(self.header, self.digest)
+
+    @property
     def _stored(self) -> dict[str, FrozenBatchNorm]:
         return {name: norm for name, norm in self._norms.items() if isinstance(norm, FrozenBatchNorm)}
 
@@ -174,6 +183,24 @@ class Recognizer:
         with torch.no_grad():
             trace = self.trace(torch.zeros(1, 3, *self.preprocessing.size, device=self.device), taps=self.layers)
         return {layer: tuple(value.shape[1:]) for layer, value in trace.activations.items()}  # type: ignore[misc]
+
+    @functools.cached_property
+    def kept_bytes(self) -> int:
+        """Bytes that a forward pass keeps of one image for the backward pass, in addition to the weights."""
+        known = {value.data_ptr() for value in [*self.network.parameters(), *self.network.buffers()]}
+        kept: dict[int, int] = {}
+
+        def keep(value: Tensor) -> Tensor:
+            storage = value.untyped_storage()
+            if storage.data_ptr() not in known:
+                kept[storage.data_ptr()] = storage.nbytes()
+            return value
+
+        image = torch.zeros(1, 3, *self.preprocessing.size, device=self.device, requires_grad=True)
+        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value):
+            trace = self.trace(image)
+        del trace
+        return sum(kept.values())
 
     def statistics(self, layer: str) -> ChannelStatistics | None:
         """The stored statistics of a BatchNorm layer; None for one of :attr:`folded`."""
@@ -245,8 +272,7 @@ def default_checkpoint() -> Path:
     Raises:
         CheckpointError: it is in neither place.
     """
-    package = Path(str(importlib.resources.files("arcinvert")))
-    for path in (package / "data" / DEFAULT_CHECKPOINT, package.parent / "checkpoints" / DEFAULT_CHECKPOINT):
+    for path in (PACKAGE / "data" / DEFAULT_CHECKPOINT, PACKAGE.parent / "checkpoints" / DEFAULT_CHECKPOINT):
         if path.is_file():
             return path
     raise CheckpointError("the default checkpoint is missing from this installation; name one with --checkpoint")

@@ -9,6 +9,7 @@ import codecs
 import io
 import math
 import re
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pickletools import opcodes
@@ -171,12 +172,21 @@ def _instructions(content: bytes) -> Iterator[tuple[str, Any]]:
             line = stream.readline().strip()
             if len(line) < 2 or line[:1] not in b"'\"" or line[:1] != line[-1:]:
                 raise ValueError("a text without quotes")
-            yield "STRING", codecs.escape_decode(line[1:-1])[0]
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of escapes that are none, which stay as they are
+                value = codecs.escape_decode(line[1:-1])[0]
+            yield "STRING", value
             continue
         instruction = _OPCODES.get(code)
         if instruction is None:
             raise ValueError(f"no instruction has the code {code!r}")
-        yield instruction.name, None if instruction.arg is None else instruction.arg.reader(stream)
+        if instruction.arg is None or not instruction.arg.name.startswith("stringnl"):
+            yield instruction.name, None if instruction.arg is None else instruction.arg.reader(stream)
+            continue
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            text = instruction.arg.reader(stream)
+        yield instruction.name, text
 
 
 def items(value: object) -> Iterator[object]:
@@ -193,6 +203,18 @@ def items(value: object) -> Iterator[object]:
     if array.ndim != 1:
         raise ValueError(f"expected a row, got shape {array.shape}")
     return iter(array.tolist())
+
+
+def numbers(value: object) -> NDArray[Any]:
+    """An array of numbers, of any kind and up to eight axes.
+
+    Raises:
+        ValueError: something else.
+    """
+    found, _ = _array(value, kinds="biuf", axes=8)
+    if found is None:
+        raise ValueError("expected an array of numbers, got one of objects")
+    return found
 
 
 def blob(value: object, limit: int) -> bytes:
@@ -260,8 +282,14 @@ def _typed(value: object, kind: type[_T], otherwise: str) -> _T:
     return value
 
 
-def _array(value: object) -> tuple[NDArray[Any] | None, list[object]]:
-    """The array that a call would make; or None and the list that an array of objects holds."""
+def _array(value: object, kinds: str = "biu", axes: int = 3) -> tuple[NDArray[Any] | None, list[object]]:
+    """The array that a call would make; or None and the list that an array of objects holds.
+
+    Args:
+        value: the call.
+        kinds: of numbers that it may hold, as in numpy.
+        axes: the most it may have.
+    """
     call = value if isinstance(value, PickledObject) else PickledObject("", ())
     name = call.name.rpartition(" ")[2]
     match (name, call.arguments, call.state):
@@ -273,8 +301,8 @@ def _array(value: object) -> tuple[NDArray[Any] | None, list[object]]:
             shape, order = (), "C"
         case _:
             raise ValueError(f"expected bytes or an array, got {name or type(value).__name__}")
-    dtype = _dtype(kind)
-    if len(shape) > 3 or not all(type(side) is int and 0 <= side < 1 << 40 for side in shape) or order not in "CF":
+    dtype = _dtype(kind, kinds)
+    if len(shape) > axes or not all(type(side) is int and 0 <= side < 1 << 40 for side in shape) or order not in "CF":
         raise ValueError("an array without a shape")
     if dtype.hasobject:
         if not isinstance(data, list) or shape != (len(data),):
@@ -286,9 +314,9 @@ def _array(value: object) -> tuple[NDArray[Any] | None, list[object]]:
     return np.frombuffer(raw, dtype).reshape(shape, order="F" if order == "F" else "C"), []
 
 
-def _dtype(call: PickledObject) -> np.dtype[Any]:
+def _dtype(call: PickledObject, kinds: str) -> np.dtype[Any]:
     code = text(call.arguments[0]) if call.name == "numpy dtype" and isinstance(call.arguments, tuple) else ""
-    if not re.fullmatch(r"[biu][1248]|O8|S[1-9]\d{0,6}", code):
+    if not re.fullmatch(rf"[{kinds}][1248]|O8|S[1-9]\d{{0,6}}", code):
         raise ValueError(f"expected bytes, whole numbers or truths, got an array of {code[:20]!r}")
     order = text(call.state[1]) if isinstance(call.state, tuple) and len(call.state) > 1 else "|"
     if order not in ("<", ">", "|", "="):

@@ -4,7 +4,7 @@
 
 The store, DIR/store.npz, holds the embeddings of the first two images of identities that the default checkpoint held
 out; DIR/photos holds these images. `arcinvert audit` attacks one template of each identity with ``fast``; the judges'
-thresholds are fixed on the shipped synthetic faces. DIR/table.md has the rates of the judges that were not attacked,
+thresholds are fixed on these images. DIR/table.md has the rates of the judges that were not attacked,
 DIR/table.json the report, DIR/report the output of the command. A run resumes after a kill.
 """
 
@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from places import without_place
 
 from arcinvert.audit import AttackConfig, AuditConfig, audit, open_store
 from arcinvert.audit.judges import judge_names
@@ -116,9 +117,7 @@ def main() -> None:
             config=config,
             out=out / "report",
         )
-        kept = report.to_json()
-        kept["store"]["name"] = store.name
-        kept["config"]["photos"] = kept["photos"]["folder"] = photos.name  # no paths of this machine
+        kept = without_place(report.to_json(), out)
         with atomic_write(out / "table.json") as temporary:
             temporary.write_text(json.dumps(kept, indent=2) + "\n")
         with atomic_write(out / "table.md") as temporary:

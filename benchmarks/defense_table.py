@@ -24,12 +24,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from arcinvert.audit.defenses import Defense, ProjectedMatch
+from arcinvert.audit.defenses import Defense
 from arcinvert.audit.defenses.curve import trade_off
 from arcinvert.audit.defenses.sweep import DefenseResult, Outcome, fit_defenses, sweep
 from arcinvert.audit.rates import TYPE_I, TYPE_II, Kind, Rate
 from arcinvert.evaluation import metrics
 from arcinvert.faceprior.prior import FacePrior
+from arcinvert.inversion.invert import reduced
 from arcinvert.inversion.reconstruct import Settings
 from arcinvert.inversion.terms import Term
 from arcinvert.inverter import Inverter
@@ -74,7 +75,6 @@ class Attacker:
     enrolled: Tensor
     out: Path
     seed: int
-    share: float
 
     def reconstructions(self, defense: Defense, known: bool, count: int) -> Tensor:
         """(count, 3, 112, 112) uint8 reconstructions of the first targets, in folders of :data:`CHUNK` targets."""
@@ -93,11 +93,8 @@ class Attacker:
         return torch.cat(parts)
 
     def _invert(self, believed: Defense, templates: Tensor, estimate: Tensor, folder: Path, name: str) -> Tensor:
-        projected = self.inverter.calibration.projected.predict(estimate)
-
         def objective(rows: Sequence[int]) -> Term:
-            chosen = list(rows)
-            return ProjectedMatch(believed.term(templates[chosen]), projected[chosen], self.share)
+            return believed.term(templates[list(rows)])
 
         folder.parent.mkdir(exist_ok=True)
         found = synthesize(
@@ -107,10 +104,10 @@ class Attacker:
             settings=Settings(seed=self.seed),
             report=False,
             objective=objective,
-            objective_name=f"{name}, share {self.share:g}",
+            objective_name=name,
         )
         print(f"{name}: {sum(row['seconds'] for row in found['results']) / len(estimate):.2f} s a face", flush=True)
-        return torch.stack([read_png(folder / row["file"]) for row in found["results"]]).permute(0, 3, 1, 2)
+        return reduced(torch.stack([read_png(folder / row["file"]) for row in found["results"]])).permute(0, 3, 1, 2)
 
 
 def pictures(folder: Path, count: int) -> Tensor:
@@ -157,7 +154,7 @@ def embeddings_of_prior(network: Recognizer, prior: FacePrior, count: int) -> Te
     parts = []
     for start in range(0, min(count, len(prior)), 64):
         with torch.no_grad():
-            faces = prior.render(prior.coefficients(slice(start, min(start + 64, count)))).clamp(0, 1)
+            faces = prior.pictures(range(start, min(start + 64, count))).permute(0, 3, 1, 2).float() / 255
         parts.append(network.embed(faces))
     return torch.cat(parts)
 
@@ -196,8 +193,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--defense", action="append", help=f"a defense, may be repeated; default: {' '.join(TABLE)}")
     parser.add_argument("--targets", type=int, default=HELD_OUT, help="attack the first N of the last 60 identities")
-    parser.add_argument("--own", type=int, default=10_000, help="the attacker learns from N faces of the prior")
-    parser.add_argument("--share", type=float, default=0.6, help="mix weight of the projected embedding in the target")
+    parser.add_argument("--own", type=int, default=7000, help="the attacker learns from N faces of the prior")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
 
@@ -216,7 +212,7 @@ def main() -> None:
         out / f"own-{attacked.digest[:12]}-{options.own}.npy", lambda: embeddings_of_prior(attacked, prior, options.own)
     )
     judges = [judge_of(path, targets[: options.targets], references, out) for path in options.judge]
-    attacker = Attacker(inverter, own, enrolled, out, options.seed, options.share)
+    attacker = Attacker(inverter, own, enrolled, out, options.seed)
     defenses = fit_defenses(options.defense or TABLE, own)
     for count in [*range(CHUNK, options.targets, CHUNK), options.targets]:
 

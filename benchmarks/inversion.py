@@ -7,14 +7,16 @@ embedding with a checkpoint, and lets each judge compare the reconstruction with
 picture (type I) and with the identity's other pictures (type II). A judge is an ONNX embedder that
 takes RGB in 0..255. Thresholds are fixed beforehand, on impostor pairs of the other held-out
 identities. Controls: the mean face, a random face of the face prior, the reconstruction of another
-target (shuffled), and a real second photo; and what the face prior can draw at best, the enrolled
-picture itself projected on the basis, without and with detail. ``found`` is the share in which the
-detector finds a face.
+target (shuffled), and a real second photo. ``found`` is the share in which the detector finds a face.
 
 ``--ablate`` repeats the run with each term of the preset left out, without jitter and with more, from the mean face
-in place of the predicted one, matching the target alone, without detail, without any descent, and from three starts
-drawn from the conditional prior, of which the one with the highest own cosine is kept.
-``--poses`` asks every target to turn left and right, and prints for how many the measured yaw follows.
+in place of the predicted one, without any descent, and from three starts drawn from the conditional prior, of which
+the one with the highest own cosine is kept.
+``--people`` takes photographs of real people in place of the held-out identities (for measuring only): those who have
+two are attacked in the order of their names, all beyond the first 150 fix the thresholds, and the report also says
+how the lightness of the skin and the sex follow; see likeness.py.
+``--poses`` asks every target to turn left and right, to smile and not to, and prints what is measured on the pictures.
+``--variations`` also judges so many variations of every target, and prints how different those of a target are.
 ``--race STEPS`` runs the preset ``paper`` for so many steps and prints when it reaches, if it does,
 the judged cosine that the first preset ends with.
 """
@@ -31,16 +33,18 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import torch
+from likeness import SexProbe, by_group, lightness, named_sex, skin, thirds
 from torch import Tensor
 
 from arcinvert.evaluation.metrics import auc, score_pairs, threshold_at_fmr, wilson_interval
 from arcinvert.inversion.controls import Controls
 from arcinvert.inversion.invert import Recipe, invert, to_bytes
-from arcinvert.inversion.parameterization import FaceBasis
+from arcinvert.inversion.parameterization import FaceLatent
 from arcinvert.inversion.presets import PRESETS, Attack, Preset, preset_of
 from arcinvert.inversion.reconstruct import generator_for
 from arcinvert.inverter import Inverter
 from arcinvert.recognizer import Recognizer
+from arcinvert.synthesis.diversity import feature_distance
 from arcinvert.synthesis.robustness import crop_detector, robustness
 from arcinvert.synthesis.sheets import contact_sheet, write_png
 from arcinvert.training.data.faces import load_faces
@@ -48,6 +52,8 @@ from arcinvert.training.data.faces import load_faces
 FMRS = (1e-2, 1e-3)
 RESTARTS, START_SPREAD = 3, 0.6
 FREE = Controls()
+APART = 150
+"""People that are kept for attacks: no threshold is fixed on them."""
 
 
 class Judge:
@@ -90,7 +96,6 @@ class Variant:
 
     preset: Preset
     change: Callable[[Recipe, Attack], Recipe] = lambda recipe, attack: recipe
-    detail: bool = True
 
 
 def other_start(recipe: Recipe, attack: Attack) -> Recipe:
@@ -104,8 +109,7 @@ def other_start(recipe: Recipe, attack: Attack) -> Recipe:
 
 def mean_start(recipe: Recipe, attack: Attack) -> Recipe:
     zeros = torch.zeros_like(recipe.parameterization.coordinates.detach())
-    basis = FaceBasis(attack.prior, zeros, refresh=recipe.parameterization.refresh)
-    return dataclasses.replace(recipe, parameterization=basis)
+    return dataclasses.replace(recipe, parameterization=FaceLatent(attack.prior, zeros))
 
 
 def no_transform(recipe: Recipe, attack: Attack) -> Recipe:
@@ -131,8 +135,6 @@ def variants(name: str, preset: Preset, ablate: bool) -> dict[str, Variant]:
             dataclasses.replace(preset, jitter_shift=1.5, jitter_scale=0.02, jitter_rotate=0.03)
         )
         found[f"{name}, from the mean face"] = Variant(preset, mean_start)
-        found[f"{name}, matching the target alone"] = Variant(dataclasses.replace(preset, mix_weight=0.0))
-        found[f"{name}, no detail"] = Variant(preset, detail=False)
         found[f"{name}, no descent"] = Variant(dataclasses.replace(preset, steps=0))
     return found
 
@@ -147,8 +149,10 @@ def main() -> None:
     parser.add_argument("--targets", type=int, default=20, help="how many of the held-out identities are inverted")
     parser.add_argument("--offset", type=int, default=0, help="of the held-out identities, pass over this many first")
     parser.add_argument("--ablate", action="store_true")
+    parser.add_argument("--people", action="store_true", help="DATA holds crops of real people")
     parser.add_argument("--without", action="append", default=[], metavar="TERM", help="leave it out of every preset")
-    parser.add_argument("--poses", action="store_true", help="also ask every target to turn left and right")
+    parser.add_argument("--poses", action="store_true", help="also ask every target to turn, and to smile or not")
+    parser.add_argument("--variations", type=int, default=0, help="also judge so many variations of every target")
     parser.add_argument("--race", type=int, metavar="STEPS", help="run `paper` so long, on eight targets at most")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
@@ -156,9 +160,9 @@ def main() -> None:
     options = parser.parse_args()
 
     torch.set_flush_denormal(True)
-    held_out = Recognizer.load().header["data"]["held_out"]
+    held_out = pairs_of_people(options.data) if options.people else Recognizer.load().header["data"]["held_out"]
     attacked = held_out[options.offset : options.offset + options.targets]
-    reference = [name for name in held_out if name not in attacked]
+    reference = [name for name in held_out[APART if options.people else 0 :] if name not in attacked]
     faces, impostors = load_faces(options.data, attacked), load_faces(options.data, reference)
     enrolled_rows = [int((faces.labels == i).nonzero()[0]) for i in range(len(attacked))]
     enrolled = faces.images[enrolled_rows]
@@ -194,25 +198,26 @@ def main() -> None:
             "thresholds": {f"{fmr:g}": t for fmr, t in judge.thresholds.items()},
         }
     detector = crop_detector()
+    measured: dict[str, list[dict[str, Any]]] = {}
 
     def record(name: str, images: Tensor, own: Tensor | None = None, **extra: Any) -> None:
         held = robustness(recognizer, images, target, detector)
         extra |= {} if own is None else {"own_cosine": float(own.mean())}
-        extra |= {"found": sum(bool(row["face_found"]) for row in held) / len(held), "robustness": held}
+        extra |= {"found": sum(bool(row["face_found"]) for row in held) / len(held)}
+        measured[name] = held
         report["runs"][name] = extra | {
             judge.name: judged(judge, images, templates[judge.name], others[judge.name]) for judge in judges
         }
         print_row(name, report["runs"][name], judges)
+        if likeness is not None:
+            report["runs"][name]["likeness"] = likeness(images, judges, templates)
 
     def inverted(
-        variant: Variant, controls: Controls = FREE, seed: int = options.seed
+        variant: Variant, controls: Controls = FREE, seed: int = options.seed, variation: int = 0
     ) -> tuple[Tensor, Tensor, dict[str, Any]]:
-        attacker = inverter
-        if not variant.detail:
-            attacker = dataclasses.replace(inverter, prior=dataclasses.replace(inverter.prior, detail=None))
         parts, cosines, started = [], [], time.perf_counter()
         for start in range(0, len(target), 8):
-            attack = attack_on(attacker, target[start : start + 8], seed, start, controls)
+            attack = attack_on(inverter, target[start : start + 8], seed, start, controls, variation)
             recipe = variant.change(variant.preset.recipe(attack), attack)
             found = invert(recipe, target=attack.target, generators=attack.generators)
             parts.append(found.images)
@@ -224,6 +229,7 @@ def main() -> None:
     heads = [f"{judge.name}: cosine, type I at FMR 1e-2, 1e-3, type II at 1e-2" for judge in judges]
     print("| run | steps | s/face | own cosine | found | " + " | ".join(heads) + " |")
     print("|---|---|---|---|---|" + "---|" * len(judges))
+    likeness = Likeness(options.data, attacked, enrolled, judges[-1]) if options.people else None
     first: Tensor | None = None
     names = options.preset or ["fast"]
     for name in names:
@@ -238,29 +244,35 @@ def main() -> None:
             whole = {key: sum(extra[key] for *_, extra in tries) for key in ("steps", "seconds")}
             record(f"{name}, the best of {RESTARTS} starts by own cosine", images, kept, **whole)
     assert first is not None
+    preset = Variant(chosen(names[0], options))
     if options.poses:
-        for pose in ("left", "right"):
-            images, own, extra = inverted(Variant(chosen(names[0], options)), Controls.parse(pose))
-            record(f"{names[0]}, {pose}", images, own, **extra)
-        turned = [report["runs"][f"{names[0]}, {pose}"]["robustness"] for pose in ("left", "right")]
-        pairs = [(a["yaw"], b["yaw"]) for a, b in zip(*turned, strict=True)]
-        apart = [left is not None and right is not None and left < right for left, right in pairs]
-        both = [left is not None and right is not None and left < 0 < right for left, right in pairs]
-        report["poses"] = {"left of right": sum(apart) / len(apart), "to either side": sum(both) / len(both)}
-        for pose, held in zip(("left", "right"), turned, strict=True):
-            yaws = [row["yaw"] for row in held if row["yaw"] is not None]
-            report["poses"][f"mean measured yaw, {pose}"] = float(np.mean(yaws)) if yaws else float("nan")
-    mean = prior.render(torch.zeros(1, prior.size)).clamp(0, 1)
-    record("control: mean face", to_bytes(mean).expand(len(target), -1, -1, -1))
-    drawn = torch.randint(len(prior), (len(target),), generator=torch.Generator().manual_seed(options.seed))
-    record("control: random face", to_bytes(prior.render(prior.codes[drawn] * prior.code_scale)))
+        asked = {pose: Controls.parse(pose) for pose in ("left", "right")}
+        asked |= {face: Controls.parse(expression=face) for face in ("neutral", "smile")}
+        for what, controls in asked.items():
+            images, own, extra = inverted(preset, controls)
+            record(f"{names[0]}, {what}", images, own, **extra)
+        report["poses"] = measured_poses({what: measured[f"{names[0]}, {what}"] for what in asked})
+    if options.variations:
+        drawn = [first]
+        for number in range(1, options.variations + 1):
+            images, own, extra = inverted(preset, variation=number)
+            record(f"{names[0]}, variation {number}", images, own, **extra)
+            drawn.append(images)
+        found = [feature_distance(inverter, pictures) for pictures in torch.stack(drawn, 1)]
+        report["diversity"] = {"feature_distance": float(np.mean([one for one in found if one is not None]))}
+    record("control: mean face", prior.drawn(torch.zeros(1, prior.size)).expand(len(target), -1, -1, -1))
+    rows = torch.randint(len(prior), (len(target),), generator=torch.Generator().manual_seed(options.seed))
+    record("control: random face", prior.pictures(rows.tolist()))
     record("control: shuffled targets", first.roll(1, 0))
-    codes = prior.encode(enrolled.permute(0, 3, 1, 2).float() / 255)
-    record("bound: the enrolled picture in the basis", to_bytes(prior.decode(codes)))
-    record("bound: the same, with detail", to_bytes(prior.render(codes)))
     record("control: a real second photo", faces.images[[row + 1 for row in enrolled_rows]])
     if options.poses:
-        print("\nyaw, " + ", ".join(f"{what}: {share:.3f}" for what, share in report["poses"].items()))
+        print("\nasked and measured, " + ", ".join(f"{what}: {value:.3f}" for what, value in report["poses"].items()))
+    if options.variations:
+        pictures, distance = options.variations + 1, report["diversity"]["feature_distance"]
+        print(f"\n{pictures} pictures of a target are apart by a mean feature distance of {distance:.3f}")
+    if likeness is not None:
+        report["likeness"] = likeness.probe_facts
+        print_likeness(report)
     if options.race:
         report["race"] = race(inverter, target[:8], options, judges, templates)
     if options.json:
@@ -269,10 +281,92 @@ def main() -> None:
         write_png(options.sheet, contact_sheet([*enrolled[:10], *first[:10]], min(10, len(enrolled))))
 
 
-def attack_on(inverter: Inverter, target: Tensor, seed: int, first: int = 0, controls: Controls = FREE) -> Attack:
+def pairs_of_people(folder: Path) -> list[str]:
+    """Names of the people of whom there are two pictures."""
+    return [one.name for one in sorted(folder.iterdir()) if one.is_dir() and sum(1 for _ in one.iterdir()) > 1]
+
+
+class Likeness:
+    """What a person sees first, skin and sex, of reconstructions of real people.
+
+    Args:
+        folder, attacked, enrolled: all people; those attacked, and their photographs.
+        judge: the sex is what a probe on its embeddings says.
+    """
+
+    def __init__(self, folder: Path, attacked: list[str], enrolled: Tensor, judge: Judge) -> None:
+        apart = {*pairs_of_people(folder)[:APART], *attacked}
+        others = [one.name for one in sorted(folder.iterdir()) if one.name not in apart and named_sex(one.name)]
+        faces = load_faces(folder, others)
+        rows = [int((faces.labels == i).nonzero()[0]) for i in range(len(others))]
+        self.judge, self.enrolled = judge, enrolled
+        self.probe = SexProbe(judge(faces.images[rows]), others)
+        self.sex = self.probe(judge(enrolled))
+        self.probe_facts = {
+            "judge": judge.name,
+            "men": self.probe.men,
+            "women": self.probe.women,
+            "balanced_accuracy": self.probe.balanced_accuracy,
+        }
+        self.groups = {"men": self.sex > 0, "women": self.sex < 0} | thirds(lightness(enrolled))
+
+    def __call__(self, images: Tensor, judges: list[Judge], templates: dict[str, np.ndarray]) -> dict[str, Any]:
+        found: dict[str, Any] = {"skin": skin(self.enrolled, images)}
+        found["same_sex"] = rate((self.probe(self.judge(images)) == self.sex).astype(float), 0.5)
+        for judge in judges:
+            accepted = (judge(images) * templates[judge.name]).sum(1) >= judge.thresholds[FMRS[1]]
+            found[f"{judge.name}, type1@{FMRS[1]:g}"] = by_group(accepted, self.groups)
+        return found
+
+
+def print_likeness(report: dict[str, Any]) -> None:
+    facts, strict = report["likeness"], f"type1@{FMRS[1]:g}"
+    print(
+        f"\nSex is what a probe on {facts['judge']}'s embeddings says ({facts['men']} men and {facts['women']} women "
+        f"by their given names; it agrees with the names of {facts['balanced_accuracy']:.2f} of others). Lightness is "
+        "that of the cheeks: correlation and slope over the photographs. Accepted at FMR 1e-3, by group (people in it):"
+        "\n"
+    )
+    groups = list(next(iter(report["runs"].values()))["likeness"][f"{facts['judge']}, {strict}"])
+    print("| run | same sex | lightness | judge | " + " | ".join(groups) + " |")
+    print("|---|---|---|---|" + "---|" * len(groups))
+    for name, run in report["runs"].items():
+        found = run["likeness"]
+        light = found["skin"]
+        head = f"{name} | {found['same_sex']['rate']:.2f} | {light['correlation']:.2f}, {light['slope']:.2f}"
+        for judge in report["judges"]:
+            cells = [f"{v['rate']:.2f} ({v['n']})" if v["n"] else "" for v in found[f"{judge}, {strict}"].values()]
+            print(f"| {head} | {judge} | {' | '.join(cells)} |")
+            head = " | | "
+
+
+def attack_on(
+    inverter: Inverter, target: Tensor, seed: int, first: int = 0, controls: Controls = FREE, variation: int = 0
+) -> Attack:
     """An attack on targets whose numbers begin at ``first``, one image each."""
-    generators = [generator_for(seed, first + i, 0) for i in range(len(target))]
-    return inverter.attack(target, torch.zeros(len(target), dtype=torch.int64), generators, controls=controls)
+    generators = [generator_for(seed, first + i, variation) for i in range(len(target))]
+    numbers = torch.full((len(target),), variation, dtype=torch.int64)
+    return inverter.attack(target, numbers, generators, controls=controls)
+
+
+def measured_poses(held: dict[str, list[dict[str, Any]]]) -> dict[str, float]:
+    """What a detector measures on pictures that were asked to turn, and to smile or not."""
+
+    def values(what: str, attribute: str) -> np.ndarray:
+        return np.array([np.nan if row[attribute] is None else row[attribute] for row in held[what]])
+
+    left, right = values("left", "yaw"), values("right", "yaw")
+    neutral, smile = values("neutral", "smile"), values("smile", "smile")
+    deviation = float(np.sqrt((np.nanvar(neutral) + np.nanvar(smile)) / 2))
+    return {
+        "left of right": float((left < right).mean()),
+        "to either side": float(((left < 0) & (right > 0)).mean()),
+        "mean measured yaw, left": float(np.nanmean(left)),
+        "mean measured yaw, right": float(np.nanmean(right)),
+        "mean measured smile, neutral": float(np.nanmean(neutral)),
+        "mean measured smile, smile": float(np.nanmean(smile)),
+        "smiles apart by standard deviations": float(np.nanmean(smile) - np.nanmean(neutral)) / max(deviation, 1e-9),
+    }
 
 
 def chosen(name: str, options: argparse.Namespace) -> Preset:

@@ -30,9 +30,9 @@ from arcinvert.errors import ArcInvertError, UsageError
 from arcinvert.evaluation.embedding import embed_images
 from arcinvert.evaluation.metrics import FMRS
 from arcinvert.evaluation.protocols.verification import verify_embeddings
+from arcinvert.faces.augmentation import Augmentation
 from arcinvert.recognizer import Recognizer
 from arcinvert.training.config import TrainConfig
-from arcinvert.training.data.augmentation import Augmentation
 from arcinvert.training.data.faces import identity_folders, load_faces, split_identities
 from arcinvert.training.trainer import train
 

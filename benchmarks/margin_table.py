@@ -37,9 +37,9 @@ from torch.nn.functional import pad
 
 from arcinvert.checkpoint import atomic_write, file_digest
 from arcinvert.errors import ArcInvertError, UsageError
+from arcinvert.faces.augmentation import Augmentation
 from arcinvert.synthesis.sheets import read_png, write_png
 from arcinvert.training.config import DistillationConfig
-from arcinvert.training.data.augmentation import Augmentation
 from arcinvert.training.data.containers import list_images
 from arcinvert.training.data.faces import split_identities
 

@@ -1,13 +1,14 @@
 """Measure what the documents claim: figures and tables go into benchmarks/results, tables into the documents too.
 
-    python benchmarks/reproduce.py --data FACES --models MODELS [--work DIR] [--only NAME]...
+    python benchmarks/reproduce.py --data FACES --models MODELS [--photos CROPS] [--work DIR] [--only NAME]...
     python benchmarks/reproduce.py --quick [--data FACES --models MODELS] [--work DIR]
     python benchmarks/reproduce.py --tables
 
 FACES is DIR/<identity>/<image> (the 980 identities behind the default checkpoint), MODELS holds
-``insightface-mobilefacenet-y1.onnx`` and ``mobileface-v3.onnx``. An existing table is not measured again (remove
-NAME.md in benchmarks/results to repeat it). A job resumes after a kill if its script can. If a job fails, the others
-still run, and the exit code is 1. ``runs.json`` holds the command of each table and the machine.
+``insightface-mobilefacenet-y1.onnx``, ``mobileface-v3.onnx`` and ``edgeface-xxs.onnx``, CROPS
+aligned photographs of real people (for measuring only; without them their jobs are left out). An existing table is not
+measured again (remove NAME.md in benchmarks/results to repeat it). A job resumes after a kill if its script can. If a
+job fails, the others still run, and the exit code is 1. ``runs.json`` holds the command of each table and the machine.
 
 ``--quick`` shrinks every job and writes into DIR/quick instead. It shows that the commands run; its figures mean
 nothing. Without FACES and MODELS it uses stand-ins (``benchmarks/stand_ins.py``). ``--tables`` only puts the tables
@@ -31,10 +32,22 @@ from reproduce_jobs import CALIBRATION, JOBS, Job, words_of
 from summary_table import tables
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ("audit", "defenses", "evaluation", "measured", "stores", "training")
+PAGES = (
+    "audit",
+    "audit-commands",
+    "black_box",
+    "defenses",
+    "evaluation",
+    "measured",
+    "recognizers",
+    "security",
+    "speed",
+    "stores",
+    "training",
+)
 DOCUMENTS = ("README.md", "checkpoints/MODEL_CARD.md", *(f"docs/{name}.md" for name in PAGES))
 TABLE_BLOCK = re.compile(r"(<!-- results/([\w-]+)\.md -->\n).*?(<!-- end -->)", re.DOTALL)
-NETWORKS = {"y1": "insightface-mobilefacenet-y1.onnx", "v3": "mobileface-v3.onnx"}
+NETWORKS = {"y1": "insightface-mobilefacenet-y1.onnx", "v3": "mobileface-v3.onnx", "edge": "edgeface-xxs.onnx"}
 QUICK_IDENTITIES, QUICK_PICTURES = 160, 4
 THERE, FAILED = "there", "failed"
 
@@ -124,7 +137,7 @@ def prepared(options: argparse.Namespace, work: Path) -> tuple[Path, Path]:
     """
     if options.data is not None:
         return (few(options.data, work / "faces") if options.quick else options.data), options.models
-    if not (work / "models" / NETWORKS["v3"]).exists():
+    if not (work / "models" / NETWORKS["edge"]).exists():
         print(run("stand-ins", [sys.executable, "benchmarks/stand_ins.py", "-o", str(work)]), end="")
     return work / "faces", work / "models"
 
@@ -132,7 +145,8 @@ def prepared(options: argparse.Namespace, work: Path) -> tuple[Path, Path]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="DIR/<identity>/<picture>")
-    parser.add_argument("--models", type=Path, help="folder of the two ONNX files")
+    parser.add_argument("--models", type=Path, help="folder of the ONNX files")
+    parser.add_argument("--photos", type=Path, help="aligned photographs DIR/<identity>/<image>, for measuring only")
     parser.add_argument(
         "--work", type=Path, default=ROOT / "out" / "reproduce", help="for what the jobs keep of their own"
     )
@@ -143,7 +157,7 @@ def main() -> None:
     given = [path for path in (options.data, options.models) if path is not None]
     if len(given) == 1 or (not given and not (options.quick or options.tables)):
         parser.error("expected --data and --models")
-    for path in given:
+    for path in [*given, *([options.photos] if options.photos else [])]:
         if not path.is_dir():
             parser.error(f"expected a folder, got {str(path)!r}")
 
@@ -186,10 +200,14 @@ def measure(options: argparse.Namespace, work: Path, results: Path) -> dict[str,
     data, models = prepared(options, work)
     places = {"data": data, "attacked": work / "y1.safetensors", "losses": work / "runs" / "losses"}
     places |= {key: models / file for key, file in NETWORKS.items()}
+    places["photos"] = options.photos or data
     found: dict[str, str] = {}
     for name in options.only or JOBS:
         if (results / f"{name}.md").exists():
             found[name] = f"{THERE} | |"
+            continue
+        if "{photos}" in JOBS[name].command and not (options.photos or options.quick):
+            found[name] = "needs --photos | |"
             continue
         folder = work / "runs" / name
         here = {key: str(path.resolve()) for key, path in {**places, "work": folder}.items()}

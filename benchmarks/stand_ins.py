@@ -4,8 +4,9 @@
 
 DIR/faces/<identity>/<image>.png: images that the shipped face prior draws of its identities, under the names of the
 identities that the default checkpoint held out and sixty more. DIR/models: the default checkpoint as ONNX under the
-name of InsightFace's y1, and again with perturbed weights under the name of mobileface-v3. They have the layout of the
-real ones only: the default checkpoint has seen these identities, and figures mean nothing.
+name of InsightFace's y1, and again with perturbed weights under the names of mobileface-v3 and
+edgeface-xxs. They have the layout of the real ones only: the default checkpoint has seen these identities, and figures
+mean nothing.
 """
 
 import argparse
@@ -18,7 +19,6 @@ from arcinvert.checkpoint import Checkpoint, load_checkpoint
 from arcinvert.errors import ArcInvertError
 from arcinvert.faceprior.prior import FacePrior, default_face_prior
 from arcinvert.formats.export import export_onnx
-from arcinvert.inversion.invert import to_bytes
 from arcinvert.recognizer import default_checkpoint
 from arcinvert.synthesis.sheets import write_png
 
@@ -29,10 +29,8 @@ RAW = [128 / 255] * 3
 
 def faces(prior: FacePrior, names: list[str], pictures: int, out: Path) -> None:
     """Write the first images of as many identities as there are names."""
-    for name, person in zip(names, prior.labels.unique().tolist(), strict=False):
-        rows = (prior.labels == person).nonzero()[:pictures, 0]
-        with torch.no_grad():
-            drawn = to_bytes(prior.render(prior.codes[rows] * prior.code_scale))
+    for person, name in enumerate(names):
+        drawn = prior.portraits([person], pictures, seed=person)[0]
         (out / name).mkdir(parents=True, exist_ok=True)
         for number, image in enumerate(drawn):
             write_png(out / name / f"{number:02d}.png", image)
@@ -65,9 +63,10 @@ def main() -> None:
         raw = replace(stored, header={**stored.header, "preprocessing": contract})
         export_onnx(raw, models / "insightface-mobilefacenet-y1.onnx")
         export_onnx(shaken(raw, 0.3), models / "mobileface-v3.onnx")
+        export_onnx(shaken(stored, 0.2), models / "edgeface-xxs.onnx")
     except ArcInvertError as error:
         raise SystemExit(f"stand_ins: {error}") from None
-    print(f"{len(names)} identities and two networks in {options.out}; no figure made of them means anything")
+    print(f"{len(names)} identities and three networks in {options.out}; no figure made of them means anything")
 
 
 if __name__ == "__main__":

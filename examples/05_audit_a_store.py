@@ -33,12 +33,13 @@ def main() -> None:
 
     # The attacker: he has the file and the recognizer. Faces of strangers fix the thresholds of the judges.
     if options.quick:
-        strangers = replace(inverter.prior, codes=inverter.prior.codes[:300], labels=inverter.prior.labels[:300])
+        strangers = inverter.prior.first(300)
         inverter = replace(inverter, prior=strangers)
     attack = audit.AttackConfig(steps=2 if options.quick else None)
     report = audit.audit(
         audit.open_store(str(store), identity="person"),
         inverter,
+        name=options.recognizer.stem if options.recognizer else "default",
         judges={options.judge.stem: Recognizer.load(options.judge)} if options.judge else {},
         config=audit.AuditConfig(sample=count, attack=attack, photos=photos, show_faces=True),
         out=options.out / "report",

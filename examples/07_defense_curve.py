@@ -35,7 +35,7 @@ def main() -> None:
     photos = people(options.data, options.out.with_suffix(".people"), count)
     store = enroll(photos, inverter.recognizer, count, options.out.with_suffix(".parquet"))
     if options.quick:
-        strangers = replace(inverter.prior, codes=inverter.prior.codes[:300], labels=inverter.prior.labels[:300])
+        strangers = inverter.prior.first(300)
         inverter = replace(inverter, prior=strangers)
     attack = audit.AttackConfig(steps=2 if options.quick else None)
     report = audit.audit(

@@ -17,12 +17,9 @@ def people(data: Path | None, folder: Path, count: int, pictures: int = 10) -> P
     if data is not None:
         return data
     prior = Inverter.load().prior
-    for label in torch.unique(prior.labels)[-count:].tolist():
-        rows = (prior.labels == label).nonzero()[:pictures, 0]
+    for label in range(len(prior) - count, len(prior)):
         (folder / f"{label:05d}").mkdir(parents=True, exist_ok=True)
-        with torch.no_grad():
-            images = (prior.render(prior.codes[rows] * prior.code_scale).clamp(0, 1) * 255).round().to(torch.uint8)
-        for number, image in enumerate(images.permute(0, 2, 3, 1)):
+        for number, image in enumerate(prior.portraits([label], pictures, seed=label)[0]):
             write_png(folder / f"{label:05d}" / f"{number:02d}.png", image)
     return folder
 

@@ -23,6 +23,21 @@ FAR = 3.0
 """Standard deviations beyond which a measured attribute is not believed."""
 
 
+def networks() -> Path:
+    """The folder with the files of both networks.
+
+    Raises:
+        EnvironmentProblem: the packages are missing, or do not hold the networks.
+    """
+    spec = importlib.util.find_spec("random_face")
+    if spec is None or spec.origin is None or importlib.util.find_spec("openvino") is None:
+        raise EnvironmentProblem("the generator is missing: pip install 'arcinvert[faces]' (openvino, random-face)")
+    data = Path(spec.origin).parent / "data"
+    if missing := [name for name in ("Mapping", "Synthesis") if not (data / f"{name}Network.xml").is_file()]:
+        raise EnvironmentProblem(f"{str(data)!r} does not hold the {' and '.join(missing)} network of random-face")
+    return data
+
+
 class Generator:
     """The two networks of the package ``random-face``: a normal vector -> style (512) -> picture.
 
@@ -34,12 +49,7 @@ class Generator:
     """
 
     def __init__(self, threads: int) -> None:
-        spec = importlib.util.find_spec("random_face")
-        if spec is None or spec.origin is None or importlib.util.find_spec("openvino") is None:
-            raise EnvironmentProblem("the generator is missing: pip install 'arcinvert[faces]' (openvino, random-face)")
-        data = Path(spec.origin).parent / "data"
-        if missing := [name for name in ("Mapping", "Synthesis") if not (data / f"{name}Network.xml").is_file()]:
-            raise EnvironmentProblem(f"{str(data)!r} does not hold the {' and '.join(missing)} network of random-face")
+        data = networks()
         import openvino
 
         core = openvino.Core()

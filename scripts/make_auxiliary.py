@@ -20,6 +20,7 @@ from torch.nn.functional import interpolate, normalize
 from arcinvert.calibration.auxiliary import CHIP, PREPROCESSING, DlibResNet, load_auxiliary
 from arcinvert.checkpoint import quantized, save_checkpoint
 from arcinvert.faceprior.prior import FacePrior, default_face_prior
+from arcinvert.formats.license import DLIB
 
 OUT = Path(__file__).resolve().parents[1] / "arcinvert" / "data" / "auxiliary.safetensors"
 LARGEST_DIFFERENCE = 1e-5
@@ -77,12 +78,16 @@ def compare(network: DlibResNet, source: Path, face: Tensor) -> None:
         raise SystemExit("that is another network")
 
 
+def faces_of(prior: FacePrior, rows: range) -> Tensor:
+    """(N, 3, 112, 112) synthetic faces."""
+    return prior.pictures(rows).permute(0, 3, 1, 2).float() / 255
+
+
 def common(network: DlibResNet, prior: FacePrior, batch: int = 64) -> Tensor:
     """(128,) mean over the faces of the prior."""
     total = torch.zeros(network.fc.out_features)
     for start in range(0, len(prior), batch):
-        faces = prior.render(prior.coefficients(slice(start, start + batch))).clamp(0, 1)
-        total += network(PREPROCESSING(faces)).sum(0)
+        total += network(PREPROCESSING(faces_of(prior, range(start, min(start + batch, len(prior)))))).sum(0)
     return total / len(prior)
 
 
@@ -100,8 +105,8 @@ def main() -> None:
     kernels = {f"layers.{number}.weight": layer.weight for number, layer in enumerate(network.layers)}
     tensors |= quantized(kernels)
     source = "dlib_face_recognition_resnet_model_v1, Davis King, public domain (CC0)"
-    save_checkpoint(options.out, {"kind": "auxiliary recognizer", "source": source}, tensors)
-    faces = prior.render(prior.coefficients(slice(0, 64))).clamp(0, 1)
+    save_checkpoint(options.out, {"kind": "auxiliary recognizer", "source": source, "license": DLIB}, tensors)
+    faces = faces_of(prior, range(64))
     whole = normalize(network(PREPROCESSING(faces)))
     apart = 1 - (whole * load_auxiliary(options.out).embed(faces)).sum(1).min()
     print(

@@ -1,111 +1,114 @@
-"""Make arcinvert/data/face_prior.safetensors from a folder of aligned faces.
+"""Make arcinvert/data/face_prior.safetensors from what ``train_face_decoder.py`` wrote.
 
-    python scripts/make_face_prior.py --data ../shared/faces-unpacked --held-out 100
+    python scripts/make_pairs.py --out PAIRS --shards 14
+    python scripts/train_face_decoder.py --generator generator.npz --out DIR --minutes 9
+    python scripts/make_face_prior.py --generator generator.npz --trained DIR --pairs PAIRS
 
-Mean face, whitened eigenfaces (8 bits, at half resolution), the coefficients of the faces (8 bits) and their
-identities, and a starting face for each pose and expression: the mean coefficients of the faces whose
-attribute is at that end of its range. Attributes come from ``--attributes`` (a metadata.json with
-columns identity, picture, yaw, pitch, smile).
+The decoder is stored in 8 bits. Pose and expression are regressed on latents from the points that a detector found on
+the pairs' pictures, light from the pictures themselves.
 """
 
 import argparse
-import json
+import io
 from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
-from torch.nn.functional import interpolate
+from train_face_decoder import SIZES
 
-from arcinvert.checkpoint import save_checkpoint
-from arcinvert.training.data.faces import FaceDataset, identity_folders, load_faces, split_identities, to_float
+from arcinvert.checkpoint import quantized, save_checkpoint
+from arcinvert.faceprior.prior import ATTRIBUTES
+from arcinvert.faces.alignment import landmark_pose
+from arcinvert.formats.license import GENERATED
 
-
-def eigenfaces(small: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean, components and standard deviations of (N, P) pixels and their mirror images.
-
-    The mirror images make every component either symmetric or antisymmetric, so each half is a
-    problem of half the size.
-    """
-    images = small.view(len(small), 3, 56, 56)
-    mirror = images.flip(-1)
-    even = ((images + mirror) / 2).flatten(1)
-    odd = ((images - mirror) / 2).flatten(1)
-    mean = even.mean(0)
-    found = []
-    for part in (even - mean, odd):
-        # Symmetric images repeat themselves: the left half, times sqrt(2), has the same inner products.
-        half = part.view(-1, 3, 56, 56)[..., :28].flatten(1) * 2**0.5
-        values, vectors = torch.linalg.eigh(half.T @ half / len(half))
-        keep = slice(len(values) - min(count, len(values)), None)
-        found.append((values[keep].clamp_min(0), vectors[:, keep].T.reshape(-1, 3, 56, 28) / 2**0.5))
-    values = torch.cat([found[0][0], found[1][0]])
-    full_even = torch.cat([found[0][1], found[0][1].flip(-1)], -1)
-    full_odd = torch.cat([found[1][1], -found[1][1].flip(-1)], -1)
-    order = values.argsort(descending=True)[:count]
-    return mean.view(3, 56, 56), torch.cat([full_even, full_odd])[order], values[order].sqrt()
+MARGIN, SIDE = 16, 224
+RIDGE = 20.0
+FAR = 4.0
+"""Standard deviations beyond which a measured attribute is not believed."""
 
 
-def starting_faces(faces: FaceDataset, coefficients: Tensor, attributes: Path) -> dict[str, Tensor]:
-    """Mean coefficients of the faces at each end of yaw, pitch and smile."""
-    table = json.loads(attributes.read_text())
-    columns = table["columns"]
-    rows = {f"{row[0]}/{row[1]:02d}": dict(zip(columns, row, strict=True)) for row in table["rows"]}
-    known = [(i, rows[f.rsplit(".", 1)[0]]) for i, f in enumerate(faces.files) if not f.endswith("/00.jpg")]
-    index = torch.tensor([i for i, _ in known])
-    starts = {"frontal": torch.zeros(coefficients.shape[1])}
-    ends = (("yaw", "yaw_low", "yaw_high"), ("pitch", "pitch_low", "pitch_high"), ("smile", "neutral", "smile"))
-    for attribute, low, high in ends:
-        value = torch.tensor([row[attribute] for _, row in known])
-        starts[low] = coefficients[index[value < value.quantile(0.1)]].mean(0)
-        starts[high] = coefficients[index[value > value.quantile(0.9)]].mean(0)
-    return starts
+def measured(pairs: Path, mean: np.ndarray, encode: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Latents (N, 768) and attributes (N, 5) of all pairs."""
+    latents, attributes = [], []
+    for path in sorted(pairs.glob("*.npz")):
+        stored = np.load(path)
+        latents.append(((stored["styles"].astype(np.float32) - mean) @ encode).reshape(len(stored["index"]), -1))
+        offsets = stored["offsets"]
+        for row, points in enumerate(stored["landmarks"]):
+            file = stored["jpeg"][offsets[row] : offsets[row + 1]].tobytes()
+            picture = np.asarray(Image.open(io.BytesIO(file)).convert("L"), np.float32) / 255
+            face = picture[MARGIN:-MARGIN, MARGIN:-MARGIN][60:200, 40:184]
+            half = face.shape[1] // 2
+            smile = np.linalg.norm(points[4] - points[3]) / np.linalg.norm(points[1] - points[0])
+            light = face[:, half:].mean() - face[:, :half].mean()
+            attributes.append([*landmark_pose(points), smile, light, face.mean()])
+    return np.concatenate(latents), np.array(attributes, np.float32)
+
+
+def regressed(latents: np.ndarray, attributes: np.ndarray) -> tuple[Tensor, Tensor, Tensor, list[float]]:
+    """Weight (5, K), bias (5,), spread (5,), and the share of the variance explained on the last tenth."""
+    middle, spread = attributes.mean(0), attributes.std(0)
+    believed = (np.abs(attributes - middle) < FAR * spread).all(1)
+    latents, attributes = latents[believed], attributes[believed]
+
+    def fit(rows: slice) -> np.ndarray:
+        x = np.c_[latents[rows], np.ones(len(latents[rows]))].astype(np.float64)
+        ridge = RIDGE * np.eye(x.shape[1])
+        ridge[-1, -1] = 0
+        return np.asarray(np.linalg.solve(x.T @ x + ridge, x.T @ attributes[rows]))
+
+    cut = len(latents) * 9 // 10
+    weight = fit(slice(0, cut))
+    left = attributes[cut:] - latents[cut:] @ weight[:-1] - weight[-1]
+    explained = 1 - (left**2).mean(0) / attributes[cut:].var(0)
+    weight = fit(slice(None))
+    as_tensor = torch.from_numpy(weight.astype(np.float32))
+    return as_tensor[:-1].T, as_tensor[-1], torch.from_numpy(attributes.std(0)), explained.tolist()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="DIR/<identity>/<picture>, aligned 112x112")
-    parser.add_argument("--attributes", type=Path, help="metadata.json with yaw, pitch and smile")
-    parser.add_argument("--held-out", type=int, default=100, help="identities left out, as in training")
-    parser.add_argument("--components", type=int, default=600)
+    parser.add_argument("--generator", type=Path, required=True)
+    parser.add_argument("--trained", type=Path, required=True, help="folder of train_face_decoder.py")
+    parser.add_argument("--pairs", type=Path, required=True, help="folder of make_pairs.py")
+    parser.add_argument("--faces", type=int, default=7000, help="at most so many to calibrate on")
     parser.add_argument("--out", type=Path, default=Path("arcinvert/data/face_prior.safetensors"))
     options = parser.parse_args()
 
-    names, _ = split_identities(identity_folders(options.data), options.held_out)
-    faces = load_faces(options.data, names)
-    full_mean = torch.zeros(3, 112, 112)
-    small = torch.empty(len(faces), 3 * 56 * 56)
-    for start in range(0, len(faces), 256):
-        images = to_float(faces.images[start : start + 256])
-        full_mean += (images + images.flip(-1)).sum(0) / (2 * len(faces))
-        small[start : start + 256] = interpolate(images, size=(56, 56), mode="area").flatten(1)
-    mean, components, deviation = eigenfaces(small, options.components)
-    flat = components.flatten(1)
-    coefficients = (small - mean.flatten()) @ flat.T / deviation
-    scaled = components * deviation.view(-1, 1, 1, 1)
-    component_scale = scaled.flatten(1).abs().amax(1) / 127
-    code_scale = coefficients.abs().amax(0) / 127
-    tensors = {
-        "mean": (full_mean * 255).round().to(torch.uint8),
-        "components": (scaled / component_scale.view(-1, 1, 1, 1)).round().to(torch.int8),
-        "component_scale": component_scale,
-        "codes": (coefficients / code_scale).round().to(torch.int8),
-        "code_scale": code_scale,
-        "labels": faces.labels.int(),
+    generator = np.load(options.generator)
+    weights: dict[str, Tensor] = {}
+    for path in sorted(options.trained.glob("decoder.*.pt")):
+        weights |= torch.load(path, weights_only=True)
+    parts = [np.load(path) for path in sorted(options.trained.glob("faces.*.npz"))]
+    sizes = np.concatenate([np.diff(part["offsets"]) for part in parts])[: options.faces]
+    offsets = np.concatenate([[0], np.cumsum(sizes)])
+    files = np.concatenate([part["webp"] for part in parts])[: offsets[-1]]
+    weight, bias, spread, explained = regressed(
+        *measured(options.pairs, generator["space.mean"], generator["space.encode"])
+    )
+    tensors = quantized({name: value for name, value in weights.items() if value.ndim > 1})
+    tensors |= {f"network.{name}": value.half() for name, value in weights.items() if value.ndim == 1}
+    tensors |= {
+        "codes": torch.from_numpy(np.concatenate([part["codes"] for part in parts])[: options.faces]),
+        "code_scale": torch.from_numpy(parts[0]["scale"].astype(np.float32)),
+        "files": torch.from_numpy(files),
+        "offsets": torch.from_numpy(offsets),
+        "attributes.weight": weight.contiguous(),
+        "attributes.bias": bias.contiguous(),
+        "attributes.spread": spread,
     }
-    starts = starting_faces(faces, coefficients, options.attributes) if options.attributes else {}
-    tensors |= {f"start.{name}": value for name, value in starts.items()}
-    explained = float((deviation**2).sum() / (small - mean.flatten()).square().sum(1).mean())
     header = {
         "kind": "face prior",
-        "images": len(faces),
-        "identities": len(names),
-        "data": faces.digest,
-        "explained_variance_56x56": explained,
+        "decoder": {"latent": weight.shape[1], **SIZES},
+        "faces": len(sizes),
+        "attributes_explained": dict(zip(ATTRIBUTES, [round(v, 3) for v in explained], strict=True)),
+        "license": GENERATED,
     }
     digest = save_checkpoint(options.out, header, tensors)
-    size = options.out.stat().st_size / 1e6
-    print(f"{options.out}: {len(faces)} faces, {options.components} components of {explained:.4f} of the variance")
-    print(f"{size:.1f} MB, digest {digest[:12]}")
+    print(f"{options.out}: {len(sizes)} faces, attributes explained {header['attributes_explained']}")
+    print(f"{options.out.stat().st_size / 1e6:.1f} MB, digest {digest[:12]}")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """Fixtures of several test files. None uses the network."""
 
-import dataclasses
 import importlib
 import logging
 import os
+import re
 import shutil
 import signal
 import sys
@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from priors import HEADER, stored_prior
 from torch import Tensor
 
 from arcinvert.backbones import build_backbone
@@ -24,14 +25,24 @@ from arcinvert.calibration.calibration import Calibration
 from arcinvert.calibration.fit import calibrate
 from arcinvert.checkpoint import save_checkpoint
 from arcinvert.cli import common, run
-from arcinvert.faceprior.prior import FacePrior, default_face_prior
+from arcinvert.faceprior.prior import FacePrior, load_face_prior
 from arcinvert.inverter import Inverter
 from arcinvert.recognizer import Recognizer
+from arcinvert.telemetry import NO_TELEMETRY, switch_off
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 FACES_IDENTITIES = 12
 TINY_IDENTITIES = 6
 TINY_PICTURES = 6
+
+# Variables of a user, a terminal or a cluster that change what is tested; tests set them where they need them.
+FOREIGN = re.compile(
+    "ARCINVERT_(?!TEST_|AUDIT_|QUICK)|XDG_CACHE_HOME|HF_HUB_OFFLINE|GRADIO_|MYSQL_PWD|NO_COLOR|FORCE_COLOR|TTY_|COLUMNS|"
+    "LINES|TERM$|WORLD_SIZE|RANK|LOCAL_RANK|MASTER_|TORCHELASTIC_"
+)
+for _name in [name for name in os.environ if FOREIGN.match(name) or name in NO_TELEMETRY]:
+    del os.environ[_name]
+switch_off()
 
 # The networks here are tiny: a second thread gains nothing, and only waits on a busy machine.
 torch.set_num_threads(1)
@@ -56,6 +67,16 @@ def denormals() -> Iterator[None]:
     """Resets the flushing of denormal numbers, which a command switches on for its process."""
     yield
     torch.set_flush_denormal(False)
+
+
+@pytest.fixture(autouse=True)
+def environment() -> Iterator[None]:
+    """Resets the variables of the environment, which the app and gradio set for their process."""
+    before = dict(os.environ)
+    yield
+    if os.environ != before:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 @pytest.fixture(autouse=True)
@@ -146,19 +167,11 @@ TINY_HEADER = {
 
 
 @pytest.fixture(scope="session")
-def small_prior() -> FacePrior:
-    """The first 32 components and 64 faces of the shipped face prior."""
-    prior = default_face_prior()
-    assert prior.detail is not None
-    return dataclasses.replace(
-        prior,
-        components=prior.components[:32].clone(),
-        codes=prior.codes[:64, :32].clone(),
-        code_scale=prior.code_scale[:32].clone(),
-        labels=prior.labels[:64].clone(),
-        starts={name: start[:32].clone() for name, start in prior.starts.items()},
-        detail=dataclasses.replace(prior.detail, attribute_weight=prior.detail.attribute_weight[:, :32].clone()),
-    )
+def small_prior(tmp_path_factory: pytest.TempPathFactory) -> FacePrior:
+    """A face prior of 64 made-up "faces" of 24 numbers each; see tests/priors.py."""
+    path = tmp_path_factory.mktemp("prior") / "face_prior.safetensors"
+    save_checkpoint(path, HEADER, stored_prior())
+    return load_face_prior(path)
 
 
 @pytest.fixture(scope="session")
@@ -170,7 +183,7 @@ def tiny_checkpoint(small_prior: FacePrior, tmp_path_factory: pytest.TempPathFac
         if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
             module.momentum = 1.0
     with torch.no_grad():
-        network(small_prior.decode(small_prior.coefficients(slice(0, 32))) * 2 - 1)
+        network(small_prior.render(small_prior.latents(range(32))).clamp(0, 1) * 2 - 1)
     path = tmp_path_factory.mktemp("tiny") / "tiny.safetensors"
     save_checkpoint(path, TINY_HEADER, {f"network.{key}": value for key, value in network.state_dict().items()})
     return path
@@ -197,7 +210,7 @@ def tiny_inverter(tiny_recognizer: Recognizer, small_prior: FacePrior, tiny_cali
 @pytest.fixture(scope="session")
 def targets(tiny_recognizer: Recognizer, small_prior: FacePrior) -> Tensor:
     """The embeddings of three faces of the small prior, by the tiny recognizer."""
-    return tiny_recognizer.embed(small_prior.decode(small_prior.coefficients(slice(30, 33))).clamp(0, 1))
+    return tiny_recognizer.embed(small_prior.render(small_prior.latents(range(30, 33))).clamp(0, 1))
 
 
 @pytest.fixture(scope="session")

@@ -48,7 +48,7 @@ class TestRoundTrip:
         }
         digest = save_checkpoint(path, header, tensors)
         checkpoint = load_checkpoint(path)
-        assert checkpoint.header == {"format": 2, **header}
+        assert checkpoint.header == {"format": 2, "license": "not stated", **header}
         assert digest == checkpoint.digest == hashlib.sha256(path.read_bytes()).hexdigest()
         assert set(checkpoint.tensors) == set(tensors)
         for key, value in tensors.items():
@@ -152,7 +152,11 @@ class TestAtomicWrite:
 
     @pytest.mark.parametrize(
         ("function", "number"),
-        [("tempfile.mkstemp", errno.EACCES), ("os.fsync", errno.ENOSPC), ("os.replace", errno.EROFS)],
+        [
+            ("arcinvert.checkpoint.temporary_file", errno.EACCES),
+            ("os.fsync", errno.ENOSPC),
+            ("os.replace", errno.EROFS),
+        ],
     )
     def test_a_fault_of_the_disk_at_each_step(
         self, tmp_path: Path, written: Path, monkeypatch: pytest.MonkeyPatch, function: str, number: int

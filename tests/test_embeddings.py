@@ -69,7 +69,7 @@ def test_the_error_for_another_dimension_names_both_and_a_likely_model(size: int
     with pytest.raises(InputError) as caught:
         check_embeddings(np.ones((3, size)), 64, "the store's recognizer")
     assert f"are {size}-d" in str(caught.value)
-    assert str(caught.value).endswith("the store's recognizer is 64-d")
+    assert str(caught.value).endswith("the store's recognizer is 64-d: another network made them")
     assert model in str(caught.value)
 
 

@@ -17,19 +17,21 @@ LAYERS = [
     {"__main__"},
     {"cli"},
     {"app"},
+    {"migration"},
     {"audit"},
     {"training", "synthesis"},
     {"inverter"},
     {"inversion"},
+    {"mapping"},
     {"evaluation"},
     {"calibration"},
     {"faces", "faceprior"},
-    {"recognizer", "embeddings"},
+    {"recognizer", "embeddings", "adapter"},
     {"formats"},
     {"checkpoint"},
     {"backbones"},
     {"distributed", "preprocessing", "quantize", "device", "locking"},
-    {"errors", "progress", "safe_pickle", "__init__"},
+    {"errors", "file_bytes", "progress", "safe_pickle", "telemetry", "__init__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 
@@ -38,7 +40,17 @@ ONLY = {
     "backbones": {"backbones", "errors"},
     "audit.stores": {"audit.stores", "embeddings", "errors", "safe_pickle", "evaluation"},
     "audit.checks": {"audit.checks", "audit.stores", "audit.types", "embeddings", "errors", "evaluation", "progress"},
-    "audit.page": {"audit.page", "audit.report", "audit.rates", "audit.judges", "audit.verdict", "audit.defenses.sweep"}
+    "audit.page": {
+        "audit.page",
+        "audit.report",
+        "audit.groups",
+        "audit.rates",
+        "audit.judges",
+        "audit.verdict",
+        "audit.significance",
+        "audit.thresholds",
+        "audit.defenses.sweep",
+    }
     | {"errors"},
 }
 # What a room never imports, although it may by its layer.

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 
 import arcinvert
 from arcinvert.app.targets import EXAMPLE
+from arcinvert.telemetry import NO_TELEMETRY
 
 # Loaded by Python at its start: refuses and records every look-up and connection but those to this machine.
 GUARD = """
@@ -43,12 +45,14 @@ import json, sys, time, urllib.request
 from importlib.util import find_spec
 from pathlib import Path
 from arcinvert.cli import run
-photo, checkpoint, crops, store, out = sys.argv[1:]
+photo, checkpoint, crops, store, out, *signer = sys.argv[1:]
 started = time.monotonic()
 network, out = ["--checkpoint", checkpoint], Path(out)
+signed = ["--c2pa-certificate", signer[0], "--c2pa-key", signer[1]] if signer else []
 codes = {
+    "doctor": run(["doctor"]),
     "embed": run(["-q", "embed", photo, "-o", str(out / "e.npy"), *network]),
-    "synth": run(["-q", "synth", "-e", str(out / "e.npy"), "-o", str(out / "s"), "--steps", "1", *network]),
+    "synth": run(["-q", "synth", "-e", str(out / "e.npy"), "-o", str(out / "s"), "--steps", "1", *network, *signed]),
     "audit": run(["-q", "audit", store, "--steps", "1", "-o", str(out / "a"), "--calibration-faces", crops, *network]),
 }
 if find_spec("gradio") is not None:
@@ -74,11 +78,15 @@ def test_the_main_jobs_contact_nothing(
     calibrated_checkpoint: Path, tiny_faces: Path, tmp_path: Path, test_store: Path
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text(GUARD)
-    environment = {name: value for name, value in os.environ.items() if name not in arcinvert.NO_TELEMETRY}
+    environment = {name: value for name, value in os.environ.items() if name not in NO_TELEMETRY}
     environment |= {"GUARD_LOG": str(tmp_path / "asked"), "HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
     path = [str(tmp_path), str(Path(arcinvert.__file__).parents[1])]
     environment["PYTHONPATH"] = os.pathsep.join(path)
     arguments = [str(EXAMPLE), str(calibrated_checkpoint), str(tiny_faces), str(test_store), str(tmp_path / "out")]
+    if find_spec("c2pa") is not None:
+        from certificates import write_signer
+
+        arguments += map(str, write_signer(tmp_path, ocsp="http://192.0.2.1/"))
     (tmp_path / "out").mkdir()
     trace = tmp_path / "trace"
     watch = ["strace", "-f", "--seccomp-bpf", "-qq", "-e", "trace=connect,sendto,sendmmsg,sendmsg", "-e", "signal=none"]
@@ -91,7 +99,8 @@ def test_the_main_jobs_contact_nothing(
         addresses = re.findall(r'sin6?_port=htons\((\d+)\).*?"([0-9a-f.:]+)"', trace.read_text(errors="replace"))
         here = ("127.0.0.1", "::1", "::ffff:127.0.0.1")  # port 53: a resolver of names may run on this machine too
         assert [(port, host) for port, host in addresses if host not in here or port == "53"] == []
-    assert not list(tmp_path.rglob(".ses")), "onnxruntime wrote an id of this installation"
+    ids = [path for name in (".ses", ".onnxruntime") for path in tmp_path.rglob(name)]
+    assert ids == [], "onnxruntime wrote an id of this installation"
 
 
 def test_the_guard_sees_a_look_up_and_a_connection(tmp_path: Path) -> None:

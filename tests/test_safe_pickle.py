@@ -42,6 +42,14 @@ def test_a_set_becomes_a_list() -> None:
     assert parse(pickle.dumps({3}, 4), NOTHING) == [3]
 
 
+@pytest.mark.parametrize("content", [b"cbuil\\tins\nlo\\st\n.", b"S'a\\q'\n."])
+def test_a_wrong_escape_is_refused_or_read_without_a_warning(content: bytes) -> None:
+    try:
+        assert parse(content, NOTHING) == b"a\\q"
+    except DAMAGED:
+        assert content.startswith(b"c")
+
+
 class Run:
     def __reduce__(self) -> tuple[object, ...]:
         return (os.mkdir, ("ran",))

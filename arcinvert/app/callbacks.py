@@ -1,4 +1,4 @@
-"""Helpers of the tabs' callbacks: errors as messages, the progress of a task, the visitor of a request."""
+"""Helpers of the tabs: events and their errors as messages, the progress of a task, the visitor of a request."""
 
 import html
 import time
@@ -16,6 +16,15 @@ PERIOD = 0.25
 """Least seconds between two updates of the page."""
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": 8}
 """Options of every event."""
+CLOSE_MESSAGES = "() => { document.querySelectorAll('.toast-close').forEach(button => button.click()); }"
+"""Script for the browser: what was wrong is right now."""
+
+
+def on(event: Any, function: Any, inputs: Any = None, outputs: Any = None, **options: Any) -> Any:
+    """Wire an event of gradio; when its callback ends without an error, messages of earlier errors are closed."""
+    done = event(function, inputs, outputs, **QUIET | options)
+    done.success(None, None, None, js=CLOSE_MESSAGES, **QUIET)
+    return done
 
 
 @contextmanager
@@ -34,9 +43,27 @@ def errors_as_messages() -> Iterator[None]:
     raise gr.Error(line, duration=None, print_exception=False)
 
 
-def scroll_to(element: str) -> str:
-    """Script for the browser: on a phone, scroll to the result."""
-    return f"() => {{ document.getElementById('{element}').scrollIntoView({{behavior: 'smooth', block: 'nearest'}}); }}"
+TO_THE_TOP = """
+const element = document.getElementById('{element}'), until = Date.now() + 1000;
+let own = true;
+for (const moved of ['wheel', 'touchstart']) addEventListener(moved, () => own = false, {{once: true}});
+const again = () => {{
+  if (!own || Date.now() > until) return;
+  if (Math.abs(element.getBoundingClientRect().top) >= 1) element.scrollIntoView({{block: 'start'}});
+  setTimeout(again, 100);
+}};
+again();
+"""
+"""For a second, or until the visitor scrolls: what appears below moves the page, and may make it long enough."""
+
+
+def scroll_to(element: str, *, phone: str | None = None) -> str:
+    """Script for the browser: scroll to the result; on a narrow screen put ``phone`` at its top, if it is given."""
+    wide = f"document.getElementById('{element}').scrollIntoView({{behavior: 'smooth', block: 'nearest'}})"
+    if phone is None:
+        return f"() => {{ {wide}; }}"
+    narrow = TO_THE_TOP.format(element=phone)
+    return f"() => {{ if (innerWidth <= 640) {{ {narrow} }} else {{ {wide}; }} }}"
 
 
 def visitor(request: gr.Request) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 import gradio as gr
 from torch import Tensor
 
-from arcinvert.app.callbacks import QUIET, errors_as_messages, follow, message, progress_bar, visitor
+from arcinvert.app.callbacks import errors_as_messages, follow, message, on, progress_bar, visitor
 from arcinvert.app.comparison import CHOICES, MEAN_FACE, RECONSTRUCTION, Comparison, compare, controls
 from arcinvert.app.drawing import PARTS, Scale, figure
 from arcinvert.app.reconstruction import FinishedReconstruction
@@ -28,7 +28,8 @@ NOTES = {
 def card(comparison: Comparison) -> str:
     """The answer of one recognizer."""
     cosine = comparison.cosine
-    return str(PARTS.comparison(comparison, None if cosine is None else Scale(cosine, comparison.thresholds)))
+    plot = None if cosine is None else Scale(cosine, comparison.thresholds)
+    return str(PARTS.comparison(comparison, plot, comparison.door))
 
 
 def pair(result: FinishedReconstruction, image: Tensor, what: str) -> str:
@@ -75,5 +76,5 @@ def build(state: AppState, result: gr.State, tab: gr.Tab) -> dict[str, Any]:
             yield {answers: "".join(cards if len(cards) > 1 else [*cards, message(ONLY_ATTACKED, "warning")])}
 
     for event in (go.click, what.input, tab.select):
-        event(run, [result, what, judges], [answers, images], **QUIET)
+        on(event, run, [result, what, judges], [answers, images])
     return {"judges": judges}

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from arcinvert.app.reconstruction import FinishedReconstruction
 from arcinvert.app.state import AppState
-from arcinvert.audit.judges import Threshold
 from arcinvert.audit.rates import MEAN, RANDOM, control_faces
+from arcinvert.audit.thresholds import Threshold
 from arcinvert.faceprior.prior import FacePrior
 from arcinvert.progress import Progress, silent
 
@@ -32,6 +32,17 @@ class Comparison:
     attacked: bool
     cosine: float | None
     thresholds: tuple[Threshold, ...]
+
+    @property
+    def door(self) -> Threshold | None:
+        """The strictest threshold that the image passes; None without one, and for the attacked recognizer."""
+        return None if self.attacked or self.cosine is None else strictest(self.cosine, self.thresholds)
+
+
+def strictest(cosine: float, thresholds: Sequence[Threshold]) -> Threshold | None:
+    """The threshold of the lowest false match rate that a cosine passes."""
+    passed = [known for known in thresholds if known.threshold is not None and cosine >= known.threshold]
+    return min(passed, key=lambda known: known.fmr, default=None)
 
 
 def controls(prior: FacePrior, seed: int = 0) -> Mapping[str, Tensor]:

@@ -2,7 +2,8 @@
 
 A site in the browser can send requests to this machine, and a host name of its own can point here (DNS rebinding). So
 every request must name the page's own address as its host and, where the browser says so, as its origin; and it must
-bring the token, first in the printed address and from then on in a cookie.
+bring the token, first in the printed address and from then on in a cookie. And whatever the page's parts try, the
+browser lets the page talk to nobody but its own address.
 """
 
 import hmac
@@ -20,6 +21,13 @@ NAMES = ("127.0.0.1", "localhost")
 STARTED = "/gradio_api/startup-events"
 """What gradio asks of itself at the start, without the token; it does nothing for others."""
 REFUSED = b"arcinvert: open the page at the address that `arcinvert app` printed, with its token\n"
+
+POLICY = (
+    "default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'; object-src 'none'; "
+    "base-uri 'self'; form-action 'self'; frame-ancestors 'none'"
+)
+"""What the browser lets the page load and send: nothing but its own; gradio needs scripts in the page."""
+SHARES_NOTHING = [(b"content-security-policy", POLICY.encode()), (b"referrer-policy", b"no-referrer")]
 
 
 class Door:
@@ -48,7 +56,7 @@ class Door:
         if not at_home or any(origin.lower().removeprefix("http://") not in hosts for origin in origins):
             await self._refuse(scope, send)
         elif self._is_token(self._cookie(headers, port)) or scope["path"] == STARTED:
-            await self.app(scope, receive, send)
+            await self.app(scope, receive, _sharing_nothing(send))
         elif scope["type"] == "http" and self._is_token(_in_address(scope)):
             # On to the address without the token, which would stay in the browser's history.
             cookie = f"{_cookie_name(port)}={self.token}; Path=/; HttpOnly; SameSite=Strict"
@@ -78,6 +86,17 @@ class Door:
 def _cookie_name(port: int) -> str:
     """Of the page at a port: browsers send a machine's cookies to all its ports."""
     return f"arcinvert-{port}"
+
+
+def _sharing_nothing(send: Send) -> Send:
+    """Add :data:`SHARES_NOTHING` to the headers of an answer."""
+
+    async def with_policy(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message.get("headers", []), *SHARES_NOTHING]}
+        await send(message)
+
+    return with_policy
 
 
 def _in_address(scope: Message) -> str:

@@ -10,8 +10,8 @@ from markupsafe import Markup
 from PIL import Image
 from torch import Tensor
 
-from arcinvert.audit.judges import Threshold
 from arcinvert.audit.page.environment import environment
+from arcinvert.audit.thresholds import Threshold
 
 PARTS: Any = environment("arcinvert.app").get_template("parts.html").module
 """The macros; each gives escaped HTML."""
@@ -96,7 +96,8 @@ def data_uri(image: Tensor) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def figure(image: Tensor | None, caption: str, alt: str, *, note: str = "") -> Markup:
-    """An image with its caption; without an image, an empty frame that shows ``alt``."""
-    drawn: Markup = PARTS.figure(None if image is None else data_uri(image), caption, alt, note)
+def figure(image: Tensor | None, caption: str, alt: str, *, note: str | Sequence[str] = ()) -> Markup:
+    """An image with its caption and a line for each note; without an image, an empty frame that shows ``alt``."""
+    notes = [note] if isinstance(note, str) else note
+    drawn: Markup = PARTS.figure(None if image is None else data_uri(image), caption, alt, notes)
     return drawn

@@ -6,7 +6,8 @@ from typing import Any
 
 import gradio as gr
 
-from arcinvert.app.callbacks import QUIET, errors_as_messages, follow, message, progress_bar, scroll_to, visitor
+from arcinvert.app.callbacks import QUIET, errors_as_messages, follow, message, on, progress_bar, scroll_to, visitor
+from arcinvert.app.comparison import strictest
 from arcinvert.app.drawing import PARTS, Curve, figure
 from arcinvert.app.reconstruction import (
     MAX_STEPS,
@@ -18,10 +19,11 @@ from arcinvert.app.reconstruction import (
 from arcinvert.app.state import AppState
 from arcinvert.app.targets import Target, read_target
 from arcinvert.app.task import DONE, PAUSED, WAITING
+from arcinvert.app.variations import grid
 from arcinvert.audit.page.formatting import one_in
 from arcinvert.errors import InputError
 from arcinvert.inversion.controls import LARGEST
-from arcinvert.inversion.presets import preset_of
+from arcinvert.inversion.presets import PRESETS, preset_of
 
 FREE, OWN = "any", "my own angles"
 POSE_CHOICES = [FREE, "frontal", "left", "right", "up", "down", OWN]
@@ -29,17 +31,22 @@ EXPRESSION_CHOICES = [FREE, "neutral", "smile"]
 PRESET_CHOICES = [
     ("fast", "fast"),
     ("best (twice as long)", "best"),
-    ("fourier (free pixels)", "fourier"),
+    ("pixels (free pixels)", "pixels"),
     ("paper (as published)", "paper"),
 ]
-STEPS = {"fast": 60, "best": 80, "fourier": 100, "paper": MAX_STEPS}
+STEPS = {name: min(preset.steps, MAX_STEPS) for name, preset in PRESETS.items()}
 FILES = [".jpg", ".jpeg", ".png", ".webp", ".bmp", ".npy", ".npz", ".parquet", ".csv", ".tsv", ".faiss", ".index"]
 FILES += [".db", ".sqlite", ".sqlite3"]
 Update = dict[Any, Any]
 
 
+def heading(state: AppState, name: str) -> str:
+    """The title of the page, with the number of elements of a recognizer's embedding."""
+    return str(PARTS.heading(state.recognizer(name).embedding_size))
+
+
 def stage(target: Target | None, run: LiveReconstruction | None = None, at: int = -1) -> str:
-    """The target, and beside it the images of one frame."""
+    """The target, and beside it the first image of one frame."""
     if target is None:
         return str(PARTS.row([figure(None, "The target", "Drop a photo or a file on the left.")]))
     note = target.message if target.crop is None else "A photo's face, aligned. Only its embedding is used."
@@ -48,11 +55,10 @@ def stage(target: Target | None, run: LiveReconstruction | None = None, at: int 
         shown.append(figure(None, "The face from its numbers", "It will form here."))
         return str(PARTS.row(shown))
     frame = run.frames[at]
-    for number, (image, cosine) in enumerate(zip(frame.images, frame.cosine, strict=True)):
-        caption = "The face from its numbers" if number == 0 else f"Variation {number}"
-        alt = f"Reconstructed face after {frame.step} steps, similarity {cosine:.2f}"
-        shown.append(figure(image, caption, alt, note=f"step {frame.step}, similarity {cosine:.2f}"))
-    return str(PARTS.row(shown))
+    cosine = frame.cosine[0]
+    alt = f"Reconstructed face after {frame.step} steps, similarity {cosine:.2f}"
+    note = f"step {frame.step}, similarity {cosine:.2f}"
+    return str(PARTS.row([*shown, figure(frame.images[0], "The face from its numbers", alt, note=note)]))
 
 
 def chart(state: AppState, run: LiveReconstruction, at: int = -1) -> str:
@@ -62,19 +68,26 @@ def chart(state: AppState, run: LiveReconstruction, at: int = -1) -> str:
 
 
 def summary(state: AppState, result: FinishedReconstruction) -> str:
-    """The result in plain words."""
+    """The result in plain words. Whether a door would open is for a judge to say, not for the attacked network."""
     cosine = result.frames[-1].cosine[0]
-    text = (
-        f"Done. This face was made from {len(result.target.embedding)} numbers. Similarity to the target: {cosine:.2f}."
+    text = f"Done: a face from {len(result.target.embedding)} numbers, similarity {cosine:.2f}."
+    passed = strictest(cosine, state.thresholds(result.name))
+    if passed is not None:
+        text += f" The attacked network accepts it where it accepts {one_in(passed.fmr)} strangers."
+        text += " That is its own opinion: the image was made for it."
+    where = "The tab Compare asks networks" if len(state.names) > 1 else "Add a network in the tab Recognizers"
+    return message(text) + message(
+        f"{where} that had no part in it. The image is synthetic: a guess at a face, not a photograph."
     )
-    passed = [t.fmr for t in state.thresholds(result.name) if t.threshold is not None and cosine >= t.threshold]
-    if passed:
-        text += f" A door with this recognizer that accepts {one_in(min(passed))} strangers would open for it."
-    return message(text) + message("The image is synthetic: a guess at a face, not a photograph.")
 
 
-def build(state: AppState) -> dict[str, Any]:
-    """Lay out the tab and wire it; returns the components that other parts need, by name."""
+def build(state: AppState, head: gr.HTML) -> dict[str, Any]:
+    """Lay out the tab and wire it; returns the components that other parts need, by name.
+
+    Args:
+        state: has the recognizers.
+        head: shows the :func:`heading`.
+    """
     target, run, result = gr.State(None), gr.State(None), gr.State(None)
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
@@ -94,20 +107,21 @@ def build(state: AppState) -> dict[str, Any]:
             with gr.Accordion("More settings", open=False):
                 name = gr.Dropdown(state.names, value=state.names[0], label="Recognizer that is inverted")
                 preset = gr.Radio(PRESET_CHOICES, value="fast", label="Recipe")
-                steps = gr.Slider(5, MAX_STEPS, 60, step=5, label="Steps", elem_id="steps")
+                steps = gr.Slider(5, MAX_STEPS, STEPS["fast"], step=5, label="Steps", elem_id="steps")
                 seed = gr.Number(0, label="Seed: the same number gives the same face", precision=0, minimum=0)
             go = gr.Button("Reconstruct the face", variant="primary", size="lg", elem_id="go")
+            with gr.Row():
+                stop = gr.Button("Stop", visible=False, elem_id="stop")
+                resume = gr.Button("Resume", visible=False, variant="primary", elem_id="resume")
         with gr.Column(scale=3, min_width=320):
             shown = gr.HTML(stage(None), elem_id="stage")
+            graph = gr.HTML("", elem_id="curve")
             status = gr.HTML(
                 message("Press the button. The first image comes at once, the rest within a minute."),
                 elem_id="status",
             )
-            with gr.Row():
-                stop = gr.Button("Stop", visible=False, elem_id="stop")
-                resume = gr.Button("Resume", visible=False, variant="primary", elem_id="resume")
-            graph = gr.HTML("", elem_id="curve")
             moment = gr.Slider(0, 1, 0, step=1, label="Step through the history", visible=False, elem_id="moment")
+            several = gr.HTML("", visible=False, elem_id="variations")
             files = gr.Files(
                 label="Files: images, manifest, film",
                 visible=False,
@@ -140,10 +154,16 @@ def build(state: AppState) -> dict[str, Any]:
                 text = found.message
             rows = path is not None and found.crop is None
             return {
-                target: found, shown: stage(found), status: message(text), graph: "", moment: gr.update(visible=False),
-                files: gr.update(visible=False), record: gr.update(visible=rows),
-                example: gr.update(visible=path is not None),
+                target: found, shown: stage(found), status: message(text), graph: "",
+                moment: gr.update(visible=False), several: gr.update(visible=False), files: gr.update(visible=False),
+                record: gr.update(visible=rows), example: gr.update(visible=path is not None),
             }  # fmt: skip
+
+    def pictures(work: LiveReconstruction, at: int = -1, found: FinishedReconstruction | None = None) -> Update:
+        return {
+            shown: stage(work.target, work, at), graph: chart(state, work, at),
+            several: gr.update(value=grid(work, at, found), visible=work.settings.variations > 1),
+        }  # fmt: skip
 
     def show_progress(work: LiveReconstruction) -> Iterator[Update]:
         task, drawn = work.task, -1
@@ -151,7 +171,7 @@ def build(state: AppState) -> dict[str, Any]:
             update = buttons(task_state)
             if len(work.frames) != drawn:
                 drawn = len(work.frames)
-                update |= {shown: stage(work.target, work), graph: chart(state, work)}
+                update |= pictures(work)
             text = progress_bar(task) if task_state == WAITING or not work.frames else message(_step(work))
             yield update | {status: text}
         last = len(work.frames) - 1
@@ -164,9 +184,9 @@ def build(state: AppState) -> dict[str, Any]:
             found = task.result.result()
         finally:
             yield buttons(DONE)
-        yield {
-            result: found, shown: stage(work.target, work), graph: chart(state, work), moment: history,
-            status: summary(state, found), files: gr.update(value=[str(path) for path in found.files], visible=True),
+        yield pictures(work, found=found) | {
+            result: found, moment: history, status: summary(state, found),
+            files: gr.update(value=[str(path) for path in found.files], visible=True),
         }  # fmt: skip
 
     def start(
@@ -182,7 +202,8 @@ def build(state: AppState) -> dict[str, Any]:
                 recipe, count, faces, number or 0, asked, mood if mood != FREE and controlled else None
             )
             work = LiveReconstruction(state, visitor(request), chosen, wanted, config)
-            yield {run: work, files: gr.update(visible=False), moment: gr.update(visible=False)} | buttons(WAITING)
+            hidden = gr.update(visible=False)
+            yield {run: work, files: hidden, moment: hidden, several: hidden} | buttons(WAITING)
             yield from show_progress(work)
 
     def continue_it(work: LiveReconstruction | None) -> Iterator[Update]:
@@ -197,28 +218,37 @@ def build(state: AppState) -> dict[str, Any]:
         if task is not None:
             task.pause()
 
-    def show_frame(work: LiveReconstruction | None, at: float) -> Update:
+    def show_frame(work: LiveReconstruction | None, found: FinishedReconstruction | None, at: float) -> Update:
         if work is None or not 0 <= int(at) < len(work.frames):
             return {}
-        return {shown: stage(work.target, work, int(at)), graph: chart(state, work, int(at))}
+        last = found is not None and found.frames[-1] is work.frames[int(at)]
+        return pictures(work, int(at), found if last else None)
 
     def select_recipe(recipe: str) -> Update:
         update = gr.update(interactive=preset_of(recipe).controlled)
         return {steps: STEPS[recipe], pose: update, expression: update}
 
-    loading = (load, [file, record, name], [target, shown, status, graph, moment, files, record, example])
-    outputs = [run, result, shown, status, graph, moment, files, go, stop, resume]
+    loading = (
+        load,
+        [file, record, name],
+        [target, shown, status, graph, moment, several, files, record, example],
+    )
+    outputs = [run, result, shown, status, graph, moment, several, files, go, stop, resume]
     for change in (file.change, record.submit, name.change):
-        change(*loading, **QUIET)
-    example.click(lambda: None, None, file, **QUIET)
-    pose.change(lambda p: [gr.update(visible=p == OWN)] * 2, pose, [yaw, pitch], **QUIET)
-    preset.change(select_recipe, preset, [steps, pose, expression], **QUIET)
+        on(change, *loading)
+    # An event of its own: outputs of an event that fails are marked as errors, and the title is none.
+    name.change(lambda chosen: heading(state, chosen), name, head, **QUIET)
+    on(example.click, lambda: None, None, file)
+    on(pose.change, lambda p: [gr.update(visible=p == OWN)] * 2, pose, [yaw, pitch])
+    on(preset.change, select_recipe, preset, [steps, pose, expression])
     inputs = [target, name, preset, steps, variations, seed, pose, yaw, pitch, expression]
-    go.click(start, inputs, outputs, concurrency_id="make", **QUIET)
-    go.click(None, None, None, js=scroll_to("stage"), **QUIET)
-    resume.click(continue_it, run, outputs, concurrency_id="make", **QUIET)
-    stop.click(pause, None, None, queue=False, **QUIET)
-    moment.input(show_frame, [run, moment], [shown, graph], **QUIET)
+    ran = on(go.click, start, inputs, outputs, concurrency_id="make")
+    to_result = scroll_to("stage", phone="go")
+    go.click(None, None, None, js=to_result, **QUIET)
+    ran.success(None, None, None, js=to_result, **QUIET)  # again: the page was too short to scroll so far
+    on(resume.click, continue_it, run, outputs, concurrency_id="make")
+    on(stop.click, pause, queue=False)
+    on(moment.input, show_frame, [run, result, moment], [shown, graph, several])
     return {"result": result, "name": name, "load": loading}
 
 

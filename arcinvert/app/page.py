@@ -1,4 +1,4 @@
-"""The page: four tabs, served to this machine alone, without requests to any other."""
+"""The page: five tabs, served to this machine alone, without requests to any other."""
 
 import logging
 import os
@@ -24,15 +24,14 @@ COLORS = {
     "button_primary_background_fill_hover": "#00487d",
     "button_primary_background_fill_dark": "#1d6fb8",
     "button_primary_background_fill_hover_dark": "#2b80cc",
+    "input_placeholder_color": "#6b6b74",
+    "input_placeholder_color_dark": "#a5a5b0",
     "slider_color": "#0072b2",
     "slider_color_dark": "#56b4e9",
 }
 """Of gradio's theme. The contrast of text to its background is at least 4.5:1."""
-HEAD = """
-<div class="ai-head"><h1>What do 512 numbers reveal about a face?</h1>
-<p>Face recognition stores a list of numbers instead of a photo. This page turns such a list back into a face, here,
-on your own machine. All faces of the examples are synthetic: people who do not exist.</p></div>
-"""
+NARROW = "<style>@media (max-width: 640px) { .main { padding: 12px !important; } }</style>"
+"""Of the frame around the page, which `app.css` does not reach."""
 
 
 def build(state: AppState) -> Any:
@@ -45,8 +44,8 @@ def build(state: AppState) -> Any:
     try:
         import gradio as gr
 
-        from arcinvert.app import audit_tab, compare_tab, invert_tab, recognizers_tab
-        from arcinvert.app.callbacks import QUIET, visitor
+        from arcinvert.app import audit_tab, compare_tab, invert_tab, recognizers_tab, two_photos_tab
+        from arcinvert.app.callbacks import on, visitor
     except ImportError as error:
         raise EnvironmentProblem(f"the page needs gradio ({error}): pip install 'arcinvert[app]'") from None
 
@@ -54,18 +53,21 @@ def build(state: AppState) -> Any:
         state.leave(visitor(request))
 
     with gr.Blocks(title="arcinvert", analytics_enabled=False) as page:
-        gr.HTML(HEAD)
-        with gr.Tab("Face", id="invert"):
-            inverting = invert_tab.build(state)
-        with gr.Tab("Compare", id="compare") as tab:
-            comparing = compare_tab.build(state, inverting["result"], tab)
-        with gr.Tab("Audit", id="audit") as tab:
-            auditing = audit_tab.build(state, tab)
-        with gr.Tab("Recognizers", id="recognizers") as tab:
-            names, judges = [inverting["name"], auditing["name"]], [comparing["judges"], auditing["judges"]]
-            recognizers_tab.build(state, tab, {"names": names, "judges": judges})
-        function, inputs, outputs = inverting["load"]
-        page.load(function, inputs, outputs, **QUIET)
+        head = gr.HTML(invert_tab.heading(state, state.names[0]))
+        with gr.Tabs(overflow_behavior="wrap"):  # a menu is laid out before the style sheet is there
+            with gr.Tab("Face", id="invert"):
+                inverting = invert_tab.build(state, head)
+            with gr.Tab("Compare", id="compare") as tab:
+                comparing = compare_tab.build(state, inverting["result"], tab)
+            with gr.Tab("Two photos", id="photos") as tab:
+                both = two_photos_tab.build(state, tab)
+            with gr.Tab("Audit", id="audit") as tab:
+                auditing = audit_tab.build(state, tab)
+            with gr.Tab("Recognizers", id="recognizers") as tab:
+                names = [part["name"] for part in (inverting, both, auditing)]
+                judges = [part["judges"] for part in (comparing, both, auditing)]
+                recognizers_tab.build(state, tab, {"names": names, "judges": judges})
+        on(page.load, *inverting["load"])
         page.unload(leave)
     return page.queue(default_concurrency_limit=8, max_size=32)
 
@@ -102,7 +104,8 @@ def launch(state: AppState, *, port: int | None = None) -> tuple[Any, str]:
             show_error=False,
             max_file_size=MAX_FILE_BYTES,
             theme=theme,
-            css=files("arcinvert.app").joinpath("app.css").read_text(encoding="utf-8"),
+            head=f"{NARROW}<script>{_text('tabs.js')}</script>",
+            css=_text("app.css"),
             footer_links=[],
             ssr_mode=False,
             enable_monitoring=False,
@@ -112,6 +115,11 @@ def launch(state: AppState, *, port: int | None = None) -> tuple[Any, str]:
         wanted = "of the ports from 7860 to 7959 none is free" if port is None else f"port {port} is taken"
         raise EnvironmentProblem(f"cannot serve the page on {HOST}: {wanted}; choose one with --port") from None
     return page, f"{page.local_url}?token={token}"
+
+
+def _text(name: str) -> str:
+    """A file of this folder."""
+    return files("arcinvert.app").joinpath(name).read_text(encoding="utf-8")
 
 
 def warm_up(state: AppState) -> None:

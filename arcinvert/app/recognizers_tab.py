@@ -1,11 +1,11 @@
-"""The fourth tab: the recognizers of this machine, their descriptions and their calibration."""
+"""The fifth tab: the recognizers of this machine, their descriptions and their calibration."""
 
 from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
 
-from arcinvert.app.callbacks import QUIET, errors_as_messages, follow, message, progress_bar, visitor
+from arcinvert.app.callbacks import errors_as_messages, follow, message, on, progress_bar, visitor
 from arcinvert.app.drawing import PARTS
 from arcinvert.app.state import AppState
 from arcinvert.audit.page.formatting import one_in
@@ -21,9 +21,9 @@ def card(state: AppState, name: str) -> str:
     """The output of ``arcinvert checkpoint info`` for a recognizer."""
     listed, found = state.listed(name), state.description(name)
     contract, calibration, norms = found["contract"], found["calibration"], found["batchnorm"]
-    thresholds = [
-        f"{t['threshold']:.3f} accepts {one_in(t['fmr'])}" for t in found["thresholds"] if t["threshold"] is not None
-    ]
+    known = state.thresholds(name)
+    thresholds = [f"{t.threshold:.3f} accepts {one_in(t.fmr)}" for t in known if t.threshold is not None]
+    basis = f" (fixed on {known[0].basis})" if known else ""
     facts = {
         "file": f"{listed.path.name} ({listed.origin})",
         "format": found["format"],
@@ -32,7 +32,7 @@ def card(state: AppState, name: str) -> str:
         "image": f"{contract['size'][0]}x{contract['size'][1]}, {contract['color']} ({contract['from']})",
         "BatchNorm": f"{norms['found']} layers, {norms['folded']} folded or absent",
         "calibrated": f"on {calibration['faces']:,} faces, in {calibration['in']}" if calibration else "not yet",
-        "thresholds": "; ".join(thresholds) or "none in the file; fixed on synthetic faces at the first comparison",
+        "thresholds": "; ".join(thresholds) + basis or "none yet; fixed on synthetic faces at the first comparison",
         "license": found["license"] or "not in the file",
         "digest": found["digest"][:16] + "…",
     }
@@ -87,8 +87,8 @@ def build(state: AppState, tab: gr.Tab, choosers: dict[str, Any]) -> None:
             judges = [gr.update(choices=names[1:], value=names[1:], visible=True) for _ in choosers["judges"]]
             return [*lists, *judges, found]
 
-    tab.select(show, name, shown, **QUIET)
-    name.change(show, name, shown, **QUIET)
-    calibrate.click(calibrate_it, name, [shown, status], **QUIET)
+    for event in (tab.select, name.change):
+        on(event, show, name, shown)
+    on(calibrate.click, calibrate_it, name, [shown, status])
     for event in (add.click, path.submit):
-        event(add_it, path, [name, *choosers["names"], *choosers["judges"], shown], **QUIET)
+        on(event, add_it, path, [name, *choosers["names"], *choosers["judges"], shown])

@@ -13,7 +13,7 @@ from arcinvert.app.state import AppState
 from arcinvert.app.targets import Target
 from arcinvert.app.task import Task
 from arcinvert.errors import UsageError
-from arcinvert.inversion.invert import to_bytes
+from arcinvert.inversion.invert import reduced, to_bytes
 from arcinvert.inversion.reconstruct import Job, Settings
 from arcinvert.synthesis.job import synthesize
 from arcinvert.synthesis.journal import MANIFEST
@@ -23,7 +23,7 @@ MAX_FRAMES = 60
 """Frames that are kept of the steps, besides the result."""
 STRIP_FRAMES = 8
 """Images of the film strip."""
-MAX_STEPS, MAX_VARIATIONS = 400, 4
+MAX_STEPS, MAX_VARIATIONS = 400, 6
 STRIP = "strip.png"
 
 
@@ -33,7 +33,7 @@ class Frame:
 
     Attributes:
         step: steps done.
-        images: (V, 112, 112, 3) uint8, one for each variation.
+        images: (V, S, S, 3) uint8, one for each variation; the result is larger than the steps before it.
         cosine: (V,) of these images to the target, by the attacked recognizer.
     """
 
@@ -49,7 +49,7 @@ class FinishedReconstruction:
     Attributes:
         name: of the attacked recognizer.
         target: that was inverted.
-        images: (V, 112, 112, 3) uint8.
+        images: (V, 112, 112, 3) uint8, as recognizers see them.
         frames: of the steps, the result last.
         files: PNGs, manifest, film and film strip.
         manifest: the content of ``manifest.json``.
@@ -117,7 +117,7 @@ class LiveReconstruction:
         rows = target.embedding[None].to(recognizer.device)
 
         def keep(step: int, images: Tensor) -> None:
-            cosine = (recognizer.embed(images.permute(0, 3, 1, 2)) * rows).sum(1)
+            cosine = (recognizer.embed(reduced(images).permute(0, 3, 1, 2)) * rows).sum(1)
             self.frames.append(Frame(step, images, tuple(cosine.tolist())))
             task.step()
 
@@ -134,14 +134,14 @@ class LiveReconstruction:
             progress=task.progress,
             on_step=on_step,
         )
-        images = torch.stack([read_png(out / row["file"]) for row in manifest["results"]])
-        keep(manifest["results"][0]["steps"], images)
+        pictures = torch.stack([read_png(out / row["file"]) for row in manifest["results"]])
+        keep(manifest["results"][0]["steps"], pictures)
         frames = self.frames
-        strip = [frames[i].images[0] for i in _evenly_spaced(len(frames), STRIP_FRAMES)]
+        strip = [reduced(frames[i].images[:1])[0] for i in _evenly_spaced(len(frames), STRIP_FRAMES)]
         write_png(out / STRIP, contact_sheet(strip, STRIP_FRAMES))
         files = sorted(path for path in out.iterdir() if path.suffix in (".png", ".json", ".webp"))
         manifest = json.loads((out / MANIFEST).read_bytes())
-        return FinishedReconstruction(self.name, target, images, tuple(frames), tuple(files), manifest)
+        return FinishedReconstruction(self.name, target, reduced(pictures), tuple(frames), tuple(files), manifest)
 
 
 def _evenly_spaced(count: int, wanted: int) -> list[int]:

@@ -13,7 +13,8 @@ import torch
 
 from arcinvert.app.targets import EXAMPLE, Target, read_target
 from arcinvert.app.task import Task
-from arcinvert.audit.judges import Judge, Threshold, make_judge, prior_faces
+from arcinvert.audit.judges import Judge, make_judge, prior_faces
+from arcinvert.audit.thresholds import Threshold, public_thresholds
 from arcinvert.calibration.cache import find_calibration, load_calibration
 from arcinvert.errors import CheckpointError, InputError
 from arcinvert.evaluation.self_test import describe
@@ -165,16 +166,29 @@ class AppState:
         return self._inverters[name]
 
     def thresholds(self, name: str) -> tuple[Threshold, ...]:
-        """The thresholds that the recognizer's file states, else those that :meth:`judge` has fixed; () without any."""
+        """The thresholds of a recognizer, each with what it rests on (``basis``); () while none are known.
+
+        Those of the public set of photographs that an audit uses, else those that the file states, else those that
+        :meth:`judge` has fixed; the last two rest on synthetic faces.
+        """
+        public = public_thresholds(self.recognizer(name).digest)
+        if public is not None:
+            return public.thresholds
         stated = describe(self.recognizer(name), self.prior)["thresholds"]
         if stated:
             return tuple(Threshold(float(t["fmr"]), t["threshold"], int(t["impostor_pairs"])) for t in stated)
         return self._judges[name].thresholds if name in self._judges else ()
 
     def judge(self, name: str, *, progress: Progress = silent) -> Judge:
-        """A recognizer with thresholds fixed on the face prior's faces, on first use."""
+        """A recognizer with an audit's thresholds: of the public set, else fixed on synthetic faces on first use."""
         if name not in self._judges:
-            self._judges[name] = make_judge(name, self.recognizer(name), prior_faces(self.prior), progress=progress)
+            recognizer = self.recognizer(name)
+            public = public_thresholds(recognizer.digest)
+            if public is None:
+                self._judges[name] = make_judge(name, recognizer, prior_faces(self.prior), progress=progress)
+            else:
+                none = torch.empty(0, recognizer.embedding_size)
+                self._judges[name] = Judge(name, recognizer, False, public.thresholds, none, public.source)
         return self._judges[name]
 
     def example(self, name: str) -> Target:
@@ -247,5 +261,8 @@ def _files(paths: Collection[Path]) -> list[Path]:
 
 
 def _digest(file: Path) -> bytes:
-    with open(file, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").digest()
+    try:
+        with open(file, "rb") as stream:
+            return hashlib.file_digest(stream, "sha256").digest()
+    except FileNotFoundError:  # gradio has deleted it meanwhile
+        return b""

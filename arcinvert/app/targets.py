@@ -12,6 +12,7 @@ from arcinvert.audit.stores import open_store
 from arcinvert.embeddings import check_embeddings, read_embeddings
 from arcinvert.errors import InputError
 from arcinvert.faces.alignment import SIZE, align, read_photo
+from arcinvert.faces.choice import choose
 from arcinvert.faces.listing import is_image
 from arcinvert.faces.photos import open_detector
 from arcinvert.recognizer import Recognizer
@@ -64,8 +65,9 @@ def _from_photo(path: Path, recognizer: Recognizer) -> Target:
         faces = open_detector().detect(photo)
         if not faces:
             raise InputError("no face was found in this photo; try one that shows a face from the front")
-        crop = align(photo, faces[0].landmarks)
-        message = "One face was found." if len(faces) == 1 else f"{len(faces)} faces were found; the largest is used."
+        face, taken = choose(faces, photo)
+        crop = align(photo, face.landmarks)
+        message = "One face was found." if len(faces) == 1 else f"{len(faces)} faces were found; {taken} is used."
     image = torch.from_numpy(np.array(crop))
     return Target(recognizer.embed(image.permute(2, 0, 1)[None])[0].cpu(), image, message)
 

@@ -6,9 +6,9 @@ reconstructions, and returns a :class:`LeakageReport`.
 
 from arcinvert.audit.config import AttackConfig, AuditConfig
 from arcinvert.audit.defenses.curve import trade_off
+from arcinvert.audit.gate import Gate
 from arcinvert.audit.report import LeakageReport
 from arcinvert.audit.run import audit
 from arcinvert.audit.stores import open_store
-from arcinvert.audit.verdict import Gate
 
 __all__ = ["AttackConfig", "AuditConfig", "Gate", "LeakageReport", "audit", "open_store", "trade_off"]

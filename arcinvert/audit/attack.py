@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from arcinvert.audit.defenses import Defense, ProjectedMatch
+from arcinvert.audit.defenses import Defense
 from arcinvert.distributed import SINGLE_PROCESS, Processes
 from arcinvert.errors import DivergedError
 from arcinvert.inversion.reconstruct import Objective, Settings
@@ -113,11 +113,9 @@ def attack_defended(attacker: Attacker, believed: Defense, templates: Tensor, ow
         out: see :func:`attack`.
     """
     estimate = believed.estimate(templates, own)
-    inverter = attacker.inverter
-    projected = inverter.calibration.projected.predict(estimate.to(inverter.recognizer.device))
 
     def objective(rows: Sequence[int]) -> Term:
-        return ProjectedMatch(believed.term(templates[list(rows)]), projected[list(rows)])
+        return believed.term(templates[list(rows)])
 
     manifest = _run(attacker, estimate, out, objective, believed.fingerprint)
     wanted = normalize(believed.values(templates))

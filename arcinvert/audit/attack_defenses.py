@@ -6,11 +6,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from arcinvert.audit.attack import attack_defended
+from arcinvert.audit.attack import Attempts, attack_defended
 from arcinvert.audit.case import Case
 from arcinvert.audit.defenses import Defense
-from arcinvert.audit.defenses.sweep import DefenseResult, Outcome, fit_defenses, sweep
-from arcinvert.audit.judges import Judge, ThresholdFaces, render
+from arcinvert.audit.defenses.sweep import NONE, DefenseResult, Outcome, fit_defenses, sweep
+from arcinvert.audit.judges import Judge, ThresholdFaces
 from arcinvert.audit.rates import attack_rates, embed_attempts
 from arcinvert.audit.sample import Sample
 from arcinvert.errors import InputError
@@ -19,7 +19,7 @@ from arcinvert.progress import Progress, silent
 
 ENOUGH_PEOPLE = 40
 """If so many people of the sample have two templates, accuracy is measured on them; else on other faces."""
-FACES_A_PERSON = 3
+PEOPLE, FACES_A_PERSON = 1000, 3
 """Faces of each identity of the face prior that the attacker learns from."""
 FACES_A_NUMBER = 2
 """So many faces for every number of an embedding are enough to learn from."""
@@ -36,7 +36,7 @@ class KnownFaces:
 
 @dataclass(frozen=True, eq=False)
 class DefensePlan:
-    """The fitted defenses, the faces that accuracy is measured on, and the attacker's own faces."""
+    """The fitted defenses, none of them first; the faces that accuracy is measured on, and the attacker's own faces."""
 
     defenses: list[Defense]
     measured_on: KnownFaces
@@ -44,7 +44,7 @@ class DefensePlan:
 
 
 def plan_defenses(case: Case) -> DefensePlan:
-    """Fit the defenses of a case.
+    """Fit the defenses of a case, and the bare templates as the first of them, with which they are compared.
 
     Raises:
         UsageError: one does not fit the embeddings.
@@ -52,20 +52,26 @@ def plan_defenses(case: Case) -> DefensePlan:
     """
     own = own_faces(case.attacked, case.faces, case.attacker.inverter.prior, case.attacker.progress)
     measured_on = accuracy_faces(case.sample, case.attacked, case.faces, own)
-    return DefensePlan(fit_defenses(case.config.specs(case.store.size), own.embeddings), measured_on, own)
+    specs = [spec for spec in case.config.specs(case.store.size) if spec != NONE]
+    return DefensePlan(fit_defenses([NONE, *specs], own.embeddings), measured_on, own)
 
 
-def attack_defenses(case: Case, plan: DefensePlan, out: Path) -> list[DefenseResult]:
-    """Attack the sample through each defense, in a folder of ``out`` each."""
+def attack_defenses(case: Case, plan: DefensePlan, bare: Attempts, out: Path) -> list[DefenseResult]:
+    """Attack the sample through each defense, in a folder of ``out`` each; ``bare`` is the attack without any."""
     sample, attacker, references, own = case.sample, case.attacker, case.references, plan.own.embeddings
     count = 0
 
     def attack(defense: Defense, key_known: bool) -> Outcome:
         nonlocal count
+        if defense.label == NONE:
+            return outcome(bare)
         templates = defense.protect(sample.targets, sample.positions.tolist())
         believed = defense if key_known else defense.guessed(templates, own, attacker.settings.seed)
         found = attack_defended(attacker, believed, templates, own, out / f"defense-{count:02d}")
         count += 1
+        return outcome(found)
+
+    def outcome(found: Attempts) -> Outcome:
         rates = [
             rate
             for judge in case.judges
@@ -85,15 +91,14 @@ def own_faces(attacked: Judge, faces: ThresholdFaces, prior: FacePrior, progress
     """
     if faces.folder and len(attacked.own) >= FACES_A_NUMBER * attacked.own.shape[1]:
         return KnownFaces(attacked.own, torch.from_numpy(faces.labels), faces.source)
-    labels = prior.labels.cpu()
-    people = torch.unique(labels)
-    rows = torch.cat([(labels == label).nonzero()[:FACES_A_PERSON, 0] for label in people])
+    people = range(min(PEOPLE, len(prior)))
     parts: list[Tensor] = []
-    for images in render(prior, rows):
+    for start in people[::16]:
+        images = prior.portraits(people[start : start + 16], FACES_A_PERSON, seed=start).flatten(0, 1)
         parts.append(attacked.embed(images))
-        progress(sum(map(len, parts)), len(rows), "the attacker's own faces")
+        progress(start, len(people), "people embedded, for the attacker to learn the defense")
     source = f"the face prior's own synthetic faces, {FACES_A_PERSON} of each of {len(people)} people"
-    return KnownFaces(torch.cat(parts), labels[rows], source)
+    return KnownFaces(torch.cat(parts), torch.arange(len(people)).repeat_interleave(FACES_A_PERSON), source)
 
 
 def accuracy_faces(sample: Sample, attacked: Judge, faces: ThresholdFaces, own: KnownFaces) -> KnownFaces:

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -38,10 +40,12 @@ class AuditConfig:
         defenses: see :func:`~arcinvert.audit.defenses.parse_defense`; each is applied to the sample and attacked.
         sweep: attack all defenses that fit the store, unless ``defenses`` names some.
         photos: folder of the enrolled photos, see :func:`~arcinvert.audit.photos.match_photos`.
-        calibration_faces: folder of aligned crops that fix the thresholds; an attacker on a defense learns from them if
-            they are enough. None takes the face prior's own faces.
+        calibration_faces: folder of aligned crops of other people: with the photos they fix the thresholds, and an
+            attacker on a defense learns from them if they are enough.
+        thresholds: name of a judge -> the threshold, a cosine, that the system itself uses with it.
         authorization: who allowed the audit, for the report.
         show_faces: whether the reconstructions are kept.
+        group: column of the store by whose values rates are reported, too.
     """
 
     sample: int = 200
@@ -51,13 +55,17 @@ class AuditConfig:
     sweep: bool = False
     photos: Path | None = None
     calibration_faces: Path | None = None
+    thresholds: Mapping[str, float] = field(default_factory=dict)
     authorization: str | None = None
     show_faces: bool = False
+    group: str | None = None
 
     def __post_init__(self) -> None:
         if self.sample < 1 or self.attack.restarts < 1:
             least = min(self.sample, self.attack.restarts)
             raise UsageError(f"expected a sample and restarts of at least 1, got {least}")
+        if wrong := [value for value in self.thresholds.values() if not -1 <= value <= 1]:
+            raise UsageError(f"expected a threshold that is a cosine, -1 to 1, got {wrong[0]:g}")
         self.settings()
         for spec in self.defenses:
             parse_defense(spec)
@@ -73,6 +81,8 @@ class AuditConfig:
             steps=attack.steps,
             seed=self.seed,
             batch_size=attack.batch_size,
+            vary=(),
+            size=112,
         )
 
     def without_keys(self) -> "AuditConfig":
@@ -89,6 +99,25 @@ class AuditConfig:
         same = asdict(replace(self, defenses=(), attack=replace(self.attack, batch_size=1))) | {"defenses": secret}
         folders = [_listing(folder) for folder in (self.photos, self.calibration_faces) if folder is not None]
         return hashlib.sha256(json.dumps([same, known, folders], sort_keys=True, default=str).encode()).hexdigest()
+
+
+def parse_thresholds(texts: Sequence[str]) -> dict[str, float]:
+    """``JUDGE=0.4`` each -> name of a judge -> its threshold.
+
+    Raises:
+        UsageError: another form, or one judge twice.
+    """
+    found: dict[str, float] = {}
+    for text in texts:
+        name, _, value = text.rpartition("=")
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not name or not math.isfinite(number) or name in found:
+            raise UsageError(f"expected a threshold such as JUDGE=0.4, once for each judge, got {text!r}")
+        found[name] = number
+    return found
 
 
 def _listing(folder: Path) -> list[str]:

@@ -1,6 +1,7 @@
 """Judges: recognizers that decide whether two images show one person, at thresholds fixed beforehand."""
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,19 +10,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from arcinvert.audit.types import Count, Share
-from arcinvert.errors import InputError
-from arcinvert.evaluation.metrics import allowed_false_matches, threshold_at_fmr
+from arcinvert.audit.impostors import ImpostorScores
+from arcinvert.audit.thresholds import Basis, Threshold, fix
 from arcinvert.evaluation.readers.crops import files_digest, identity_files, read_crop, readable_files
 from arcinvert.faceprior.prior import FacePrior
 from arcinvert.faces.listing import report_skipped
-from arcinvert.inversion.invert import to_bytes
 from arcinvert.progress import Progress, silent
 from arcinvert.recognizer import Recognizer
 
-FMRS = (1e-2, 1e-3)
 MAX_IMAGES = 3000
 """Of a folder; their four and a half million pairs fix any threshold here."""
+
+THRESHOLD_FACES = 1000
+"""Of the face prior, at most: their half a million pairs fix an FMR of 1e-4, and more cost time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +35,7 @@ class ThresholdFaces:
         source: where they come from, in words.
         digest: SHA-256 of them.
         folder: whether they come from a folder; else they are rendered.
+        people: the name of each label; empty for faces that are rendered.
     """
 
     images: Tensor
@@ -41,23 +43,7 @@ class ThresholdFaces:
     source: str
     digest: str
     folder: bool = False
-
-
-@dataclass(frozen=True)
-class Threshold:
-    """The cosine from which a judge accepts.
-
-    Attributes:
-        fmr: the false match rate it allows.
-        threshold: the lowest cosine that keeps this rate; None if the pairs are too few.
-        impostor_pairs: that fixed it.
-        reason: why there is no threshold, else None.
-    """
-
-    fmr: Share
-    threshold: float | None
-    impostor_pairs: Count
-    reason: str | None = None
+    people: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,8 +54,10 @@ class Judge:
         name: of its file.
         recognizer: the network.
         attacked: whether the attack was made against it.
-        thresholds: one for each of :data:`FMRS`.
-        own: (M, D) its embeddings of the faces that fixed them, unit norm.
+        thresholds: one for each of :data:`~arcinvert.audit.thresholds.FMRS`, and perhaps one that was given.
+        own: (M, D) its embeddings of the faces outside the store, unit norm.
+        source: what fixed the thresholds, in words.
+        synthetic: its thresholds on synthetic faces, for comparison; empty where they are not known.
     """
 
     name: str
@@ -77,6 +65,8 @@ class Judge:
     attacked: bool
     thresholds: tuple[Threshold, ...]
     own: Tensor
+    source: str = ""
+    synthetic: tuple[Threshold, ...] = ()
 
     def embed(self, images: Sequence[Tensor] | Tensor) -> Tensor:
         """(N, 112, 112, 3) uint8 -> (N, D) on the CPU, unit norm."""
@@ -84,20 +74,12 @@ class Judge:
         return self.recognizer.embed(stacked.permute(0, 3, 1, 2)).cpu()
 
 
-def render(prior: FacePrior, rows: Tensor) -> Iterator[Tensor]:
-    """The faces of the prior at ``rows`` (N,), in batches of (n, 112, 112, 3) uint8 on the CPU."""
-    for part in torch.split(rows.to(prior.codes.device), 32):
-        with torch.no_grad():
-            yield to_bytes(prior.render(prior.codes[part].to(prior.code_scale) * prior.code_scale)).cpu()
-
-
+@functools.lru_cache(maxsize=1)
 def prior_faces(prior: FacePrior) -> ThresholdFaces:
-    """One rendered face of each identity behind the face prior."""
-    _, first = np.unique(prior.labels.cpu().numpy(), return_index=True)
-    first = np.sort(first)
-    source = f"the face prior's own synthetic faces, one rendered image of each of {len(first)} identities"
-    images = torch.cat(list(render(prior, torch.from_numpy(first))))
-    return ThresholdFaces(images, prior.labels.cpu().numpy()[first], source, prior.digest)
+    """Synthetic faces of the face prior, one of each person."""
+    rows = range(min(THRESHOLD_FACES, len(prior)))
+    source = f"the face prior's own synthetic faces, one image of each of {len(rows)} identities"
+    return ThresholdFaces(prior.pictures(rows), np.arange(len(rows)), source, prior.digest)
 
 
 def folder_faces(folder: Path) -> ThresholdFaces:
@@ -113,7 +95,9 @@ def folder_faces(folder: Path) -> ThresholdFaces:
     report_skipped(skipped + damaged)
     images = torch.from_numpy(np.stack([read_crop(path) for path in used]))
     source = f"{len(used)} images of {len(np.unique(people))} identities in {str(folder)!r}"
-    return ThresholdFaces(images, people, source, files_digest(folder, used), folder=True)
+    names = {int(label): str(path.parent.relative_to(folder)) for label, path in zip(people, used, strict=True)}
+    named = tuple(names.get(label, "") for label in range(int(people.max()) + 1))
+    return ThresholdFaces(images, people, source, files_digest(folder, used), folder=True, people=named)
 
 
 def make_judge(
@@ -124,24 +108,19 @@ def make_judge(
     Raises:
         InputError: the faces show only one person.
     """
+    own = embed_faces(recognizer, faces.images, f"thresholds of {name}", progress)
+    basis: Basis = "photos" if faces.folder else "synthetic faces"
+    fixed = fix(ImpostorScores.of(own.numpy(), faces.labels), basis, faces.source)
+    return Judge(name, recognizer, attacked, fixed.thresholds, own, fixed.source)
+
+
+def embed_faces(recognizer: Recognizer, images: Tensor, text: str = "", progress: Progress = silent) -> Tensor:
+    """(N, 112, 112, 3) uint8 -> (N, D) on the CPU, unit norm; ``text`` names the work for ``progress``."""
     parts = []
-    for start in range(0, len(faces.images), 32):
-        parts.append(recognizer.embed(faces.images[start : start + 32].permute(0, 3, 1, 2)).cpu())
-        progress(min(start + 32, len(faces.images)), len(faces.images), f"thresholds of {name}")
-    own = torch.cat(parts)
-    first, second = np.triu_indices(len(own), k=1)
-    impostor = (own @ own.T).numpy()[first, second][faces.labels[first] != faces.labels[second]]
-    if not len(impostor):
-        raise InputError("expected faces of several people to fix thresholds on, got one person")
-    return Judge(name, recognizer, attacked, tuple(_threshold(fmr, impostor) for fmr in FMRS), own)
-
-
-def _threshold(fmr: float, impostor: NDArray[np.floating]) -> Threshold:
-    value, pairs = threshold_at_fmr(fmr, impostor=impostor), len(impostor)
-    few = (
-        f"{pairs} impostor pairs allow {allowed_false_matches(fmr, pairs)} false matches; fewer than 3 fix no threshold"
-    )
-    return Threshold(fmr, value, pairs, few if value is None else None)
+    for start in range(0, len(images), 32):
+        parts.append(recognizer.embed(images[start : start + 32].permute(0, 3, 1, 2)).cpu())
+        progress(min(start + 32, len(images)), len(images), text)
+    return torch.cat(parts)
 
 
 def judge_names(paths: Sequence[Path]) -> list[str]:

@@ -1,17 +1,17 @@
 """Rates: how many attempts a judge accepts as the enrolled person, with the controls beside them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final, Literal
+from dataclasses import dataclass, replace
+from typing import Final, Literal, Protocol
 
 import torch
 from torch import Tensor
 
-from arcinvert.audit.judges import Judge, render
+from arcinvert.audit.judges import Judge
+from arcinvert.audit.thresholds import Threshold
 from arcinvert.audit.types import Cosine, Count, Share
 from arcinvert.evaluation.intervals import wilson_interval
 from arcinvert.faceprior.prior import FacePrior
-from arcinvert.inversion.invert import to_bytes
 
 TYPE_I: Final = "type I"
 TYPE_II: Final = "type II"
@@ -27,6 +27,19 @@ Kind = Literal[
     "control: shuffled targets",
     "control: second photo",
 ]
+
+ATTACK: Final = (TYPE_I, TYPE_II)
+KNOW_NOTHING: Final = (MEAN, RANDOM, SHUFFLED)
+"""Controls that know nothing of the person."""
+
+
+class WithThresholds(Protocol):
+    """What decides at thresholds: a judge, or a system that is known by its embeddings alone."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def thresholds(self) -> tuple[Threshold, ...]: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +67,13 @@ class Rate:
         tried: attempts; one that failed counts as tried.
         rate, low, high: ratio and 95 % Wilson interval; None where there is no threshold, or nothing was tried.
         cosine: mean over the attempts that gave an image, None if none did.
+        threshold: the cosine from which the judge accepts; None where there is none.
+        impostor_identities: people whose pairs fixed it.
+        given: whether it is the system's own threshold.
+        floor: the highest rate of a control that knows nothing of the person, at this threshold.
+        ceiling: the rate of real second photos, at this threshold.
+        p_value: adjusted p-value of "no more than chance" (:func:`~arcinvert.audit.claims.with_p_values`); None where
+            this was not tested.
     """
 
     judge: str
@@ -65,6 +85,12 @@ class Rate:
     low: Share | None
     high: Share | None
     cosine: Cosine | None
+    threshold: float | None = None
+    impostor_identities: Count = 0
+    given: bool = False
+    floor: Share | None = None
+    ceiling: Share | None = None
+    p_value: Share | None = None
 
     @classmethod
     def measured(
@@ -82,7 +108,7 @@ def ratio(accepted: int, tried: int) -> tuple[float, float, float]:
     return round(accepted / tried, 6), round(low, 6), round(high, 6)
 
 
-def rates_at_thresholds(judge: Judge, kind: Kind, scores: Tensor) -> list[Rate]:
+def rates_at_thresholds(judge: WithThresholds, kind: Kind, scores: Tensor) -> list[Rate]:
     """A rate for each threshold of a judge.
 
     Args:
@@ -95,12 +121,28 @@ def rates_at_thresholds(judge: Judge, kind: Kind, scores: Tensor) -> list[Rate]:
     cosine = float(seen.double().mean()) if len(seen) else None
     counts = [None if t.threshold is None else int((tried >= t.threshold).sum()) for t in judge.thresholds]
     return [
-        Rate.measured(judge.name, kind, t.fmr, count, len(tried), cosine)
+        replace(
+            Rate.measured(judge.name, kind, t.fmr, count, len(tried), cosine),
+            threshold=t.threshold,
+            impostor_identities=t.impostor_identities,
+            given=t.given,
+        )
         for t, count in zip(judge.thresholds, counts, strict=True)
     ]
 
 
-def attack_rates(judge: Judge, references: References, reconstructed: Tensor) -> list[Rate]:
+def with_bounds(rates: Sequence[Rate]) -> list[Rate]:
+    """The rates of one judge, those of the attack with the floor and the ceiling at their threshold beside them."""
+    found = []
+    for rate in rates:
+        there = [r for r in rates if (r.fmr, r.given) == (rate.fmr, rate.given) and r.rate is not None]
+        floor = max((r.rate for r in there if r.kind in KNOW_NOTHING and r.rate is not None), default=None)
+        ceiling = next((r.rate for r in there if r.kind == SECOND), None)
+        found.append(replace(rate, floor=floor, ceiling=ceiling) if rate.kind in ATTACK else rate)
+    return found
+
+
+def attack_rates(judge: WithThresholds, references: References, reconstructed: Tensor) -> list[Rate]:
     """Type I and type II.
 
     Args:
@@ -148,10 +190,9 @@ def control_rates(
 
 def control_faces(prior: FacePrior, count: int, seed: int) -> dict[Kind, Tensor]:
     """The mean face, and ``count`` faces of the prior at random."""
-    with torch.no_grad():
-        mean = to_bytes(prior.render(torch.zeros(1, prior.size, device=prior.mean.device))).cpu()
-    rows = torch.randint(len(prior), (count,), generator=torch.Generator().manual_seed(seed))
-    return {MEAN: mean, RANDOM: torch.cat(list(render(prior, rows)))}
+    mean = prior.drawn(torch.zeros(1, prior.size, device=prior.device))
+    rows = torch.randint(len(prior), (count,), generator=torch.Generator().manual_seed(seed)).tolist()
+    return {MEAN: mean, RANDOM: prior.pictures(rows)}
 
 
 def other_people(identities: Sequence[str | None] | None, count: int) -> list[int]:

@@ -6,6 +6,7 @@ write the schema.
 
 import json
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -16,22 +17,41 @@ from arcinvert.audit.checks.hygiene import Norms
 from arcinvert.audit.checks.mismatch import Mismatch
 from arcinvert.audit.config import AuditConfig
 from arcinvert.audit.defenses.sweep import DefenseResult
-from arcinvert.audit.judges import Threshold
+from arcinvert.audit.groups import Groups
 from arcinvert.audit.photos import PhotoMatches
 from arcinvert.audit.rates import Rate
+from arcinvert.audit.thresholds import Threshold
 from arcinvert.audit.types import Cosine, Count, Digest, Share
 from arcinvert.errors import UsageError
+from arcinvert.file_bytes import read_bytes
+from arcinvert.mapping.quality import MapQuality
 
-VERSION: Final = 2
-Word = Literal["leaks", "leaks in part", "no leak shown by this attack", "mismatch suspected", "not judged"]
+VERSION: Final = 3
+Word = Literal[
+    "leaks",
+    "leaks in part",
+    "no leak shown by this attack",
+    "no conclusion",
+    "mismatch suspected",
+    "not judged independently",
+    "not judged",
+]
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The answer in a word, and in some sentences."""
+    """The answer in a word, and in some sentences.
+
+    Attributes:
+        word, text: the answer.
+        operating_fmr: the false match rate of the headline, chosen by the thresholds alone.
+        warnings: what makes the answer doubtful, in sentences; they are in the text too.
+    """
 
     word: Word
     text: str
+    operating_fmr: Share = 1e-3
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -72,7 +92,11 @@ class AttackSummary:
 
 @dataclass(frozen=True)
 class JudgeResult:
-    """One judge with its thresholds and rates; a ``note`` says why there are no rates."""
+    """One judge with its thresholds and rates; a ``note`` says why there are no rates.
+
+    ``thresholds_on`` says on what its thresholds were fixed; ``synthetic_thresholds`` are those that synthetic faces
+    would give, for comparison.
+    """
 
     name: str
     digest: Digest
@@ -80,6 +104,8 @@ class JudgeResult:
     thresholds: tuple[Threshold, ...]
     rates: tuple[Rate, ...]
     note: str | None
+    thresholds_on: str = ""
+    synthetic_thresholds: tuple[Threshold, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -116,8 +142,36 @@ class Restarts:
 
 
 @dataclass(frozen=True)
+class BlackBoxSummary:
+    """The system that made the templates, which nobody opened.
+
+    Attributes:
+        map: how good the map from its embeddings to the attacked recognizer's is, on people it had not seen.
+        skipped: pictures and rows of the pairs that were left out.
+        digest: of pairs and pictures.
+        fed_back: whether the system's own decision on the reconstructions is among the judges.
+    """
+
+    map: MapQuality
+    skipped: Count
+    digest: Digest
+    fed_back: bool
+
+
+@dataclass(frozen=True)
 class Run:
-    """The circumstances of an audit; two audits with equal ``fingerprint`` are the same."""
+    """The circumstances of an audit; two audits with equal ``fingerprint`` are the same.
+
+    Attributes:
+        fingerprint: of settings, store and networks.
+        thresholds_on, thresholds_digest, face_prior: what fixed the thresholds, in words; SHA-256 of it, and of the
+            face prior.
+        device, processes, seconds: of the computation.
+        date: when the report was written, UTC, ``2026-01-31T13:45:00Z``.
+        version: of arcinvert.
+        command: the command line without passwords and keys; None if the audit was called from Python.
+        licenses: of all weights that had a part in the result, by network.
+    """
 
     fingerprint: Digest
     thresholds_on: str
@@ -126,6 +180,10 @@ class Run:
     device: str
     processes: Count
     seconds: float
+    date: str
+    version: str
+    command: str | None
+    licenses: dict[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,19 +197,22 @@ class LeakageReport:
         judges: each with thresholds, rates, controls.
         reidentification: of the reconstructions in the whole store.
         restarts: best and mean of several attempts.
+        groups: rates of parts of the sample; None without ``--group``.
         hygiene: findings that need no attack.
         mismatch: whether the store belongs to the attacked network.
         defenses: accuracy kept and rates left, with and without the key.
         accuracy_on: the faces on which the accuracy of defenses was measured; None without defenses.
         attacker_faces: how many faces the attacker on a defense learned from; None without defenses.
         photos: how the enrolled photos were matched; None without ``--photos``.
+        black_box: the system that made the templates, if it is known by pairs alone; None if the attacked recognizer
+            made them.
         config: the settings.
         run: the circumstances.
         limitations: what must not be concluded from the report.
         files: that were written beside it.
     """
 
-    version: Literal[2]
+    version: Literal[3]
     verdict: Verdict
     store: StoreSummary
     sample: SampleSummary
@@ -159,12 +220,14 @@ class LeakageReport:
     judges: tuple[JudgeResult, ...]
     reidentification: Reidentification
     restarts: Restarts
+    groups: Groups | None
     hygiene: tuple[Finding, ...]
     mismatch: Mismatch
     defenses: tuple[DefenseResult, ...]
     accuracy_on: str | None
     attacker_faces: Count | None
     photos: PhotoMatches | None
+    black_box: BlackBoxSummary | None
     config: AuditConfig
     run: Run
     limitations: tuple[str, ...]
@@ -188,7 +251,7 @@ class LeakageReport:
             UsageError: it is of another version, or no report.
         """
         try:
-            found: Any = json.loads(path.read_bytes())
+            found: Any = json.loads(read_bytes(path, MAX_BYTES))
             version = found["version"]
             if version != VERSION:
                 raise UsageError(
@@ -201,6 +264,13 @@ class LeakageReport:
 
 
 _ADAPTER = TypeAdapter(LeakageReport)
+MAX_BYTES = 1 << 28
+"""Largest size of a report that is read."""
+
+
+def utc_now() -> str:
+    """The date and time of now as reports have it: ``2026-01-31T13:45:00Z``."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def report_schema() -> dict[str, Any]:

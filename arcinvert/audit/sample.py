@@ -14,6 +14,9 @@ from arcinvert.audit.stores import Store
 from arcinvert.embeddings import check_embeddings
 from arcinvert.progress import Progress, silent
 
+MOST_PEOPLE = 1000
+"""Whose templates fix the attacked network's own thresholds: half a million pairs of people or more."""
+
 
 @dataclass(frozen=True, eq=False)
 class Sample:
@@ -70,6 +73,24 @@ def read_sample(store: Store, count: int, seed: int, *, progress: Progress = sil
     for row, other in zip(np.flatnonzero(others >= 0), _taken(store, others[others >= 0]), strict=True):
         seconds[row] = other
     return Sample(found, positions, _unit(block.templates), seconds, names)
+
+
+def impostor_templates(store: Store, found: Scan, seed: int) -> tuple[NDArray[np.float32], NDArray[np.int64]] | None:
+    """Templates (M, D), unit norm, of at most :data:`MOST_PEOPLE` named people, and the person (M,) of each.
+
+    One or two of each. None where the store names nobody: two templates may then show one person.
+    """
+    if found.identity is None:
+        return None
+    drawn = draw_sample(found, count=MOST_PEOPLE, seed=seed)
+    block = store.take(drawn.positions)
+    kept = np.array([bool(name) for name in block.identities or [""] * len(drawn.positions)])
+    if not kept.any():
+        return None
+    people, second = np.arange(len(kept)), drawn.second
+    two = kept & (second >= 0)
+    rows = torch.cat([_unit(block.templates[kept]), _taken(store, second[two])]).numpy()
+    return rows, np.concatenate([people[kept], people[two]])
 
 
 def _taken(store: Store, positions: NDArray[np.int64]) -> Tensor:

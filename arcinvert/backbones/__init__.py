@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from arcinvert.backbones.graph import graph
+from arcinvert.backbones.inception_resnet import inception_resnet_v1
 from arcinvert.backbones.iresnet import iresnet18, iresnet34, iresnet50, iresnet100, iresnet200
 from arcinvert.backbones.mobilefacenet import mobilefacenet
 from arcinvert.errors import InputError
@@ -22,6 +23,7 @@ BACKBONES: dict[str, Callable[..., nn.Module]] = {
     "iresnet100": iresnet100,
     "iresnet200": iresnet200,
     "mobilefacenet": mobilefacenet,
+    "inception_resnet_v1": inception_resnet_v1,
     "graph": graph,
 }
 

@@ -82,4 +82,7 @@ def freeze(network: nn.Module) -> nn.Module:
             setattr(network.get_submodule(parent), child, FrozenBatchNorm(module))
         elif isinstance(module, nn.PReLU):
             setattr(network.get_submodule(parent), child, FrozenPReLU(module))
-    return network.to(memory_format=torch.channels_last)
+    for tensor in (*network.parameters(), *network.buffers()):
+        if tensor.ndim == 4:  # Module.to refuses a constant of five dimensions
+            tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
+    return network

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from arcinvert.backbones.graph import FoldedNorm
+from arcinvert.backbones.operations import FoldedNorm
 
 
 @dataclass(frozen=True)

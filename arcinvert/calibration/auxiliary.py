@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, grid_sample, max_pool2d, pad, relu
 
-from arcinvert.backbones.graph import FoldedNorm
+from arcinvert.backbones.operations import FoldedNorm
 from arcinvert.checkpoint import load_checkpoint, load_strictly
 from arcinvert.errors import CheckpointError
 from arcinvert.preprocessing import Preprocessing

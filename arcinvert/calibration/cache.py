@@ -9,12 +9,13 @@ from torch import Tensor
 
 from arcinvert.calibration.auxiliary import default_auxiliary
 from arcinvert.calibration.calibration import Calibration
-from arcinvert.calibration.fit import calibrate
+from arcinvert.calibration.fit import calibrate, seconds_per_face
 from arcinvert.checkpoint import load_checkpoint, save_checkpoint
 from arcinvert.errors import CheckpointError, EnvironmentProblem
 from arcinvert.faceprior.prior import FacePrior
 from arcinvert.formats import open_checkpoint
 from arcinvert.formats.hub import cache_folder
+from arcinvert.formats.license import license_of, license_of_digest
 from arcinvert.progress import Progress, silent
 from arcinvert.recognizer import BESIDE, Recognizer
 
@@ -39,11 +40,7 @@ def find_calibration(recognizer: Recognizer, prior: FacePrior | None = None) -> 
         return Calibration.from_tensors(tensors, header, recognizer)
     if prior is None:
         return None
-    try:
-        stored = load_checkpoint(_cache_file(recognizer, prior))
-        return Calibration.from_tensors(stored.section("calibration"), stored.header["calibration"], recognizer)
-    except (CheckpointError, KeyError, OSError):
-        return None
+    return _kept(cache_file(recognizer, prior), recognizer)
 
 
 def load_calibration(recognizer: Recognizer, prior: FacePrior, *, progress: Progress = silent) -> Calibration:
@@ -60,18 +57,41 @@ def load_calibration(recognizer: Recognizer, prior: FacePrior, *, progress: Prog
     found = find_calibration(recognizer, prior)
     if found is not None:
         return found
+    kept = cache_file(recognizer, prior)
+    whole = len(prior) * seconds_per_face(recognizer, prior)
     log.info(
-        "this network has no calibration yet: fitting one on %d synthetic faces, once (it is kept in the cache; "
-        "`arcinvert calibrate` writes it into the checkpoint)",
+        "this network has no calibration yet: fitting one on up to %d synthetic faces, once; about %s to %s (fewer "
+        "faces if more no longer improve it). It is kept in %s; `arcinvert calibrate` writes it into the checkpoint "
+        "or beside it",
         len(prior),
+        _duration(whole / 2),
+        _duration(whole),
+        kept,
     )
-    made = calibrate(recognizer, prior, progress=progress)
-    try:
-        save_checkpoint(_cache_file(recognizer, prior), {"calibration": made.header}, _tensors(made))
-    except EnvironmentProblem as problem:
-        log.warning("the calibration is not kept: %s", problem)
-    # Rounded as in the file, so that this run and the next give the same images.
-    return Calibration.from_tensors(made.to_tensors(), made.header, recognizer)
+    return _keep(kept, calibrate(recognizer, prior, progress=progress), recognizer)
+
+
+def mixed_calibration(
+    recognizer: Recognizer, prior: FacePrior, crops: Tensor, digest: str, *, progress: Progress = silent
+) -> Calibration:
+    """A calibration on the faces of the prior and on ``crops``, of the user's cache or a new one, which is kept there.
+
+    Photographs embed otherwise than synthetic faces do, so a few crops of other people of the domain that is attacked
+    make the calibration fit it better. They add to the synthetic faces: crops of one kind of people alone would make
+    everybody look like them.
+
+    Args:
+        recognizer: loaded from a file; the cache goes by its digest.
+        prior: of all synthetic faces.
+        crops: (N, 112, 112, 3) uint8, identity by identity.
+        digest: SHA-256 of the crops.
+        progress: see :func:`~arcinvert.calibration.fit.calibrate`.
+    """
+    kept = cache_file(recognizer, prior, digest)
+    if (found := _kept(kept, recognizer)) is not None:
+        return found
+    log.info("calibrating on %d crops beside %d synthetic faces, once (kept in the cache)", len(crops), len(prior))
+    return _keep(kept, calibrate(recognizer, prior, crops, progress=progress), recognizer)
 
 
 def save_calibration(source: Path, out: Path, calibration: Calibration) -> str:
@@ -80,17 +100,52 @@ def save_calibration(source: Path, out: Path, calibration: Calibration) -> str:
     An ``out`` named ``NAME.calibration.safetensors`` gets the calibration alone: it is found beside NAME.
     """
     stored = open_checkpoint(source)
-    header: dict[str, Any] = {"kind": "calibration", "recognizer": stored.digest}
+    license = license_of(stored.header, stored.digest)
+    header = _header(stored.digest, license, calibration)
     tensors: dict[str, Tensor] = {}
     if not out.name.endswith(BESIDE):
-        header = stored.header
+        header = stored.header | {"calibration": calibration.header, "license": license}
         tensors = {key: value for key, value in stored.tensors.items() if not key.startswith("calibration.")}
-    return save_checkpoint(out, header | {"calibration": calibration.header}, tensors | _tensors(calibration))
+    return save_checkpoint(out, header, tensors | _tensors(calibration))
 
 
-def _cache_file(recognizer: Recognizer, prior: FacePrior) -> Path:
-    parts = [prior.digest[:16], "" if prior.detail is None else prior.detail.digest[:8], default_auxiliary().digest[:8]]
-    return cache_folder() / "calibrations" / f"{recognizer.digest[:32]}-{''.join(parts)}.safetensors"
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+def _header(digest: str, license: str, calibration: Calibration) -> dict[str, Any]:
+    """Of a file that holds a calibration alone: it can lie beside the recognizer, or in the cache."""
+    faces = license_of_digest(calibration.prior_digest)
+    return {
+        "kind": "calibration",
+        "recognizer": digest,
+        "calibration": calibration.header,
+        "license": license if license == faces else f"recognizer: {license}; face prior: {faces}",
+    }
+
+
+def cache_file(recognizer: Recognizer, prior: FacePrior, crops: str = "") -> Path:
+    """Where the user's cache keeps the calibration on the faces of a prior, and on crops of this digest beside them."""
+    parts = f"{recognizer.digest[:32]}-{prior.digest[:16]}{default_auxiliary().digest[:8]}"
+    return cache_folder() / "calibrations" / f"{parts}{crops and '-' + crops[:16]}.safetensors"
+
+
+def _kept(path: Path, recognizer: Recognizer) -> Calibration | None:
+    """The calibration of a file of the cache; None where there is none, or a damaged one."""
+    try:
+        stored = load_checkpoint(path)
+        return Calibration.from_tensors(stored.section("calibration"), stored.header["calibration"], recognizer)
+    except (CheckpointError, KeyError, OSError):
+        return None
+
+
+def _keep(path: Path, made: Calibration, recognizer: Recognizer) -> Calibration:
+    """Write a calibration; returns it rounded as in the file, so that this run and the next give the same images."""
+    try:
+        save_checkpoint(path, _header(recognizer.digest, recognizer.license, made), _tensors(made))
+    except EnvironmentProblem as problem:
+        log.warning("the calibration is not kept: %s", problem)
+    return Calibration.from_tensors(made.to_tensors(), made.header, recognizer)
 
 
 def _tensors(calibration: Calibration) -> dict[str, Tensor]:

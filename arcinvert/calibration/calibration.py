@@ -25,20 +25,17 @@ class Calibration(OnDevice):
     """What is fitted to one recognizer, on one device.
 
     Attributes:
-        coefficients: embedding -> (K,) whitened coefficients of the face. With its residual it is the conditional
-            prior p(face | embedding).
-        projected: embedding -> embedding of the face projected on the basis, unit norm. The projection is soft; an
-            image of it that matched the face's own embedding fully would do so by false detail.
+        latents: embedding -> (K,) latent of the face. With its residual it is the conditional prior
+            p(face | embedding).
         auxiliary: embedding -> (128,) embedding of the face by the auxiliary recognizer, unit norm.
         maps: of a few layers of the recognizer.
         auxiliary_maps: of a few blocks of the auxiliary recognizer.
         statistics: of the layers of the recognizer.
-        prior_digest: of the face prior whose coefficients these are.
+        prior_digest: of the face prior whose latents these are.
         faces: how many it was fitted on.
     """
 
-    coefficients: Regression
-    projected: Regression
+    latents: Regression
     auxiliary: Regression
     maps: PredictedMaps
     auxiliary_maps: PredictedMaps
@@ -52,10 +49,9 @@ class Calibration(OnDevice):
         return {"faces": self.faces, "prior": self.prior_digest, "auxiliary": default_auxiliary().digest}
 
     def to_tensors(self) -> dict[str, Tensor]:
-        """As stored, named ``SECTION.PART``; the names are those of the first files, so that all of them are read."""
+        """As stored, named ``SECTION.PART``."""
         return {
-            **self.coefficients.to_tensors("regression"),
-            **self.projected.to_tensors("drawn"),
+            **self.latents.to_tensors("latents"),
             **self.auxiliary.to_tensors("auxiliary"),
             **{f"auxiliary.{key}": value for key, value in self.auxiliary_maps.to_tensors().items()},
             **self.maps.to_tensors(),
@@ -73,8 +69,7 @@ class Calibration(OnDevice):
         """
         try:
             found = cls(
-                coefficients=Regression.from_tensors(tensors, "regression"),
-                projected=Regression.from_tensors(tensors, "drawn", unit_norm=True),
+                latents=Regression.from_tensors(tensors, "latents"),
                 auxiliary=Regression.from_tensors(tensors, "auxiliary", unit_norm=True),
                 maps=PredictedMaps.from_tensors(tensors),
                 auxiliary_maps=PredictedMaps.from_tensors(section(tensors, "auxiliary")),
@@ -88,11 +83,11 @@ class Calibration(OnDevice):
             raise CheckpointError(
                 f"the calibration of the checkpoint does not fit: {error}; calibrate it again"
             ) from None
-        if bool(found.coefficients.residual.isnan().any()):
-            raise CheckpointError("the calibration of the checkpoint lacks 'regression.residual'; calibrate it again")
+        if bool(found.latents.residual.isnan().any()):
+            raise CheckpointError("the calibration of the checkpoint lacks 'latents.residual'; calibrate it again")
         width = recognizer.embedding_size
-        fits = len(found.coefficients.weight) == len(found.maps.factor) == len(found.auxiliary_maps.factor) == width
-        fits = fits and found.projected.weight.shape == (width, width) and found.auxiliary.weight.shape == (width, SIZE)
+        fits = len(found.latents.weight) == len(found.maps.factor) == len(found.auxiliary_maps.factor) == width
+        fits = fits and found.auxiliary.weight.shape == (width, SIZE)
         if not fits or not set(found.auxiliary_maps.maps) <= set(BLOCKS):
             raise CheckpointError("the parts of the checkpoint's calibration do not fit each other")
         statistics = found.statistics

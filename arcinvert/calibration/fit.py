@@ -1,5 +1,6 @@
 """Fitting a calibration: a recognizer is shown the synthetic faces of the face prior."""
 
+import time
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -8,12 +9,41 @@ from torch import Tensor
 from arcinvert.calibration.auxiliary import BLOCKS, default_auxiliary
 from arcinvert.calibration.calibration import Calibration
 from arcinvert.calibration.maps import MapRegression, medium_layers
-from arcinvert.calibration.regression import RIDGES, fit_regression
+from arcinvert.calibration.regression import RIDGES, Regression, fit_regression
 from arcinvert.calibration.statistics import Moments
 from arcinvert.errors import InputError
 from arcinvert.faceprior.prior import FacePrior
+from arcinvert.faces.augmentation import Augmentation
 from arcinvert.progress import Progress, silent
 from arcinvert.recognizer import Recognizer
+
+PORTIONS = 8
+"""The faces are shown in so many portions."""
+
+FEW = 2000
+"""So many faces or fewer are one portion, and are all used."""
+
+ENOUGH = 0.02
+"""The fit ends when a portion lowers the held-out error by a smaller share than this."""
+
+LEAST_SHARE = 0.1
+"""Fewer crops of the user's are repeated until they make this share of all faces: the mix on which the gain was
+measured."""
+
+CAMERA = Augmentation(
+    flip=0.0,
+    shift=0.01,
+    scale=0.015,
+    rotate=0.02,
+    light=0.3,
+    gray=0.15,
+    cutout=0.0,
+    shade=0.2,
+    low_resolution=0.25,
+    blurred=0.25,
+    jpeg=0.4,
+)
+"""How every second synthetic face is shown: as a camera in daily use would, for embeddings of photographs."""
 
 
 @torch.no_grad()
@@ -24,72 +54,154 @@ def calibrate(
     *,
     ridges: Sequence[float] = RIDGES,
     location_layers: int = 12,
-    statistics_faces: int = 400,
-    batch_size: int = 32,
+    statistics_faces: int = 200,
+    enough: float = ENOUGH,
+    batch_size: int = 16,
     progress: Progress = silent,
 ) -> Calibration:
-    """Fit a calibration on aligned faces.
+    """Fit a calibration on synthetic faces, until more of them no longer improve the prediction of held-out ones.
 
     Args:
         recognizer: on the device to work on.
-        prior: whose coefficients the regression predicts.
-        images: (N, 112, 112, 3) uint8 faces; by default the faces of the prior itself, as it renders them.
+        prior: whose faces are shown, and whose latents the regression predicts.
+        images: (N, 112, 112, 3) uint8 crops of the domain that is attacked, person by person. They add to the faces
+            of the prior in all but the regression to latents, which nobody knows of them.
         ridges: weights of the regression's squared norm to choose from, in units of one face.
         location_layers: how many of the first layers get statistics per position.
         statistics_faces: how many faces, spread over all, go into the statistics.
+        enough: see :data:`ENOUGH`; 0 uses all faces.
         batch_size: faces at a time.
         progress: called with (done, all, text).
 
     Raises:
-        InputError: fewer than 10 faces.
+        InputError: fewer than 10 faces or 10 crops.
     """
-    count = len(prior) if images is None else len(images)
-    if count < 10:
-        raise InputError(f"expected at least 10 faces to calibrate on, got {count}")
+    count = len(prior)
+    for given in (count, *([] if images is None else [len(images)])):
+        if given < 10:
+            raise InputError(f"expected at least 10 faces to calibrate on, got {given}")
     prior = prior.to(recognizer.device)
-    auxiliary = default_auxiliary(recognizer.device)
-    maps, auxiliary_maps = MapRegression(medium_layers(recognizer)), MapRegression(BLOCKS)
-    embeddings, coefficients, projected, auxiliary_embeddings = [], [], [], []
-    cut = count - count // 5  # neighboring rows may show one person, as in fit_regression
-    for rows, faces, codes in _batches(prior, images, range(count), batch_size):
-        trace, auxiliary_trace = recognizer.trace(faces, taps=maps.layers), auxiliary.trace(faces, taps=BLOCKS)
-        fitted = min(max(cut - rows.start, 0), len(faces))
-        for part, held_out in ((slice(fitted), False), (slice(fitted, None), True)):
-            for regression, of in ((maps, trace), (auxiliary_maps, auxiliary_trace)):
-                activations = {layer: value[part] for layer, value in of.activations.items()}
-                regression.add(trace.embedding[part], activations, held_out=held_out)
-        embeddings.append(trace.embedding.cpu())
-        coefficients.append(codes.cpu())
-        auxiliary_embeddings.append(auxiliary_trace.embedding.cpu())
-        projected.append(recognizer.trace(prior.decode(codes).clamp(0, 1)).embedding.cpu())
-        progress(rows.stop, count, "calibrating")
+    fit = CalibrationFit(recognizer)
+    few = count <= FEW or not enough
+    error = float("inf")
+    for portion in [range(count)] if few else [range(first, count, PORTIONS) for first in range(PORTIONS)]:
+        cut = len(portion) - len(portion) // 5
+        for rows, held_out in ((portion[:cut], False), (portion[cut:], True)):
+            for faces, latents in face_batches(prior, rows, batch_size):
+                fit.add(faces, latents, held_out=held_out)
+                progress(fit.count, count, "calibrating")
+        if few or fit.count >= count:
+            break
+        before, error = error, fit.error(ridges)
+        if before - error < enough * before < float("inf"):
+            break
+    if images is not None:
+        own = fit.count
+        cut = len(images) - len(images) // 5
+        times = max(1, round(LEAST_SHARE / (1 - LEAST_SHARE) * own / len(images)))
+        for crops, held_out in ((images[:cut], False), (images[cut:], True)):
+            for part in torch.split(crops, batch_size):
+                fit.add(_as_float(part, recognizer.device), None, held_out=held_out, times=times)
+                progress(fit.count - own, len(images), "calibrating on the crops")
     moments = Moments(recognizer.layers, recognizer.layers[:location_layers])
-    spread = range(0, count, max(1, count // statistics_faces))
-    for _, faces, _ in _batches(prior, images, spread, batch_size // 2 + 1):
+    pictures = prior.pictures(range(0, count, max(1, count // statistics_faces)))
+    if images is not None:
+        pictures = torch.cat([pictures, images[:: max(1, len(images) // statistics_faces)]])
+    # All layers of a batch are held at once, so it is smaller.
+    for part in torch.split(pictures, max(1, batch_size // 4)):
+        shown = _as_float(part, recognizer.device)
         # A face and its mirror image are equally likely.
-        moments.add(recognizer.trace(torch.cat([faces, faces.flip(-1)]), taps=recognizer.layers).activations)
-    x = torch.cat(embeddings)
-    return Calibration(
-        coefficients=fit_regression(x, torch.cat(coefficients), ridges=ridges),
-        projected=fit_regression(x, torch.cat(projected), ridges=ridges, unit_norm=True),
-        auxiliary=fit_regression(x, torch.cat(auxiliary_embeddings), ridges=ridges, unit_norm=True),
-        maps=maps.solve(ridges, x.shape[1]),
-        auxiliary_maps=auxiliary_maps.solve(ridges, x.shape[1]),
-        statistics=moments.statistics(),
-        prior_digest=prior.digest,
-        faces=count,
-    ).to(recognizer.device)
+        moments.add(recognizer.trace(torch.cat([shown, shown.flip(-1)]), taps=recognizer.layers).activations)
+    if fit.count < count:
+        progress(fit.count, fit.count, "more faces do not improve the prediction")
+    return fit.calibration(ridges, moments, prior.digest).to(recognizer.device)
 
 
-def _batches(prior: FacePrior, images: Tensor | None, rows: range, size: int) -> Iterator[tuple[range, Tensor, Tensor]]:
-    """The faces of ``rows``, ``size`` at a time: their rows, (B, 3, 112, 112) in [0, 1], and coefficients (B, K)."""
+@torch.no_grad()
+def seconds_per_face(recognizer: Recognizer, prior: FacePrior, *, faces: int = 4) -> float:
+    """What a face costs :func:`calibrate`, measured on a few."""
+    fit = CalibrationFit(recognizer)
+    for rows in (range(1), range(faces)):  # the first pass warms up
+        started = time.perf_counter()
+        for shown, latents in face_batches(prior, rows, faces):
+            fit.add(shown, latents, held_out=False)
+    return (time.perf_counter() - started) / faces
+
+
+class CalibrationFit:
+    """What is collected from the faces; held-out ones choose ridges and measure residuals."""
+
+    def __init__(self, recognizer: Recognizer) -> None:
+        self.recognizer = recognizer
+        self.auxiliary = default_auxiliary(recognizer.device)
+        self.maps, self.auxiliary_maps = MapRegression(medium_layers(recognizer)), MapRegression(BLOCKS)
+        self.embeddings: Split = ([], [])
+        self.auxiliary_embeddings: Split = ([], [])
+        self.known: Split = ([], [])
+        self.latents: Split = ([], [])
+        self.count = 0
+
+    def add(self, faces: Tensor, latents: Tensor | None, *, held_out: bool, times: int = 1) -> None:
+        """One batch: (B, 3, 112, 112) in [0, 1], and latents (B, K) where they are known; it counts ``times``."""
+        trace = self.recognizer.trace(faces, taps=self.maps.layers)
+        auxiliary = self.auxiliary.trace(faces, taps=BLOCKS)
+        for _ in range(times):
+            for regression, of in ((self.maps, trace), (self.auxiliary_maps, auxiliary)):
+                regression.add(trace.embedding, of.activations, held_out=held_out)
+            self.embeddings[held_out].append(trace.embedding.cpu())
+            self.auxiliary_embeddings[held_out].append(auxiliary.embedding.cpu())
+        if latents is not None:
+            self.known[held_out].append(trace.embedding.cpu())
+            self.latents[held_out].append(latents.cpu())
+        self.count += len(faces)
+
+    def auxiliary_regression(self, ridges: Sequence[float]) -> Regression:
+        """To the auxiliary embedding."""
+        return _regression(self.embeddings, self.auxiliary_embeddings, ridges, unit_norm=True)
+
+    def error(self, ridges: Sequence[float]) -> float:
+        """Share of the variance of auxiliary embeddings that is left on held-out faces."""
+        variance = torch.cat(self.auxiliary_embeddings[True]).var(0).sum()
+        return float(self.auxiliary_regression(ridges).residual.square().sum() / variance)
+
+    def calibration(self, ridges: Sequence[float], moments: Moments, prior_digest: str) -> Calibration:
+        """The calibration on what was collected."""
+        size = self.recognizer.embedding_size
+        return Calibration(
+            latents=_regression(self.known, self.latents, ridges),
+            auxiliary=self.auxiliary_regression(ridges),
+            maps=self.maps.solve(ridges, size),
+            auxiliary_maps=self.auxiliary_maps.solve(ridges, size),
+            statistics=moments.statistics(),
+            prior_digest=prior_digest,
+            faces=self.count,
+        )
+
+
+Split = tuple[list[Tensor], list[Tensor]]
+"""Batches that are fitted, and those held out."""
+
+
+def _regression(x: Split, y: Split, ridges: Sequence[float], *, unit_norm: bool = False) -> Regression:
+    held_out = sum(map(len, x[True]))
+    return fit_regression(
+        torch.cat(x[False] + x[True]), torch.cat(y[False] + y[True]), held_out, ridges=ridges, unit_norm=unit_norm
+    )
+
+
+def face_batches(prior: FacePrior, rows: range, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """The faces of ``rows``, ``size`` at a time: (B, 3, 112, 112) in [0, 1], and latents (B, K).
+
+    Every second one is shown as by :data:`CAMERA`.
+    """
     for start in range(0, len(rows), size):
         chosen = rows[start : start + size]
-        if images is None:
-            codes = prior.coefficients(chosen)
-            faces = prior.render(codes).clamp(0, 1)
-        else:
-            part = images[chosen.start : chosen.stop : chosen.step].to(prior.mean.device)
-            faces = part.permute(0, 3, 1, 2).float() / 255
-            codes = prior.encode(faces)
-        yield chosen, faces, codes
+        faces = _as_float(prior.pictures(chosen), prior.device)
+        if len(faces) > 1:
+            faces[1::2] = CAMERA(faces[1::2], torch.Generator().manual_seed(chosen.start))
+        yield faces, prior.latents(chosen)
+
+
+def _as_float(images: Tensor, device: torch.device) -> Tensor:
+    """(B, H, W, 3) uint8 -> (B, 3, H, W) in [0, 1]."""
+    return images.to(device).permute(0, 3, 1, 2).float() / 255

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 GRID = 7
 LAYERS = 4
 RANK = 64
+TOGETHER = 256
+"""Faces whose maps are added to the sums at once: each addition moves all of the sums."""
+CHOOSING = 5
+"""Of so many map values one chooses the ridge; no divisor of a row of the grid, so that all positions have a say."""
 
 
 def medium_layers(recognizer: "Recognizer") -> tuple[str, ...]:
@@ -114,8 +118,8 @@ class MapRegression:
     def __init__(self, layers: Sequence[str]) -> None:
         self.layers = tuple(layers)
         self.shapes: list[torch.Size] = []
-        self.fitted: Accumulators | None = None
-        self.held_out: Accumulators | None = None
+        self.sums: dict[bool, Accumulators] = {}
+        self.pending: dict[bool, list[tuple[Tensor, Tensor]]] = {False: [], True: []}
 
     def add(self, embeddings: Tensor, activations: Mapping[str, Tensor], *, held_out: bool) -> None:
         """One batch: (B, D), and layer -> (B, C, H, W); held-out faces choose the ridge and measure deviations."""
@@ -123,24 +127,34 @@ class MapRegression:
             return
         maps = [pooled(activations[layer].float()) for layer in self.layers]
         self.shapes = [part.shape[1:] for part in maps]
-        batch = Accumulators.of(embeddings.float(), torch.cat([part.flatten(1) for part in maps], 1))
-        if held_out:
-            self.held_out = batch if self.held_out is None else self.held_out + batch
-        else:
-            self.fitted = batch if self.fitted is None else self.fitted + batch
+        waiting = self.pending[held_out]
+        waiting.append((embeddings.float(), torch.cat([part.flatten(1) for part in maps], 1)))
+        if sum(len(part) for part, _ in waiting) >= TOGETHER:
+            self._sum_up(held_out)
+
+    def _sum_up(self, held_out: bool) -> Accumulators | None:
+        """Add what is pending; the sums of all faces so far, None without any."""
+        if self.pending[held_out]:
+            x, y = (torch.cat(part) for part in zip(*self.pending[held_out], strict=True))
+            self.pending[held_out] = []
+            batch = Accumulators.of(x, y)
+            self.sums[held_out] = self.sums[held_out] + batch if held_out in self.sums else batch
+        return self.sums.get(held_out)
 
     def solve(self, ridges: Sequence[float], size: int, rank: int = RANK) -> PredictedMaps:
         """The regression with the best of ``ridges``; D is ``size``. Without layers or held-out faces it is empty.
 
         It uses at most ``rank`` directions of the embedding, those that determine most of the maps.
         """
-        if self.fitted is None or self.held_out is None:
+        fitted, held_out = self._sum_up(False), self._sum_up(True)
+        if fitted is None or held_out is None:
             return PredictedMaps(torch.zeros(size, 0), {}, {}, {})
-        residual = torch.stack([self.held_out.residual_variance(self.fitted.solve(ridge)) for ridge in ridges])
+        some, seen = fitted.targets(slice(None, None, CHOOSING)), held_out.targets(slice(None, None, CHOOSING))
+        residual = torch.stack([seen.residual_variance(some.solve(ridge)) for ridge in ridges])
         best = int((residual / residual.mean(0).clamp_min(1e-12)).mean(1).argmin())
-        variance, both = residual[best], self.fitted + self.held_out
+        variance, both = held_out.residual_variance(fitted.solve(ridges[best])), fitted + held_out
         sizes = [shape.numel() for shape in self.shapes]
-        floor = torch.cat([part.mean().expand(len(part)) for part in torch.split(self.held_out.variance(), sizes)])
+        floor = torch.cat([part.mean().expand(len(part)) for part in torch.split(held_out.variance(), sizes)])
         deviation = (variance + 1e-3 * floor + 1e-12).sqrt()
         solution = both.solve(ridges[best])
         weight, bias = solution[:-1], solution[-1]

@@ -58,22 +58,22 @@ class Regression(OnDevice):
 
 
 def fit_regression(
-    embeddings: Tensor, targets: Tensor, *, ridges: Sequence[float] = RIDGES, unit_norm: bool = False
+    embeddings: Tensor, targets: Tensor, held_out: int, *, ridges: Sequence[float] = RIDGES, unit_norm: bool = False
 ) -> Regression:
     """The regression on all rows, each target with the ridge that predicts held-out rows best.
 
     Args:
-        embeddings: (N, D), unit norm. Neighboring rows may show one person: the held-out fifth, which ridges are
-            chosen and residuals measured on, is one contiguous block.
+        embeddings: (N, D), unit norm.
         targets: (N, K).
+        held_out: so many of the last rows, of other people, choose the ridges and measure the residuals.
         ridges: weights of the squared norm to choose from.
         unit_norm: the targets are embeddings, so predictions are to be normalized.
     """
-    cut = len(embeddings) - len(embeddings) // 5
+    cut = len(embeddings) - held_out
     x, y = embeddings.double(), targets.double()
-    fitted, held_out = Accumulators.of(x[:cut], y[:cut]), Accumulators.of(x[cut:], y[cut:])
-    variance, best = torch.stack([held_out.residual_variance(fitted.solve(ridge)) for ridge in ridges]).min(0)
-    both = fitted + held_out
+    fitted, unseen = Accumulators.of(x[:cut], y[:cut]), Accumulators.of(x[cut:], y[cut:])
+    variance, best = torch.stack([unseen.residual_variance(fitted.solve(ridge)) for ridge in ridges]).min(0)
+    both = fitted + unseen
     solutions = torch.stack([both.solve(ridge) for ridge in ridges])
     chosen = solutions[best, :, torch.arange(y.shape[1])].T.float()
     residual = variance.sqrt().clamp_min(1e-3).float()
@@ -96,6 +96,10 @@ class Accumulators:
 
     def __add__(self, other: "Accumulators") -> "Accumulators":
         return Accumulators(self.gram + other.gram, self.cross + other.cross, self.square + other.square)
+
+    def targets(self, chosen: slice) -> "Accumulators":
+        """Those of some of the targets."""
+        return Accumulators(self.gram, self.cross[:, chosen], self.square[chosen])
 
     def solve(self, ridge: float) -> Tensor:
         """(D + 1, M): the weight, and in the last row the bias, which the ridge does not penalize."""

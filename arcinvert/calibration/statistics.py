@@ -70,7 +70,7 @@ class LayerStatistics(OnDevice):
 
 
 class Moments:
-    """Running sums per channel and position."""
+    """Running sums per channel, and of the layers ``located`` per channel and position."""
 
     def __init__(self, layers: Iterable[str], located: Iterable[str]) -> None:
         self.layers, self.located = tuple(layers), set(located)
@@ -82,7 +82,10 @@ class Moments:
         for number, layer in enumerate(self.layers):
             x = activations[layer]
             self.count += len(x) if number == 0 else 0
-            first, second = x.sum(0).double(), x.square().sum(0).double()
+            if layer in self.located:
+                first, second = x.sum(0).double(), x.square().sum(0).double()
+            else:
+                first, second = (value.double() for value in (x.mean((2, 3)).sum(0), x.square().mean((2, 3)).sum(0)))
             if layer in self.sums:
                 first, second = first + self.sums[layer][0], second + self.sums[layer][1]
             self.sums[layer] = first, second
@@ -92,10 +95,11 @@ class Moments:
         found = LayerStatistics({}, {}, {}, {})
         for layer, (first, second) in self.sums.items():
             mean, square = first / self.count, second / self.count
-            channel = mean.mean((1, 2))
+            located = layer in self.located
+            channel, power = (m.mean((1, 2)) if located else m for m in (mean, square))
             found.channel_mean[layer] = channel.float()
-            found.channel_var[layer] = (square.mean((1, 2)) - channel.square()).clamp_min(0).float()
-            if layer in self.located:
+            found.channel_var[layer] = (power - channel.square()).clamp_min(0).float()
+            if located:
                 side = min(GRID, mean.shape[-1])
                 mean, square = (adaptive_avg_pool2d(m[None], (side, side))[0] for m in (mean, square))
                 var = (square - mean.square()).clamp_min(0)

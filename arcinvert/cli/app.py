@@ -34,6 +34,10 @@ def main(
 
     Only this machine can reach it, with the token in the printed address, and it makes no request to any other.
     Uploads and images are deleted when the browser tab is closed. Ctrl-C ends it.
+
+    Examples:
+        arcinvert app --browser
+        arcinvert app --checkpoint net.onnx --judge judge.onnx
     """
     from arcinvert.app.page import launch, warm_up
     from arcinvert.app.state import AppState

@@ -7,13 +7,26 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from arcinvert.cli.common import Checkpoint, Device, Json, ProgressLine, answer, open_inverter, open_recognizer, state
+from arcinvert.cli.common import (
+    Checkpoint,
+    Device,
+    Json,
+    ProgressLine,
+    answer,
+    answer_json,
+    open_inverter,
+    open_recognizer,
+    state,
+)
+from arcinvert.cli.store_options import Column, Identity, Kind, Numbers, Size, Table
 from arcinvert.errors import UsageError
 
 if TYPE_CHECKING:
     from arcinvert.audit import AuditConfig, LeakageReport
-    from arcinvert.audit.rates import Rate
+    from arcinvert.audit.stores import Store
     from arcinvert.distributed import Processes
+    from arcinvert.inverter import Inverter
+    from arcinvert.recognizer import Recognizer
 
 NAME = "audit"
 CONTEXT = {"allow_extra_args": True}
@@ -35,7 +48,8 @@ def main(
     store: Annotated[
         str,
         typer.Argument(
-            help="A file (.npy, .npz, parquet, CSV, FAISS index, SQLite), a folder (LanceDB, Qdrant) or postgresql://..."
+            help="A file (.npy, .npz, parquet, CSV, FAISS index, SQLite), a folder (LanceDB, Qdrant, Chroma, "
+            "Milvus Lite), postgresql://... or mysql://..."
         ),
     ],
     judge: Annotated[
@@ -45,32 +59,51 @@ def main(
         Path | None,
         typer.Option("--photos", help="Folder of enrolled photos, DIR/<identity>/<image> or named as the record."),
     ] = None,
+    pairs: Annotated[
+        str | None,
+        typer.Option("--pairs", help="Embeddings of --pictures by the store's own recognizer, which nobody opens."),
+    ] = None,
+    pictures: Annotated[
+        Path | None,
+        typer.Option("--pictures", help="Pictures behind --pairs, DIR/<identity>/<picture>; see `arcinvert faces`."),
+    ] = None,
+    through: Annotated[
+        Path | None,
+        typer.Option("--through", help="Open recognizer that is attacked in its place; default: --checkpoint."),
+    ] = None,
+    scores: Annotated[
+        str | None,
+        typer.Option("--scores", help="Embeddings of the faces of --show-faces by the store's own recognizer."),
+    ] = None,
     sample: Annotated[int, typer.Option("--sample", help="Attack at most this many templates.")] = 200,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the sample and of the attack.")] = 0,
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="Folder for the report; the same command resumes there after a kill."),
     ] = None,
-    kind: Annotated[str | None, typer.Option("--kind", help="Kind of store; default: found by content.")] = None,
-    table: Annotated[str | None, typer.Option("--table", help="Table to read, if the store has several.")] = None,
-    column: Annotated[
-        str | None,
-        typer.Option(
-            "--column", help="Column, array of an .npz, or numbered columns 'emb_*' that hold the embeddings."
-        ),
-    ] = None,
-    identity: Annotated[str | None, typer.Option("--identity", help="Column that names the people.")] = None,
+    kind: Kind = None,
+    table: Table = None,
+    column: Column = None,
+    identity: Identity = None,
     identity_table: Annotated[
         str | None,
         typer.Option("--identity-table", help="Names in another table, TABLE.NAME=KEY: KEY is a column here."),
     ] = None,
-    numbers: Annotated[
-        str | None, typer.Option("--numbers", help="Numbers in blobs: float32, float64, float16, bfloat16, int8, ...")
+    header: Annotated[
+        bool | None,
+        typer.Option("--header/--no-header", help="Whether the first line of a CSV holds names; default: guessed."),
     ] = None,
-    size: Annotated[int | None, typer.Option("--size", help="Numbers of an embedding; refuses another size.")] = None,
+    numbers: Numbers = None,
+    size: Size = None,
     defense: Annotated[
         list[str] | None,
         typer.Option("--defense", "--defence", help="Also attack the sample behind it, noise:0.1; may be repeated."),
+    ] = None,
+    group: Annotated[
+        str | None,
+        typer.Option(
+            "--group", help="Column, or TABLE.NAME=KEY, by whose values rates are reported too; groups under 20 merge."
+        ),
     ] = None,
     sweep: Annotated[
         bool, typer.Option("--sweep", help="Attack the sample behind every defense that fits, or those of --defense.")
@@ -81,7 +114,15 @@ def main(
     batch_size: Annotated[int, typer.Option("--batch-size", help="Images optimized together.")] = 8,
     calibration_faces: Annotated[
         Path | None,
-        typer.Option("--calibration-faces", help="Crops DIR/<identity>/<image> that fix the judges' thresholds."),
+        typer.Option(
+            "--calibration-faces",
+            help="Crops DIR/<identity>/<image> of other people: they fix thresholds with the photos, and add to the "
+            "synthetic faces that the attack is calibrated on.",
+        ),
+    ] = None,
+    threshold: Annotated[
+        list[str] | None,
+        typer.Option("--threshold", help="The system's own threshold, JUDGE=0.4 (a cosine, -1 to 1); may be repeated."),
     ] = None,
     authorization: Annotated[
         str | None, typer.Option("--authorization", help="Who allowed this audit; the report quotes it.")
@@ -95,6 +136,13 @@ def main(
             "--fail-over", help="End with exit code 10 if the headline rate is above a bound such as sar@1e-3=0.05."
         ),
     ] = None,
+    allow_synthetic_thresholds: Annotated[
+        bool,
+        typer.Option(
+            "--allow-synthetic-thresholds",
+            help="Let --fail-over be judged at thresholds that were fixed on synthetic faces alone.",
+        ),
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Remove the files of another audit from the folder.")] = False,
     schema: Annotated[
         bool,
@@ -106,15 +154,25 @@ def main(
 ) -> None:
     """Measure what a store of embeddings leaks: attack a sample of it, and let other recognizers judge the faces.
 
-    The store is only read. Audit only what you may: see RESPONSIBLE_USE.md.
+    The store is only read. Audit only what you may: see RESPONSIBLE_USE.md. Commands beside it: `audit diff`,
+    `audit canary`, `audit membership` and `audit map`.
+
+    Examples:
+        arcinvert audit people.parquet --checkpoint net.onnx --judge judge.onnx -o audit
+        arcinvert audit people.npy --defense noise:0.1 --judge judge.onnx -o audit
+        arcinvert audit people.npy --judge judge.onnx -o audit --fail-over sar@1e-3=0.05
     """
     from arcinvert.audit import AttackConfig, AuditConfig, Gate
+    from arcinvert.audit.config import parse_thresholds
     from arcinvert.distributed import process_group
 
     if context.args:
         got = [store, *context.args]
         hint = f"; a sweep is now `arcinvert audit {got[1]} --sweep`" if store == "sweep" else ""
         raise UsageError(f"expected one store, got {' '.join(map(repr, got))}{hint}")
+    if (pairs is None) != (pictures is None) or (pairs is None and (through is not None or scores is not None)):
+        raise UsageError("expected --pairs together with --pictures, and --through or --scores only with both")
+    known = None if pairs is None or pictures is None else (pairs, pictures, scores)
     gate = None if fail_over is None else Gate.parse(fail_over)
     config = AuditConfig(
         sample=sample,
@@ -124,21 +182,25 @@ def main(
         sweep=sweep,
         photos=photos,
         calibration_faces=calibration_faces,
+        thresholds=parse_thresholds(threshold or []),
         authorization=authorization,
         show_faces=show_faces,
+        group=group,
     )
     where: Where = {"kind": kind, "table": table, "column": column, "identity": identity}
-    where |= {"identity_table": identity_table, "numbers": numbers, "size": size}
+    where |= {"identity_table": identity_table, "numbers": numbers, "size": size, "header": header}
     with process_group() as ranks:
         if ranks.rank:
             state.quiet = True  # the first process prints for all
             logging.getLogger("arcinvert").setLevel(logging.ERROR)
-        report = _audit(store, where, config, checkpoint, judge or [], device_name, out, force, ranks)
+        report = _audit(store, where, config, through or checkpoint, judge or [], known, device_name, out, force, ranks)
     if ranks.rank:
         return
     _answer(report, out, json_out)
+    for warning in report.verdict.warnings:
+        log.warning("WARNING: %s", warning)
     if gate is not None:
-        exceeded, line = gate.check(report)
+        exceeded, line = gate.check(report, allow_synthetic=allow_synthetic_thresholds)
         log.info("%s", line)
         if exceeded:
             raise typer.Exit(10)
@@ -157,77 +219,88 @@ def _audit(
     config: "AuditConfig",
     checkpoint: Path | None,
     judges: list[Path],
+    known: tuple[str, Path, str | None] | None,
     device_name: str,
     out: Path | None,
     force: bool,
     ranks: "Processes",
 ) -> "LeakageReport":
-    import numpy as np
-
     from arcinvert.audit import audit, open_store
+    from arcinvert.audit.black_box.box import open_black_box
+    from arcinvert.audit.checks.mismatch import refuse_other_size
     from arcinvert.audit.judges import judge_names
-    from arcinvert.embeddings import check_embeddings
+    from arcinvert.cli.auditing.command_line import command_line
     from arcinvert.recognizer import Recognizer, default_checkpoint
 
-    opened = open_store(source, **where)
+    opened, groups = open_store(source, **where), _by_group(source, where, config.group)
     recognizer = open_recognizer(checkpoint, device_name, ranks)
-    check_embeddings(np.ones((1, opened.size)), recognizer.embedding_size)  # refused before a calibration
+    box = None
+    if known is None:
+        refuse_other_size(opened, recognizer.embedding_size)  # before a calibration
+    else:
+        pairs, pictures, scores = known
+        box = open_black_box(pairs, pictures, recognizer, scores=scores, progress=ProgressLine("picture"))
+        for line in box.quality.lines():
+            log.info("the map to the open recognizer: %s", line)
+        if not config.show_faces:
+            log.info("with --show-faces the recognizer of the store can judge the reconstructions too, see --scores")
     paths = [checkpoint or default_checkpoint(), *judges]
     others = [Recognizer.load(path, device=recognizer.device) for path in judges]
     if not judges:
         log.warning("no --judge: only the attacked network judges the attack, which proves little")
     name, *names = judge_names(paths)
+    adapted = config.calibration_faces is not None
+    inverter = _adapted(recognizer, config, ranks) if adapted else open_inverter(recognizer, ranks)
     return audit(
         opened,
-        open_inverter(recognizer, ranks),
+        inverter,
         name=name,
         judges=dict(zip(names, others, strict=True)),
+        groups=groups,
         config=config,
+        black_box=box,
+        command=command_line(state.arguments),
         out=out,
         force=force,
         ranks=ranks,
-        progress=ProgressLine("of them"),
+        progress=ProgressLine(""),
     )
 
 
+def _by_group(source: str, where: Where, group: str | None) -> "Store | None":
+    """The store with the column of the groups in place of the people's; None without groups."""
+    from arcinvert.audit import open_store
+
+    if group is None:
+        return None
+    place = "identity_table" if "=" in group else "identity"
+    return open_store(source, **where | {"identity": None, "identity_table": None, place: group})
+
+
+def _adapted(recognizer: "Recognizer", config: "AuditConfig", ranks: "Processes") -> "Inverter":
+    """The inverter of a recognizer, calibrated on the crops of ``--calibration-faces`` too, by the first process."""
+    from arcinvert.audit.judges import folder_faces
+    from arcinvert.calibration.cache import mixed_calibration
+    from arcinvert.faceprior.prior import default_face_prior
+    from arcinvert.inverter import Inverter
+
+    assert config.calibration_faces is not None
+    faces, prior = folder_faces(config.calibration_faces), default_face_prior().to(recognizer.device)
+    if ranks.rank:
+        ranks.wait()
+    made = mixed_calibration(recognizer, prior, faces.images, faces.digest, progress=ProgressLine("face"))
+    if not ranks.rank:
+        ranks.wait()
+    return Inverter(recognizer, prior, made)
+
+
 def _answer(report: "LeakageReport", out: Path | None, json_out: bool) -> None:
+    from arcinvert.cli.auditing.summary import summary
+
     if json_out:
-        answer(json.dumps(report.to_json()))
+        answer_json(NAME, report.to_json())
         return
     for line in summary(report) if out is None else [f"{report.verdict.word}: {report.verdict.text}"]:
         answer(line)
     if out is not None:
         answer(f"the report is {str(out / 'report.html')!r}")
-
-
-def summary(report: "LeakageReport") -> list[str]:
-    """The report for a terminal: the verdict, then Markdown tables."""
-    from arcinvert.audit.rates import TYPE_I
-
-    lines = [f"{report.verdict.word.upper()}: {report.verdict.text}", ""]
-    lines += ["| judge | compared | FMR | accepted | rate | 95 % | mean cosine |", "|---|---|---|---|---|---|---|"]
-    for judge in report.judges:
-        name = judge.name + (" (attacked)" if judge.attacked else "")
-        lines += [f"| {name} | {_cells(rate)} |" for rate in judge.rates]
-    again = report.reidentification
-    lines += ["", f"rank 1 in the whole store of {again.gallery}: {again.accepted} of {again.tried}"]
-    if report.defenses:
-        lines += ["", "| defense | key | judge | FMR | accepted | EER kept | D_sys |", "|---|---|---|---|---|---|---|"]
-    for entry in report.defenses:
-        key = "known" if entry.key_known else "unknown"
-        for rate in entry.rates:
-            if rate.kind == TYPE_I:
-                kept = f"{entry.accuracy.eer:.4f} | {entry.linkability.d_sys:.2f}"
-                counts = f"{rate.accepted} of {rate.tried}"
-                lines.append(f"| {entry.spec} | {key} | {rate.judge} | {rate.fmr:g} | {counts} | {kept} |")
-    lines += [""] + [f"{finding.severity}: {finding.text}" for finding in report.hygiene]
-    return lines + [f"limitation: {text}" for text in report.limitations]
-
-
-def _cells(rate: "Rate") -> str:
-    cosine = "-" if rate.cosine is None else f"{rate.cosine:.3f}"
-    head = f"{rate.kind} | {rate.fmr:g}"
-    if rate.rate is None:
-        return f"{head} | - of {rate.tried} | - | - | {cosine}"
-    ends = f"{rate.low:.3f} to {rate.high:.3f}"
-    return f"{head} | {rate.accepted} of {rate.tried} | {rate.rate:.3f} | {ends} | {cosine}"

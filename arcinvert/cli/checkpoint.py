@@ -1,13 +1,12 @@
 """``arcinvert checkpoint``: import, describe, verify, export and download recognizers."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from arcinvert.cli.common import Device, Json, ProgressLine, answer, device, log
+from arcinvert.cli.common import Device, Json, ProgressLine, answer, answer_json, device, log
 from arcinvert.errors import UsageError
 
 if TYPE_CHECKING:
@@ -32,9 +31,23 @@ def import_(
     color: Annotated[str | None, typer.Option(help="Color order, RGB or BGR, if the file's own is wrong.")] = None,
     mean: Annotated[float | None, typer.Option(help="Mean that is subtracted from the image, in 0..255.")] = None,
     std: Annotated[float | None, typer.Option(help="Number that the image is divided by, in 0..255.")] = None,
+    crop: Annotated[
+        str | None,
+        typer.Option(
+            help="Crop of the network's alignment: 'face' (the whole 112x112 crop), 'facenet', 'facenet-margin', 'dlib'"
+            " or a,b,x,y: its point (u, v), in units of its width, lies at (a u - b v + x, b u + a v + y) pixels of a "
+            "112x112 crop. A fifth number multiplies v: height over width of a box that is squeezed to the "
+            "network's shape."
+        ),
+    ] = None,
     json_out: Json = False,
 ) -> None:
-    """Convert a foreign weight file to a checkpoint of ours."""
+    """Convert a foreign weight file to a checkpoint of ours.
+
+    Examples:
+        arcinvert checkpoint import backbone.pth -o net.safetensors
+        arcinvert checkpoint import net.onnx -o net.safetensors --color BGR --mean 127.5 --std 128
+    """
     from arcinvert.checkpoint import save_checkpoint
     from arcinvert.evaluation.self_test import contract_of
     from arcinvert.formats import open_checkpoint
@@ -47,16 +60,18 @@ def import_(
         "std": None if std is None else [std / 255] * 3,
     }
     changed = {key: value for key, value in changed.items() if value is not None}
+    if crop is not None:
+        changed["crop"] = _crop(crop)
     if changed:
         stored.header["preprocessing"] = {**stored.header["preprocessing"], **changed}
         stored.header["source"] = {**stored.header.get("source", {}), "contract": "given"}
     recognizer = Recognizer.from_checkpoint(stored, str(file))  # refuses what does not fit, before anything is written
-    digest = save_checkpoint(out, {k: v for k, v in stored.header.items() if k != "format"}, stored.tensors)
+    header = {k: v for k, v in stored.header.items() if k != "format"} | {"license": recognizer.license}
+    digest = save_checkpoint(out, header, stored.tensors)
     contract = contract_of(recognizer.preprocessing)
     if json_out:
-        answer(
-            json.dumps({"out": str(out), "digest": digest, "contract": contract, "source": stored.header.get("source")})
-        )
+        described = {"out": str(out), "digest": digest, "contract": contract, "source": stored.header.get("source")}
+        answer_json("checkpoint import", described)
         return
     answer(f"{out}: {stored.header['backbone']}, {recognizer.embedding_size}-d, {_norms(recognizer)}")
     if stored.header.get("source", {}).get("contract") == "assumed":
@@ -68,7 +83,11 @@ def import_(
 
 @app.command()
 def info(file: File, json_out: Json = False) -> None:
-    """Describe a checkpoint: network, image contract, BatchNorm layers, calibration, thresholds."""
+    """Describe a checkpoint: network, image contract, BatchNorm layers, calibration, thresholds.
+
+    Examples:
+        arcinvert checkpoint info net.onnx
+    """
     from arcinvert.evaluation.self_test import describe
     from arcinvert.faceprior.prior import default_face_prior
     from arcinvert.recognizer import Recognizer
@@ -76,7 +95,7 @@ def info(file: File, json_out: Json = False) -> None:
     recognizer = Recognizer.load(file)
     found = describe(recognizer, default_face_prior())
     if json_out:
-        answer(json.dumps(found))
+        answer_json("checkpoint info", found)
         return
     contract, calibration = found["contract"], found["calibration"]
     lines = {
@@ -84,7 +103,8 @@ def info(file: File, json_out: Json = False) -> None:
         "backbone": f"{found['backbone']}, {found['parameters'] / 1e6:.2f} M parameters",
         "embedding": f"{found['embedding_size']}-d",
         "image": f"{contract['size'][0]}x{contract['size'][1]} {contract['color']}, "
-        f"(x - {_numbers(contract['mean'])}) / {_numbers(contract['std'])} ({contract['from']})",
+        f"(x - {_numbers(contract['mean'])}) / {_numbers(contract['std'])} ({contract['from']})"
+        + ("" if contract["crop"] is None else f", crop {', '.join(f'{n:g}' for n in contract['crop'])}"),
         "BatchNorm": _norms(recognizer),
         "calibrated": f"on {calibration['faces']} faces, in {calibration['in']}" if calibration else "no",
         "thresholds": "; ".join(
@@ -116,7 +136,11 @@ def verify(
     device_name: Device = "auto",
     json_out: Json = False,
 ) -> None:
-    """Test a recognizer on synthetic faces; exit code 10 if a problem is found."""
+    """Test a recognizer on synthetic faces; exit code 10 if a problem is found.
+
+    Examples:
+        arcinvert checkpoint verify net.safetensors --reference net.onnx
+    """
     from arcinvert.evaluation import self_test as contract
     from arcinvert.faceprior.prior import default_face_prior
     from arcinvert.recognizer import Recognizer
@@ -125,7 +149,7 @@ def verify(
     prior = default_face_prior().to(recognizer.device)
     found = contract.verify(recognizer, prior, reference=reference, faces=faces, progress=ProgressLine("contract"))
     if json_out:
-        answer(json.dumps(asdict(found)))
+        answer_json("checkpoint verify", asdict(found))
     else:
         if found.parity_mean is not None:
             answer(
@@ -156,7 +180,11 @@ def export(
     fold: Annotated[bool, typer.Option("--fold", help="Fold BatchNorm into the convolutions (ONNX only).")] = False,
     json_out: Json = False,
 ) -> None:
-    """Write a recognizer as ONNX (checked against onnxruntime) or as an arcface_torch backbone."""
+    """Write a recognizer as ONNX (checked against onnxruntime) or as an arcface_torch backbone.
+
+    Examples:
+        arcinvert checkpoint export net.safetensors -o net.onnx --fold
+    """
     from arcinvert.formats import open_checkpoint
 
     kind = out.suffix.lower()
@@ -174,7 +202,7 @@ def export(
 
         write_arcface_torch(out, build_network(stored, str(file)))
     if json_out:
-        answer(json.dumps({"out": str(out), "parity": parity}))
+        answer_json("checkpoint export", {"out": str(out), "parity": parity})
     else:
         checked = "" if parity is None else f", onnxruntime agrees to a cosine of {parity:.6f}"
         answer(f"{out}: written{checked}")
@@ -188,14 +216,38 @@ def pull(
     inner: Annotated[str | None, typer.Option("--file", help="Path of the file in the repository.")] = None,
     json_out: Json = False,
 ) -> None:
-    """Download a public recognizer into the cache; `--checkpoint NAME` then finds it."""
+    """Download a public recognizer into the cache; `--checkpoint NAME` then finds it.
+
+    Examples:
+        arcinvert checkpoint pull auraface
+        arcinvert checkpoint pull fal/AuraFace-v1 --revision main
+    """
     from arcinvert.formats import hub
 
     found = hub.pull(name, revision=revision, sha256=sha256, file=inner)
     if json_out:
-        answer(json.dumps({"name": name, "file": str(found)}))
+        answer_json("checkpoint pull", {"name": name, "file": str(found)})
     else:
         answer(f"{name}: {found}")
+
+
+def _crop(text: str) -> list[float] | None:
+    """The crop of an option: a name, or four or five numbers; None for the whole face."""
+    from arcinvert.preprocessing import CROPS
+
+    if text == "face":
+        return None
+    if text in CROPS:
+        return [*CROPS[text]]
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) not in (4, 5):
+        raise UsageError(
+            f"expected --crop face, {', '.join(CROPS)} or numbers a,b,x,y or a,b,x,y,stretch, got {text!r}"
+        )
+    return numbers
 
 
 def _norms(recognizer: "Recognizer") -> str:

@@ -1,8 +1,10 @@
 """What all commands share: common options, the device, messages on stderr and the progress line."""
 
+import json
 import logging
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -42,6 +44,22 @@ Detector = Annotated[
     str,
     typer.Option(metavar="retinaface|FILE", help="Find faces with retinaface, or with the SCRFD in this ONNX file."),
 ]
+Face = Annotated[
+    str,
+    typer.Option(
+        metavar="main|largest|central|N",
+        help="Take this face where a photo shows several: the largest; the one nearest to the middle; of those of "
+        "similar size the one nearest to the middle (main); or a number, 0 for the largest.",
+    ),
+]
+GrayBits = Annotated[
+    int | None,
+    typer.Option(
+        min=8,
+        max=16,
+        help="Read the values of 16-bit gray images as so many bits; default: 8 or 12 if all of them fit, else 16.",
+    ),
+]
 Strict = Annotated[
     bool,
     typer.Option("--strict", help="Refuse files that cannot be read as an image; else they are left out, exit code 4."),
@@ -54,10 +72,11 @@ log = logging.getLogger("arcinvert.cli")
 
 @dataclass
 class State:
-    """The options given before the command's name, and the progress line now on the terminal."""
+    """The options given before the command's name, the progress line now on the terminal, and all arguments."""
 
     quiet: bool = False
     debug: bool = False
+    arguments: tuple[str, ...] = ()
     line: "ProgressLine | None" = None
 
 
@@ -128,6 +147,21 @@ def answer(line: str) -> None:
     typer.echo(printable(line))
 
 
+def answer_json(command: str, result: object) -> None:
+    """Print a command's result as JSON on stdout; `arcinvert schema COMMAND` describes it."""
+    answer(dumped(command, result))
+
+
+def dumped(command: str, result: object) -> str:
+    """The result as JSON, one line; tests hold it to the schema of the command."""
+    return json.dumps(result)
+
+
+def skipped_entries(skipped: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
+    """Files that were left out, each with the reason, as JSON has them."""
+    return [{"file": path, "reason": reason} for path, reason in skipped]
+
+
 class ProgressLine:
     """Progress callback that draws on stderr: a bar on a terminal, else one line every few seconds.
 
@@ -135,7 +169,7 @@ class ProgressLine:
     total, or with fewer items done than before, begins a new measurement.
 
     Args:
-        unit: what is counted, such as ``photo``.
+        unit: what is counted, such as ``photo``; empty if the text of each stage says it.
         every: seconds between two lines where stderr is no terminal.
     """
 
@@ -158,7 +192,8 @@ class ProgressLine:
         self.drawn = now
         rate = (done - self.first) / max(now - self.started, 1e-9)
         pace = f"{rate:.2f}/s, {(total - done) / rate:.0f} s left, " if rate > 0 else ""
-        line = printable(f"{done}/{total} {self.unit}, {pace}{text}")
+        counted = f"{done}/{total} {self.unit}".rstrip()
+        line = printable(f"{counted}, {pace}{text}")
         if terminal:
             self._draw(line)
         else:

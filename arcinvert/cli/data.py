@@ -1,12 +1,11 @@
 """``arcinvert data``: conversion of training images between containers."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from arcinvert.cli.common import Json, Strict, answer
+from arcinvert.cli.common import Json, Strict, answer, answer_json
 
 NAME = "data"
 
@@ -27,21 +26,30 @@ def convert(
     strict: Strict = False,
     json_out: Json = False,
 ) -> None:
-    """Write the images of SOURCE, byte for byte, to an identity folder, a .rec file or tar shards."""
+    """Write the images of SOURCE, byte for byte, to an identity folder, a .rec file or tar shards.
+
+    Examples:
+        arcinvert data convert train.rec -o crops
+        arcinvert data convert crops/ -o shards --shard 10000
+    """
     from arcinvert.faces.listing import report_skipped
     from arcinvert.training.data.clean_list import read_clean_list
-    from arcinvert.training.data.containers import convert_images, list_images
+    from arcinvert.training.data.containers import check_output, convert_images, list_images, refuse_many_damaged
     from arcinvert.training.data.streaming import readable
 
     images = list_images(source)
+    check_output(out, per_shard=shard)
     if clean_list is not None:
         images = images.of(images.identities, read_clean_list(clean_list))
     images, _ = readable(images)
     report_skipped(images.skipped, strict=strict)
+    refuse_many_damaged(images)
     kind = convert_images(images, out, per_shard=shard)
     count, names, left_out = len(images), len(images.identities), len(images.skipped)
     if json_out:
-        answer(json.dumps({"out": str(out), "kind": kind, "images": count, "identities": names, "skipped": left_out}))
+        answer_json(
+            "data convert", {"out": str(out), "kind": kind, "images": count, "identities": names, "skipped": left_out}
+        )
     else:
         answer(f"{out}: {count} images of {names} identities ({kind})")
     if left_out:

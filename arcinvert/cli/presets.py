@@ -1,17 +1,21 @@
 """``arcinvert presets``: the recipes of an inversion, and their constants."""
 
-import json
 from typing import Any
 
 import typer
 
-from arcinvert.cli.common import Json, answer
+from arcinvert.cli.common import Json, answer_json
 
 NAME = "presets"
 
 
 def main(json_out: Json = False) -> None:
-    """List the presets of `synth`; with --json every constant of each, with the reason for it."""
+    """List the presets of `synth`; with --json every constant of each, with the reason for it.
+
+    Examples:
+        arcinvert presets
+        arcinvert presets --json
+    """
     from arcinvert.inversion.presets import PRESETS, constants_of
 
     rows: list[dict[str, Any]] = [
@@ -24,7 +28,7 @@ def main(json_out: Json = False) -> None:
         for name, preset in PRESETS.items()
     ]
     if json_out:
-        answer(json.dumps(rows))
+        answer_json(NAME, rows)
         return
     for row in rows:
         typer.echo(f"{row['preset']:<10}{row['constants']['steps']['value']} steps")

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from arcinvert.cli.common import Device, Json, ProgressLine, Strict, answer, device
+from arcinvert.cli.common import Device, Json, ProgressLine, Strict, answer, answer_json, device
 from arcinvert.errors import UsageError
 
 NAME = "purify"
@@ -31,7 +31,11 @@ def main(
     strict: Strict = False,
     json_out: Json = False,
 ) -> None:
-    """Find images with wrong labels by sub-centers, and write a clean list to train on."""
+    """Find images with wrong labels by sub-centers, and write a clean list to train on.
+
+    Examples:
+        arcinvert purify net.safetensors.state --data crops/ -o clean.txt
+    """
     import torch
 
     from arcinvert.checkpoint import atomic_write, save_checkpoint
@@ -74,7 +78,7 @@ def main(
     if dominant is not None:
         save_checkpoint(dominant, *dominant_checkpoint(stored, torch.from_numpy(found.dominant)))
     if json_out:
-        answer(json.dumps(result))
+        answer_json(NAME, result)
     else:
         _print(out, result)
     if images.skipped:

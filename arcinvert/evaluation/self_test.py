@@ -17,11 +17,12 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from arcinvert.calibration.cache import find_calibration
+from arcinvert.checkpoint import UNSTATED
 from arcinvert.errors import CheckpointError, InputError
 from arcinvert.evaluation.metrics import auc, score_pairs
 from arcinvert.faceprior.prior import FacePrior
 from arcinvert.formats import onnx as onnx_file
-from arcinvert.preprocessing import Preprocessing
+from arcinvert.preprocessing import CROPS, FACE, Preprocessing
 from arcinvert.progress import Progress, silent
 from arcinvert.recognizer import Recognizer
 
@@ -36,6 +37,9 @@ SCALINGS = {
     "x": (0.0, 1.0),
 }
 """Mean and deviation in units of 0..255. Scores cannot tell the first two apart, another runtime can."""
+
+EACH = 4
+"""Faces of a person that a network is verified with."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +110,7 @@ def describe(recognizer: Recognizer, prior: FacePrior) -> dict[str, Any]:
         if kept
         else None,
         "thresholds": header.get("validation", {}).get("thresholds", []),
-        "license": header.get("source", {}).get("license") or header.get("license"),
+        "license": None if recognizer.license == UNSTATED else recognizer.license,
         "digest": recognizer.digest,
     }
 
@@ -138,7 +142,7 @@ def verify(
 
     Args:
         recognizer: the network to check.
-        prior: its faces are used, about four per person.
+        prior: its faces are used, four of each person.
         reference: an ONNX file of the same network, run by onnxruntime.
         faces: number of faces.
         progress: called with (done, all, text).
@@ -146,23 +150,28 @@ def verify(
     Raises:
         InputError: fewer than 8 faces, or an ONNX file of another embedding size.
     """
-    rows = _sample_faces(prior.labels, faces)
-    if len(rows) < 8:
-        raise InputError(f"expected at least 8 faces to verify with, got {len(rows)}")
-    labels = prior.labels[rows].cpu().numpy()
-    images = (prior.decode(prior.coefficients()[rows]).clamp(0, 1) * 255).round().to(recognizer.device)
-    expected = None if reference is None else _run_onnx(reference, images.cpu().numpy())
+    people = min(max(2, faces // EACH), len(prior))
+    if people * EACH < 8:
+        raise InputError(f"expected at least 8 faces to verify with, got {people * EACH}")
+    labels = np.repeat(np.arange(people), EACH)
+    shown = prior.portraits(range(people), EACH).flatten(0, 1)
+    images = shown.permute(0, 3, 1, 2).float().to(recognizer.device)
+    stored = recognizer.preprocessing
+    expected = None if reference is None else _run_onnx(reference, _own_crops(images, stored).cpu().numpy())
     if expected is not None and expected.shape[1] != recognizer.embedding_size:
         raise InputError(
             f"{str(reference)!r} is {expected.shape[1]}-d, the checkpoint is {recognizer.embedding_size}-d"
         )
-    stored = recognizer.preprocessing
     own = _named(stored)
     candidates = {own: stored}
     for color in ("RGB", "BGR"):
         for name, (mean, std) in SCALINGS.items():
             contract = replace(stored, color=color, mean=(mean / 255,) * 3, std=(std / 255,) * 3)
             candidates.setdefault((color, name), contract)
+    if stored.size != (FACE, FACE) or stored.crop is not None:
+        for name, crop in {"face": None, **CROPS}.items():
+            if crop != stored.crop:
+                candidates[own[0], f"{own[1]}, crop {name}"] = replace(stored, crop=crop)
     scores: list[ContractScore] = []
     trial, embedded = copy.copy(recognizer), torch.empty(0)
     for number, (key, contract) in enumerate(candidates.items()):
@@ -174,7 +183,12 @@ def verify(
     mirror = float((embedded * recognizer.embed(images.flip(-1) / 255).cpu()).sum(1).mean())
     agreement = None if expected is None else float((embedded * expected).sum(1).mean())
     problems = tuple(_problems(scores, mirror))
-    return ContractCheck(len(rows), contract_of(stored), tuple(scores), mirror, agreement, problems)
+    return ContractCheck(len(images), contract_of(stored), tuple(scores), mirror, agreement, problems)
+
+
+def _own_crops(images: Tensor, contract: Preprocessing) -> Tensor:
+    """The network's crops of faces (N, 3, 112, 112)."""
+    return images if contract.size == (FACE, FACE) and contract.crop is None else contract.cropped(images)
 
 
 def _problems(scores: list[ContractScore], mirror: float) -> list[str]:
@@ -202,14 +216,6 @@ def _problems(scores: list[ContractScore], mirror: float) -> list[str]:
     if mirror < 0.5:
         found.append(f"a face and its mirror image get different embeddings (cosine {mirror:.2f})")
     return found
-
-
-def _sample_faces(labels: Tensor, faces: int) -> Tensor:
-    """Rows of about ``faces`` faces, four each of identities spread over all."""
-    people = torch.unique(labels)
-    wanted = max(2, faces // 4)
-    chosen = people[torch.linspace(0, len(people) - 1, min(wanted, len(people))).round().long()]
-    return torch.cat([(labels == person).nonzero().flatten()[:4] for person in chosen])[:faces]
 
 
 def _named(contract: Preprocessing) -> tuple[str, str]:
@@ -262,11 +268,12 @@ def _embed_with_mismatch(recognizer: Recognizer, images: Tensor) -> tuple[Tensor
 
 
 def _run_onnx(path: Path, images: np.ndarray) -> Tensor:
-    """(N, 3, 112, 112) in 0..255 through onnxruntime -> (N, D), unit norm."""
+    """The network's crops (N, 3, H, W) in 0..255 through onnxruntime -> (N, D), unit norm."""
     import onnxruntime
 
     source = onnx_file.read(path).header["source"]  # rejects files that must not be opened
     inputs = {"0..255": images, "0..1": images / 255, "-1..1": (images - 127.5) / 127.5}[source["input"]]
+    inputs = inputs.transpose(0, 2, 3, 1) if source.get("layout") == "channels last" else inputs
     try:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4

@@ -1,147 +1,161 @@
 """The face prior: what aligned faces look like, independent of any recognizer.
 
-A face is the mean face plus a weighted sum of components (eigenfaces of synthetic faces); its
-*coefficients* are whitened, so that over the faces behind the basis each has mean 0 and standard
-deviation 1. The file also holds the coefficients of those faces, 8 bits each, on which recognizers
-are calibrated. ``scripts/make_face_prior.py`` makes the file. :mod:`arcinvert.faceprior.detail` adds
-what a face of the basis lacks, from a file of its own.
-
-Turk and Pentland 1991, "Eigenfaces for recognition".
+A face is drawn by the face decoder from a *latent*, whose numbers are whitened: over the faces behind the prior each
+has mean 0 and standard deviation of about 0.8. The file also holds pictures of synthetic faces with their latents, 8
+bits each, on which recognizers are calibrated, and the directions of pose, expression and light among the latents.
+``scripts/make_face_prior.py`` makes the file.
 """
 
 import functools
 import importlib.resources
+import io
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
-from torch.nn.functional import interpolate
 
-from arcinvert.checkpoint import load_checkpoint
-from arcinvert.device import OnDevice
-from arcinvert.errors import CheckpointError, UsageError
-from arcinvert.faceprior.detail import FaceDetail, load_face_detail
+from arcinvert.checkpoint import load_checkpoint, load_strictly
+from arcinvert.device import OnDevice, has_bfloat16
+from arcinvert.errors import CheckpointError
+from arcinvert.faceprior.decoder import FaceDecoder
 
 SIZE = 112
+LARGE = 224
+ATTRIBUTES = ("yaw", "pitch", "smile", "light", "brightness")
+"""What :meth:`FacePrior.attributes` tells: yaw and pitch as :func:`~arcinvert.faces.alignment.landmark_pose` measures
+them, the width of the mouth over the distance of the eyes, and of the gray levels (0 to 1) of the face its right half
+less its left half, and the mean."""
 
 
 @dataclass(frozen=True, eq=False)
 class FacePrior(OnDevice):
-    """Mean face, basis, starting faces, and the coefficients of synthetic faces.
+    """The face decoder, and synthetic faces with their latents.
 
     Attributes:
-        mean: (3, 112, 112), in [0, 1].
-        components: (K, 3, h, w), each scaled by its standard deviation; decoded at h x w and
-            enlarged to 112x112.
-        codes: (N, K) int8; times :attr:`code_scale` they are whitened coefficients.
+        decoder: frozen, in eval mode.
+        codes: (N, K) int8; times :attr:`code_scale` they are latents.
         code_scale: (K,) the size of one unit of each column of ``codes``.
-        labels: (N,) int64, the identity of each of those faces.
-        starts: name -> (K,) coefficients of a starting face (``frontal``, ``left``, ``smile``, ...).
+        files: one WebP file of 112x112 after another: the same faces as their generator drew them. They stay in the
+            memory of the CPU, where they are decoded.
+        offsets: (N + 1) places where they begin in ``files``.
+        attribute_weight: (5, K), attribute_bias: (5,): latents -> :data:`ATTRIBUTES`.
+        attribute_spread: (5,) standard deviation of each over the faces.
         digest: of the file.
-        detail: what the basis lacks; None leaves faces soft.
     """
 
-    mean: Tensor
-    components: Tensor
+    decoder: FaceDecoder
     codes: Tensor
     code_scale: Tensor
-    labels: Tensor
-    starts: dict[str, Tensor]
+    files: bytes
+    offsets: tuple[int, ...]
+    attribute_weight: Tensor
+    attribute_bias: Tensor
+    attribute_spread: Tensor
     digest: str
-    detail: FaceDetail | None = None
 
     def __len__(self) -> int:
         return len(self.codes)
 
     @property
     def size(self) -> int:
-        """K, the number of coefficients."""
-        return len(self.components)
-
-    def coefficients(self, rows: slice | range = slice(None)) -> Tensor:
-        """Whitened coefficients (M, K) of the synthetic faces ``rows``."""
-        chosen = slice(rows.start, rows.stop, rows.step) if isinstance(rows, range) else rows
-        return self.codes[chosen].to(self.code_scale.device, self.code_scale.dtype) * self.code_scale
-
-    def decode(self, coefficients: Tensor) -> Tensor:
-        """(B, K) whitened coefficients -> (B, 3, 112, 112), soft, not clamped to [0, 1]."""
-        return self.mean + interpolate(self._deviation(coefficients), size=(SIZE, SIZE), mode="bilinear")
-
-    def render(self, coefficients: Tensor) -> Tensor:
-        """:meth:`decode`, with the detail that belongs to such a face."""
-        soft = self.decode(coefficients)
-        if self.detail is None:
-            return soft
-        half = interpolate(self.mean[None], size=self.components.shape[-2:], mode="area")
-        detail: Tensor = self.detail.network(half + self._deviation(coefficients))
-        return soft + detail
-
-    def _deviation(self, coefficients: Tensor) -> Tensor:
-        return (coefficients @ self.components.flatten(1)).view(-1, *self.components.shape[1:])
+        """K, how many numbers a latent has."""
+        return len(self.code_scale)
 
     @property
-    def attribute_weight(self) -> Tensor:
-        """(3, K), from coefficients to yaw, pitch and smile.
-
-        Raises:
-            UsageError: this prior has none.
-        """
-        return self._known_detail.attribute_weight
+    def early(self) -> slice:
+        """Where in a latent the generator's early layers are: pose and shape of the head."""
+        return slice(self.size // 3)
 
     @property
-    def _known_detail(self) -> FaceDetail:
-        if self.detail is None:
-            raise UsageError("expected a face prior with pose and expression, got one without")
-        return self.detail
+    def late(self) -> slice:
+        """Where in a latent the generator's late layers are: color and texture of skin, hair, background."""
+        return slice(self.size - self.size // 3, self.size)
 
-    def attributes(self, coefficients: Tensor) -> Tensor:
-        """(B, K) whitened coefficients -> (B, 3) expected yaw, pitch and smile; see :class:`FaceDetail`.
+    @property
+    def device(self) -> torch.device:
+        """Where the decoder is."""
+        return self.code_scale.device
 
-        Raises:
-            UsageError: this prior has none.
+    def first(self, count: int) -> "FacePrior":
+        """The same prior with its first ``count`` synthetic faces alone."""
+        return replace(self, codes=self.codes[:count], offsets=self.offsets[: count + 1])
+
+    def latents(self, rows: Sequence[int]) -> Tensor:
+        """Latents (M, K) of the synthetic faces ``rows``."""
+        return self.codes[list(rows)].to(self.code_scale) * self.code_scale
+
+    def pictures(self, rows: Sequence[int]) -> Tensor:
+        """(M, 112, 112, 3) uint8 on the CPU: the synthetic faces ``rows`` as their generator drew them."""
+        found = [_opened(self.files[self.offsets[row] : self.offsets[row + 1]]) for row in rows]
+        return torch.from_numpy(np.stack(found))
+
+    def render(self, latents: Tensor, size: int = SIZE, *, rough: bool = False) -> Tensor:
+        """(B, K) latents -> (B, 3, size, size), RGB, not clamped to [0, 1]; ``size`` is 112 or 224.
+
+        ``rough`` multiplies in bfloat16 where the device does so in hardware: for the steps of a descent, whose
+        pictures nobody keeps.
         """
-        return coefficients @ self._known_detail.attribute_weight.T + self._known_detail.attribute_bias
+        rough = rough and has_bfloat16(latents.device)
+        with torch.autocast(latents.device.type, torch.bfloat16, enabled=rough):
+            picture: Tensor = self.decoder(latents, size)
+        return picture.float() if rough else picture
 
     @functools.cached_property
-    def _attribute_regression(self) -> tuple[Tensor, Tensor]:
-        """Range (2, 3) of the attributes, and (12, K) from their :func:`_polynomial` to coefficients."""
-        codes = self.coefficients()
-        attributes = self.attributes(codes)
-        rare = round(0.005 * len(self))
-        ends = attributes.sort(0).values[[rare, -1 - rare]]
-        terms = _polynomial(attributes, ends)
-        ridge = 1e-3 * len(self) * torch.eye(terms.shape[1], device=terms.device)
-        weight: Tensor = torch.linalg.solve(terms.T @ terms + ridge, terms.T @ codes)
-        return ends, weight
+    def mean(self) -> Tensor:
+        """(3, 112, 112): the face of the mean latent, in [0, 1]."""
+        with torch.no_grad():
+            return self.render(torch.zeros(1, self.size, device=self.device))[0].clamp(0, 1)
 
-    def moved(self, coefficients: Tensor, attributes: Tensor) -> Tensor:
-        """(B, K) of the faces with other attributes (B, 3): changed as the mean face changes from theirs to those.
+    def attributes(self, latents: Tensor) -> Tensor:
+        """(B, K) latents -> (B, 5) expected :data:`ATTRIBUTES`."""
+        return latents @ self.attribute_weight.T + self.attribute_bias
 
-        A face that turns leaves any straight line in the basis, so the mean is a polynomial, fitted to the faces
-        behind the prior. Attributes are clamped to the range of all but one in a hundred of them.
+    def moved(self, latents: Tensor, attributes: Tensor, spread: Tensor | None = None) -> Tensor:
+        """(B, K) the likeliest latents near ``latents`` that have ``attributes`` (B, 5); NaN leaves one as it is.
 
-        Raises:
-            UsageError: this prior has no attributes.
+        Args:
+            latents, attributes: of the faces, and asked for.
+            spread: (K,) standard deviation of each number; None takes them as equal.
         """
-        ends, weight = self._attribute_regression
-        change = _polynomial(attributes, ends) - _polynomial(self.attributes(coefficients), ends)
-        return coefficients + change @ weight
+        missing = attributes - self.attributes(latents)
+        back = self.attribute_directions(spread)
+        return latents + missing.nan_to_num(0.0) @ back
 
-    def encode(self, images: Tensor) -> Tensor:
-        """(B, 3, 112, 112) in [0, 1] -> (B, K) whitened coefficients: the projection on the basis."""
-        height, width = self.components.shape[-2:]
-        detail = interpolate(images - self.mean, size=(height, width), mode="area").flatten(1)
-        flat = self.components.flatten(1)
-        return detail @ flat.T / flat.square().sum(1)
+    def attribute_directions(self, spread: Tensor | None = None) -> Tensor:
+        """(5, K): what to add to a latent to raise one attribute by 1 and leave the others: S W' (W S W')^-1."""
+        weight = self.attribute_weight
+        scaled = weight if spread is None else weight * spread.square()
+        directions: Tensor = torch.linalg.solve(weight @ scaled.T, scaled)
+        return directions
+
+    def portraits(self, rows: Sequence[int], each: int, seed: int = 0) -> Tensor:
+        """(len(rows), each, 112, 112, 3) uint8 on the CPU: the faces ``rows``, and more pictures of the same people.
+
+        The first is :meth:`pictures`; the decoder draws the others with another pose, expression and light.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        shown = [self.pictures(rows)[:, None]]
+        for _ in range(1, each):
+            drawn = torch.randn(len(rows), len(ATTRIBUTES), generator=generator).to(self.device)
+            asked = self.attribute_bias + drawn * self.attribute_spread
+            shown.append(self.drawn(self.moved(self.latents(rows), asked))[:, None])
+        return torch.cat(shown, 1)
+
+    @torch.no_grad()
+    def drawn(self, latents: Tensor, size: int = SIZE, batch: int = 32) -> Tensor:
+        """(B, K) latents -> (B, size, size, 3) uint8 on the CPU."""
+        parts = [self.render(part, size) for part in torch.split(latents, batch)]
+        return torch.cat([(p.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu() for p in parts])
 
 
-def _polynomial(attributes: Tensor, ends: Tensor) -> Tensor:
-    """Yaw, pitch and smile (B, 3) -> (B, 12): their powers and products, each -1 to 1 between ``ends`` (2, 3)."""
-    middle, half = ends.mean(0), (ends[1] - ends[0]) / 2
-    yaw, pitch, smile = ((attributes - middle) / half).clamp(-1, 1).unbind(1)
-    parts = [torch.ones_like(yaw), yaw, yaw**2, yaw**3, yaw**4, pitch, pitch**2, pitch**3, smile, smile**2]
-    return torch.stack([*parts, yaw * pitch, yaw * smile], 1)
+def _opened(file: bytes) -> np.ndarray:
+    with Image.open(io.BytesIO(file), formats=["WEBP"]) as image:
+        return np.array(image.convert("RGB"))
 
 
 def load_face_prior(path: Path) -> FacePrior:
@@ -154,34 +168,39 @@ def load_face_prior(path: Path) -> FacePrior:
     if stored.header.get("kind") != "face prior":
         raise CheckpointError(f"{str(path)!r} is not a face prior")
     try:
-        tensors = stored.tensors
-        components, scale = tensors["components"].float(), tensors["component_scale"].float()
-        if components.ndim != 4 or components.shape[1] != 3 or scale.shape != components.shape[:1]:
-            raise CheckpointError(f"the basis of the face prior {str(path)!r} is not one of images")
-        components = components * scale.view(-1, 1, 1, 1)
+        tensors, settings = stored.tensors, stored.header["decoder"]
+        decoder = FaceDecoder(
+            int(settings["latent"]), int(settings["start"]), tuple(settings["widths"]), tuple(settings["counts"])
+        )
+        load_strictly(decoder, stored.network(), repr(str(path)))
         prior = FacePrior(
-            tensors["mean"].float() / 255.0,
-            components,
+            decoder.eval().requires_grad_(False).to(memory_format=torch.channels_last),
             tensors["codes"],
             tensors["code_scale"].float(),
-            tensors["labels"].long(),
-            {key: value.float() for key, value in stored.section("start").items()},
+            tensors["files"].numpy().tobytes(),
+            tuple(tensors["offsets"].tolist()),
+            tensors["attributes.weight"].float(),
+            tensors["attributes.bias"].float(),
+            tensors["attributes.spread"].float(),
             stored.digest,
         )
-    except KeyError as error:
-        raise CheckpointError(f"the face prior {str(path)!r} lacks {error}") from None
-    vectors = [prior.codes[0] if prior.codes.ndim == 2 and len(prior.codes) else prior.codes]
-    vectors += [prior.code_scale, *prior.starts.values()]
-    fit = all(vector.shape == (prior.size,) for vector in vectors) and "frontal" in prior.starts
-    fit = fit and prior.labels.shape == prior.codes.shape[:1]
-    if not fit or prior.mean.shape != (3, SIZE, SIZE):
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"the face prior {str(path)!r} lacks or garbles {error}") from None
+    count, ends = len(prior.codes), prior.offsets
+    fits = prior.codes.shape == (count, prior.size) and prior.size == settings["latent"]
+    fits = fits and len(ends) == count + 1 and tensors["files"].dtype == torch.uint8
+    fits = fits and all(a < b for a, b in pairwise(ends)) and ends[0] == 0 and ends[-1] == len(prior.files)
+    fits = fits and prior.attribute_weight.shape == (len(ATTRIBUTES), prior.size)
+    fits = fits and prior.attribute_bias.shape == prior.attribute_spread.shape == (len(ATTRIBUTES),)
+    if not fits:
         raise CheckpointError(f"the parts of the face prior {str(path)!r} do not fit each other")
     return prior
 
 
 @functools.cache
 def default_face_prior() -> FacePrior:
-    """The face prior that ships with the package, with its detail."""
-    with importlib.resources.as_file(importlib.resources.files("arcinvert") / "data") as folder:
-        prior = load_face_prior(folder / "face_prior.safetensors")
-        return replace(prior, detail=load_face_detail(folder / "face_detail.safetensors", prior_digest=prior.digest))
+    """The face prior that ships with the package."""
+    with importlib.resources.as_file(
+        importlib.resources.files("arcinvert") / "data" / "face_prior.safetensors"
+    ) as path:
+        return load_face_prior(path)

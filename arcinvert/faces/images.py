@@ -6,6 +6,7 @@ hardly anybody uses; those are not tried.
 
 import io
 import struct
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +30,31 @@ MAX_PIXELS = 64_000_000
 DAMAGED = (OSError, SyntaxError, ValueError, EOFError, RuntimeError, MemoryError, OverflowError, struct.error)
 
 
+class _PillowWarnings:
+    """While images are open, in any number of threads, a large image is an error, and odd metadata is no warning."""
+
+    def __init__(self) -> None:
+        self._lock, self._open, self._filters = threading.Lock(), 0, warnings.catch_warnings()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._open:
+                self._filters = warnings.catch_warnings()
+                self._filters.__enter__()
+                warnings.simplefilter("ignore")
+                warnings.simplefilter("error", Image.DecompressionBombWarning)
+            self._open += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._open -= 1
+            if not self._open:
+                self._filters.__exit__(None, None, None)
+
+
+_PILLOW_WARNINGS = _PillowWarnings()
+
+
 @contextmanager
 def open_image(source: Path | str | bytes, name: str | None = None) -> Iterator[Image.Image]:
     """An image of a listed format, opened and not yet decoded; errors of decoding inside the ``with`` are translated.
@@ -45,12 +71,11 @@ def open_image(source: Path | str | bytes, name: str | None = None) -> Iterator[
     if not isinstance(source, bytes) and not Path(source).is_file():
         raise UnreadableImage(f"expected an image file, found none at {shown}")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=IMAGE_FORMATS) as pil:
-                if pil.width * pil.height > MAX_PIXELS:
-                    raise Image.DecompressionBombError
-                yield pil
+        file = io.BytesIO(source) if isinstance(source, bytes) else source
+        with _PILLOW_WARNINGS, Image.open(file, formats=IMAGE_FORMATS) as pil:
+            if pil.width * pil.height > MAX_PIXELS:
+                raise Image.DecompressionBombError
+            yield pil
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         reason = f"expected at most {MAX_PIXELS:,} pixels, got more"
     except UnidentifiedImageError:

@@ -13,9 +13,11 @@ from PIL import Image
 
 from arcinvert.checkpoint import atomic_write
 from arcinvert.errors import InputError
-from arcinvert.faces.alignment import SIZE, Detector, RetinaFace, align_photo, read_photo
+from arcinvert.faces.alignment import Detector, RetinaFace, as_crop, read_photo
+from arcinvert.faces.choice import MAIN, aligned_face, check_choice
 from arcinvert.faces.listing import Skipped, report_skipped, sort_out, unreadable
 from arcinvert.faces.scrfd import SCRFD
+from arcinvert.faces.yunet import YuNet, is_yunet
 from arcinvert.progress import Progress, silent
 from arcinvert.recognizer import Recognizer
 
@@ -61,13 +63,15 @@ def list_photos(paths: Sequence[Path]) -> tuple[list[Path], list[Skipped]]:
 
 
 def open_detector(name: str = RETINAFACE) -> Detector:
-    """``retinaface``, or the SCRFD of an ONNX file.
+    """``retinaface``, or the SCRFD or YuNet of an ONNX file.
 
     Raises:
         InputError: another name, or not such a file; see :class:`arcinvert.faces.scrfd.SCRFD`.
         EnvironmentProblem: the detector's packages are missing or do not load.
     """
-    return RetinaFace() if name == RETINAFACE else SCRFD(Path(name))
+    if name == RETINAFACE:
+        return RetinaFace()
+    return YuNet(Path(name)) if is_yunet(Path(name)) else SCRFD(Path(name))
 
 
 def embed_photos(
@@ -76,16 +80,20 @@ def embed_photos(
     *,
     aligned: bool = False,
     detector: str = RETINAFACE,
+    face: str = MAIN,
+    gray_bits: int | None = None,
     strict: bool = False,
     progress: Progress = silent,
 ) -> tuple[NDArray[np.float32], UsedPhotos]:
-    """Detect, align and embed the largest face of each photo.
+    """Detect, align and embed one face of each photo.
 
     Args:
         recognizer: computes the embeddings.
         paths: photos and folders.
         aligned: the photos are aligned 112x112 crops and are taken as they are; no detector is opened.
         detector: see :func:`open_detector`.
+        face: which one, where a photo shows several; see :func:`~arcinvert.faces.choice.choose`.
+        gray_bits: see :func:`~arcinvert.faces.alignment.read_photo`.
         strict: raise InputError if a file cannot be read as an image, before anything is detected.
         progress: called with (done, all, text).
 
@@ -93,10 +101,11 @@ def embed_photos(
         (N, D) float32, unit norm, and the N photos behind the rows.
 
     Raises:
-        InputError: see :func:`list_photos` and :func:`open_detector`. A photo that cannot be used is
-            skipped, not raised.
+        InputError: see :func:`list_photos` and :func:`open_detector`; or no photo can be used. One among
+            others that cannot is skipped.
         EnvironmentProblem: the detector cannot be loaded.
     """
+    check_choice(face)
     photos, skipped = _listed(paths, strict)
     rows = [np.empty((0, recognizer.embedding_size), np.float32)]
 
@@ -104,27 +113,38 @@ def embed_photos(
         rows.append(recognizer.embed(torch.from_numpy(crop.copy()).permute(2, 0, 1)[None]).cpu().numpy())
         return photo
 
-    found = _each_crop(photos, skipped, None if aligned else open_detector(detector), embed, progress, "embedding")
+    opened = None if aligned else open_detector(detector)
+    found = _each_crop(photos, skipped, opened, face, gray_bits, embed, progress, "embedding")
     return np.concatenate(rows).astype(np.float32), found
 
 
 def align_folder(
-    folder: Path, out: Path, *, detector: str = RETINAFACE, strict: bool = False, progress: Progress = silent
+    folder: Path,
+    out: Path,
+    *,
+    detector: str = RETINAFACE,
+    face: str = MAIN,
+    gray_bits: int | None = None,
+    strict: bool = False,
+    progress: Progress = silent,
 ) -> UsedPhotos:
-    """Write the largest face of each photo as an aligned 112x112 PNG, in folders like those of the photos.
+    """Write one face of each photo as an aligned 112x112 PNG, in folders like those of the photos.
 
     Args:
         folder: photos, at any depth; training and evaluation expect ``folder/<identity>/<photo>``.
         out: the folder of the crops.
         detector: see :func:`open_detector`.
+        face: which one, where a photo shows several; see :func:`~arcinvert.faces.choice.choose`.
+        gray_bits: see :func:`~arcinvert.faces.alignment.read_photo`.
         strict: raise InputError if a file cannot be read as an image, before anything is detected.
         progress: called with (done, all, text).
 
     Raises:
         InputError: see :func:`list_photos` and :func:`open_detector`; two photos whose crops would
-            have one name. A photo that cannot be used is skipped, not raised.
+            have one name; or no photo can be used. One among others that cannot is skipped.
         EnvironmentProblem: the detector cannot be loaded.
     """
+    check_choice(face)
     if not folder.is_dir():
         raise InputError(f"expected a folder of photos, got {str(folder)!r}")
     photos, skipped = _listed([folder], strict)
@@ -138,7 +158,7 @@ def align_folder(
             Image.fromarray(crop).save(temporary, format="PNG")
         return crops[photo]
 
-    return _each_crop(photos, skipped, open_detector(detector), write, progress, "aligning")
+    return _each_crop(photos, skipped, open_detector(detector), face, gray_bits, write, progress, "aligning")
 
 
 def save_embeddings(path: Path, rows: NDArray[np.float32]) -> None:
@@ -160,6 +180,8 @@ def _each_crop(
     photos: Sequence[Path],
     skipped: Sequence[Skipped],
     detector: Detector | None,
+    face: str,
+    gray_bits: int | None,
     use: Callable[[Path, NDArray[np.uint8]], Path],
     progress: Progress,
     text: str,
@@ -168,25 +190,25 @@ def _each_crop(
     files, left_out = [], list(skipped)
     for number, photo in enumerate(photos, start=1):
         try:
-            crop = _crop(photo, detector)
+            crop = _crop(photo, detector, face, gray_bits)
         except InputError as error:
             log.warning("skipped %r: %s", str(photo), error)
             left_out.append((str(photo), str(error)))
         else:
             files.append(use(photo, crop))
         progress(number, len(photos), text)
+    if not files:
+        more = f" ({len(left_out)} such files)" if len(left_out) > 1 else ""
+        raise InputError(f"no photo can be used: {left_out[0][0]!r}: {left_out[0][1]}{more}")
     return UsedPhotos(tuple(files), tuple(left_out))
 
 
-def _crop(photo: Path, detector: Detector | None) -> NDArray[np.uint8]:
+def _crop(photo: Path, detector: Detector | None, face: str, gray_bits: int | None) -> NDArray[np.uint8]:
     if detector is None:
-        crop = read_photo(photo)
-        if crop.shape != (SIZE, SIZE, 3):
-            raise InputError(f"expected a {SIZE}x{SIZE} crop, got {crop.shape[1]}x{crop.shape[0]}")
-        return crop
-    found, faces = align_photo(photo, detector)
+        return as_crop(read_photo(photo, gray_bits=gray_bits), photo.name)
+    found = aligned_face(photo, detector, face, gray_bits=gray_bits)
     if found is None:
         raise InputError("no face found")
-    if faces > 1:
-        log.warning("%r shows %d faces; the largest is taken", str(photo), faces)
-    return found
+    for remark in found.remarks():
+        log.warning("%r %s", str(photo), remark)
+    return found.crop

@@ -19,6 +19,8 @@ SIDE = 640
 """Pixels of the square view where the network takes any size, as InsightFace has it."""
 MAX_SIDE = 4096
 MAX_BYTES = 2**28
+MAX_BATCH = 64
+"""Images of a file with a fixed batch; all of them are computed for each photo."""
 STRIDES = (8, 16, 32)
 """Of the levels, in pixels; each has two anchors at a place."""
 
@@ -101,6 +103,7 @@ def _load(file: Path) -> Any:
         session = onnxruntime.InferenceSession(
             content, options, providers=["CPUExecutionProvider"], enable_fallback=False
         )
+        session = _one_at_a_time(session)
         size = _checked(session, name)
     except (
         refusals.Fail,
@@ -116,6 +119,36 @@ def _load(file: Path) -> Any:
     decoder = Decoder(session=session)
     decoder.input_size = size
     return decoder
+
+
+class _FirstOfBatch:
+    """A session whose network takes a fixed number of images, as one that takes a single image.
+
+    The other images are black; what comes first in each output is the first image's.
+    """
+
+    def __init__(self, session: Any, batch: int) -> None:
+        self.session, self.batch = session, batch
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.session, name)
+
+    def run(self, names: Any, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+        full = {
+            name: np.concatenate([image, np.zeros((self.batch - 1, *image.shape[1:]), image.dtype)])
+            for name, image in inputs.items()
+        }
+        return [
+            output[:1] if output.ndim == 3 else output[: len(output) // self.batch]
+            for output in self.session.run(names, full)
+        ]
+
+
+def _one_at_a_time(session: Any) -> Any:
+    """The session, for one image also where its network takes a fixed batch of up to :data:`MAX_BATCH`."""
+    shape = session.get_inputs()[0].shape if session.get_inputs() else []
+    batch = shape[0] if len(shape) == 4 and isinstance(shape[0], int) else 1
+    return _FirstOfBatch(session, batch) if 1 < batch <= MAX_BATCH else session
 
 
 def _tensors(message: Any) -> Iterator[Any]:
@@ -138,6 +171,11 @@ def _checked(session: Any, name: str) -> tuple[int, int]:
     inputs, outputs = session.get_inputs(), session.get_outputs()
     if len(inputs) != 1 or len(inputs[0].shape) != 4:
         raise InputError(f"expected one image as input of an SCRFD, got {[i.shape for i in inputs]} in {name}")
+    if len(outputs) == 6:
+        raise InputError(
+            f"expected the 9 outputs of an SCRFD with five points, got 6, of one without points, in {name}; faces are "
+            "aligned by the points: use an export with points, such as InsightFace's ..._kps or det_10g"
+        )
     if len(outputs) != 9:
         raise InputError(f"expected the 9 outputs of an SCRFD with five points, got {len(outputs)} in {name}")
     height, width = inputs[0].shape[2:]

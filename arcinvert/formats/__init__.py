@@ -6,6 +6,7 @@ from pathlib import Path
 from arcinvert.checkpoint import HEADER_KEY, Checkpoint, load_checkpoint
 from arcinvert.errors import CheckpointError, EnvironmentProblem
 from arcinvert.formats.hub import locate
+from arcinvert.formats.other_frameworks import refuse_other_framework
 
 FORMATS = (
     "arcinvert or CVLFace safetensors, ONNX, arcface_torch or AdaFace .pth/.pt/.ckpt, MXNet -symbol.json + .params"
@@ -34,10 +35,7 @@ def open_checkpoint(name: Path | str) -> Checkpoint:
             start = file.read(16)
     except OSError as error:
         raise EnvironmentProblem(f"cannot read {str(path)!r}: {error.strerror or error}") from None
-    if suffix in (".pdparams", ".pdmodel", ".pdiparams"):
-        from arcinvert.formats.torch_file import refuse_paddle
-
-        refuse_paddle(path)
+    refuse_other_framework(path, start)
     if start[8:9] == b"{" and int.from_bytes(start[:8], "little") < 1 << 27:
         if _is_ours(path):
             return load_checkpoint(path)
@@ -49,7 +47,7 @@ def open_checkpoint(name: Path | str) -> Checkpoint:
     else:
         # The name decides for MXNet's two files, damaged files and rarer layouts.
         kind = {".onnx": "onnx", ".params": "mxnet", ".safetensors": "ours"}.get(suffix, "")
-        kind = "torch" if suffix in (".pth", ".pt", ".ckpt", ".bin", ".tar") else kind
+        kind = "torch" if suffix in (".pth", ".pt", ".ckpt", ".bin", ".tar", ".pdparams") else kind
         kind = "mxnet" if path.name.endswith("-symbol.json") else kind
     if kind == "onnx":
         from arcinvert.formats import onnx as onnx_file

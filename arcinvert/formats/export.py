@@ -12,6 +12,7 @@ every BatchNorm with its statistics. When torch drops it, :func:`_exported` is t
 
 import io
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from arcinvert import __version__
 from arcinvert.backbones.graph import IMAGE, TORCH_ERRORS, Graph
 from arcinvert.checkpoint import Checkpoint, atomic_write, build_network
 from arcinvert.errors import EnvironmentProblem, InputError
+from arcinvert.formats.license import license_of
 from arcinvert.preprocessing import Preprocessing
 
 INPUT, OUTPUT = "input", "embedding"
@@ -56,14 +58,13 @@ def export_onnx(stored: Checkpoint, path: Path, *, fold: bool = False) -> float:
         InputError: the network cannot be exported, or a cosine is below :data:`MIN_COSINE`; no file is written then.
         EnvironmentProblem: the disk is full, the folder cannot be written, or the package ``onnx`` is missing.
     """
-    preprocessing = Preprocessing.from_header(stored.header.get("preprocessing", {}))
+    preprocessing = replace(Preprocessing.from_header(stored.header.get("preprocessing", {})), crop=None)
     network = build_network(stored, f"checkpoint {stored.digest[:12]}").eval().requires_grad_(False)
     total = sum(tensor.nbytes for tensor in network.state_dict().values())
     if total > MAX_BYTES:
         raise InputError(f"expected at most {MAX_BYTES} bytes of weights, which one ONNX file can hold, got {total}")
     properties = {"arcinvert": __version__, "source_sha256": stored.digest}
-    if "license" in stored.header:
-        properties["license"] = str(stored.header["license"])
+    properties["license"] = license_of(stored.header, stored.digest)
     generator = torch.Generator().manual_seed(0)
     images = F.interpolate(torch.rand(8, 3, 8, 8, generator=generator), preprocessing.size, mode="bilinear")
     expected = network(preprocessing(images)).double()  # before the export, which folds into the same tensors

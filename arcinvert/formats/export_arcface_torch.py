@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from arcinvert.backbones.graph import FoldedNorm
 from arcinvert.backbones.iresnet import IResNet
 from arcinvert.backbones.mobilefacenet import MobileFaceNet
+from arcinvert.backbones.operations import FoldedNorm
 from arcinvert.checkpoint import atomic_write
 from arcinvert.errors import InputError
 

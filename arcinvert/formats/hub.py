@@ -204,6 +204,22 @@ def pull(name: str, *, file: str | None = None, revision: str | None = None, sha
     return folder / file
 
 
+def downloads() -> dict[str, str]:
+    """SHA-256 of each file that :func:`pull` downloaded -> the license it was published under, if one was stated.
+
+    A damaged lock is passed over here; :func:`locate` refuses it.
+    """
+    found = {}
+    for path in (cache_folder() / "models").glob("*/**/*" + _LOCK):
+        try:
+            lock = json.loads(path.read_text(encoding="utf-8"))
+            if isinstance(lock["license"], str):
+                found[str(lock["sha256"])] = lock["license"]
+        except (OSError, ValueError, LookupError, TypeError, RecursionError):
+            continue
+    return found
+
+
 def _folder(repository: str) -> Path:
     return cache_folder() / "models" / repository.replace("/", "--")
 

@@ -1,4 +1,4 @@
-"""Importer of torch weight files, as arcface_torch, CVLFace and AdaFace write them.
+"""Importer of torch weight files, as arcface_torch, CVLFace, AdaFace and others write them; and of ArcFace-Paddle's.
 
 Only tensors are unpickled (``weights_only=True``). The names of the tensors determine the layout, their
 shapes the depth and width. :func:`arcinvert.checkpoint.load_strictly` checks later that every tensor fits.
@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -24,6 +24,9 @@ from arcinvert.backbones.iresnet import BLOCKS
 from arcinvert.backbones.mobilefacenet import BLOCKS as MOBILE_BLOCKS
 from arcinvert.checkpoint import Checkpoint, file_digest
 from arcinvert.errors import CheckpointError, EnvironmentProblem
+from arcinvert.formats.paddle_file import read_state
+from arcinvert.formats.torch_names import gdconv_names
+from arcinvert.preprocessing import CROPS
 
 log = logging.getLogger(__name__)
 
@@ -35,13 +38,13 @@ _DAMAGED = (
     *(RuntimeError, LookupError, ValueError, TypeError, AttributeError, AssertionError, ArithmeticError),
 )
 _NUMBERS = {torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int32, torch.int64}
-_PREFIX = re.compile(r"(?:(?:module|_orig_mod|model|net|network|backbone|encoder)\.)*")
+_PREFIX = re.compile(r"(?:(?:module|_orig_mod|model|net|network|backbone|encoder|features(?=\.module\.))\.)*")
 _WRAPPERS = (
     *("state_dict_backbone", "state_dict", "model_state_dict", "net_state_dict", "model", "net", "network", "backbone"),
     *("ema", "model_ema", "state_dict_ema"),
 )
 """Keys under which training scripts save a state dict."""
-_HEAD = re.compile(r"(head|margin|classifier|loss)\..*|kernel|weight")
+_HEAD = re.compile(r"(head|margin|classifier|loss|logits)\..*|kernel|weight")
 """Names of a margin head that is saved beside the network."""
 _COLOR = re.compile(r"""(?:^|[{,])[ \t]*["']?color_space["']?[ \t]*:[ \t]*["']?(\w*)""", re.MULTILINE)
 _IR = {"input_layer.0": "conv1", "input_layer.1": "bn1", "input_layer.2": "prelu"}
@@ -57,42 +60,38 @@ def read(path: Path) -> Checkpoint:
         CheckpointError: another kind of file, damaged, holds more than tensors, or has another layout.
         EnvironmentProblem: the file cannot be read.
     """
-    if path.suffix == ".pdparams":
-        refuse_paddle(path)
-    stored, source = _unwrapped(_stored(path), path)
+    paddle = path.suffix.lower() == ".pdparams" and path.is_file()
+    stored, source = (read_state(path), "") if paddle else _unwrapped(_stored(path), path)
     state, prefix = _without_prefix(_checked(stored, path), path)
-    made_by, color = "arcface_torch", "RGB"
+    made_by, color, contract = "arcface_torch", "RGB", dict[str, Any]()
     if any(key.startswith(("input_layer.", "body.")) for key in state):
         backbone, settings, state = _ir(state, path)
         made_by = "AdaFace" if re.sub(r"(module|_orig_mod)\.", "", prefix) == "model." else "CVLFace"
     elif any(key.startswith("conv_sep.") for key in state):
         backbone, settings = _mobilefacenet(state, path)
+    elif any(key.startswith("conv_6_sep.") for key in state):
+        state = gdconv_names(state)
+        backbone, settings = _mobilefacenet(state, path)
+    elif any(key.startswith("conv2d_1a.") for key in state):
+        names = r"last_linear\.weight|last_bn\.(weight|bias|running_mean|running_var)"
+        backbone, settings = "inception_resnet_v1", {"embedding_size": _size(state, names, "embedding's size", path)}
+        made_by, contract = "facenet-pytorch", {"size": [160, 160], "std": [128 / 255] * 3, "crop": [*CROPS["facenet"]]}
     else:
         backbone, settings = _iresnet(state, path)
         made_by = "CVLFace" if prefix.endswith("net.") else made_by
-    if made_by != "arcface_torch":
+    if made_by in ("AdaFace", "CVLFace"):
         color = "BGR" if made_by == "AdaFace" else _color(path)
     for key in [key for key in state if key.endswith(".running_mean")]:
         state.setdefault(key.removesuffix("running_mean") + "num_batches_tracked", torch.tensor(0))
+    made_by = "ArcFace-Paddle" if paddle else made_by
     header = {
         "backbone": backbone,
         "backbone_settings": settings,
         "embedding_size": settings["embedding_size"],
-        "preprocessing": {"size": [112, 112], "color": color, "mean": [0.5] * 3, "std": [0.5] * 3},
+        "preprocessing": {"size": [112, 112], "color": color, "mean": [0.5] * 3, "std": [0.5] * 3} | contract,
         "source": {"format": made_by + source, "file": path.name},
     }
     return Checkpoint(header, {f"network.{key}": tensor for key, tensor in state.items()}, file_digest(path))
-
-
-def refuse_paddle(path: Path) -> NoReturn:
-    """Refuse a ``.pdparams`` of ArcFace-Paddle: it is a pickle, which is never opened.
-
-    Raises:
-        CheckpointError: always; it names the remedy.
-    """
-    raise CheckpointError(
-        f"{str(path)!r} is a pickle of Paddle, which is not opened: export the network with paddle2onnx, open the .onnx"
-    )
 
 
 def _stored(path: Path) -> object:
@@ -180,7 +179,7 @@ def _checked(stored: object, path: Path) -> State:
 def _without_prefix(state: State, path: Path) -> tuple[State, str]:
     """The tensors by the names in the network itself, and the prefix that wrappers added."""
     cut = {key: match.end() for key in state if (match := _PREFIX.match(key))}
-    anchors = ("input_layer.", "body.", "conv1.", "layer1.", "conv_sep.")
+    anchors = ("input_layer.", "body.", "conv1.", "layer1.", "conv_sep.", "conv_6_sep.", "conv2d_1a.")
     prefixes = sorted({key[:end] for key, end in cut.items() if key[end:].startswith(anchors)})
     if len(prefixes) > 1:
         raise CheckpointError(f"expected one network in {str(path)!r}, got several, under {_some(prefixes)}")

@@ -1,13 +1,12 @@
-"""Controls: the pose and the expression of a reconstruction, as attributes of a face of the face prior.
+"""Controls: pose, expression and light of a reconstruction, as attributes of a face of the face prior.
 
-Attributes are those of :mod:`arcinvert.faceprior.detail`: yaw, pitch, smile, as a detector's five points show
-them. Angles are in degrees and approximate: the tip of the nose is taken to stand half the distance
-of the eyes before the plane of eyes and mouth. Positive yaw turns the nose to the right side of
-the image, positive pitch lifts it.
+The attributes are :data:`~arcinvert.faceprior.prior.ATTRIBUTES`. Angles are in degrees and approximate: the tip of the
+nose is taken to stand half the distance of the eyes before the plane of eyes and mouth. Positive yaw turns the nose to
+the right side of the image, positive pitch lifts it.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,59 +18,109 @@ POSES = {"frontal": (0.0, 0.0), "left": (-25.0, 0.0), "right": (25.0, 0.0), "up"
 """Name -> (yaw, pitch), degrees."""
 EXPRESSIONS = {"neutral": 0.80, "smile": 0.98}
 """Name -> width of the mouth over the distance of the eyes."""
-LARGEST = (30.0, 20.0)
+LIGHTS = {"even": 0.0, "left": -0.15, "right": 0.15}
+"""Name -> gray level of the right half of the face less that of the left half; all levels are 1."""
+LARGEST = (35.0, 20.0)
 """Degrees of yaw and of pitch beyond which the faces behind the face prior do not reach."""
 NOSE, LEVEL, FALL = 0.5, 0.60, 0.45
 """Reach of the nose in eye distances; its place between eyes and mouth in a level face, and how it goes with pitch."""
+YAW_GAIN, PITCH_GAIN, SMILE_GAIN = 1.75, 2.2, 2.0
+"""How far a latent is moved, in units of its linear attribute, so that a detector measures one unit on the result."""
+LATENT_AHEAD, LATENT_LEVEL, USUAL_SMILE = 0.03, 0.545, 0.88
+"""The linear yaw and pitch of faces that a detector finds looking ahead, and the smile that most faces have."""
+VARIED = ("pose", "expression", "light", "color")
+"""What variations differ in unless they are asked for alike; ``color`` also has hair, skin's tint and background."""
 
 
 @dataclass(frozen=True)
 class Controls:
-    """The pose and the expression that a face must have; None leaves them free.
+    """The pose, the expression and the light that a face must have; None leaves them free.
 
     Attributes:
         pose: (yaw, pitch), degrees.
         smile: width of the mouth over the distance of the eyes.
+        light: see :data:`LIGHTS`.
     """
 
     pose: tuple[float, float] | None = None
     smile: float | None = None
+    light: float | None = None
 
     @classmethod
-    def parse(cls, pose: str | None = None, expression: str | None = None) -> "Controls":
-        """From ``frontal``, ``left``, ... or ``YAW,PITCH``, and from ``neutral`` or ``smile``.
+    def parse(cls, pose: str | None = None, expression: str | None = None, light: str | None = None) -> "Controls":
+        """From ``frontal``, ``left``, ... or ``YAW,PITCH``, from ``neutral`` or ``smile``, and from ``left``, ...
 
         Raises:
             UsageError: anything else, or angles beyond :data:`LARGEST`.
         """
-        if expression is not None and expression not in EXPRESSIONS:
-            raise UsageError(f"expected an expression out of {', '.join(EXPRESSIONS)}, got {expression!r}")
-        return cls(None if pose is None else _angles(pose), None if expression is None else EXPRESSIONS[expression])
+        for name, value, known in (("expression", expression, EXPRESSIONS), ("light", light, LIGHTS)):
+            if value is not None and value not in known:
+                raise UsageError(f"expected {name} out of {', '.join(known)}, got {value!r}")
+        return cls(
+            None if pose is None else _angles(pose),
+            None if expression is None else EXPRESSIONS[expression],
+            None if light is None else LIGHTS[light],
+        )
 
-    def attributes(self) -> tuple[float, float, float]:
-        """Yaw, pitch and smile in the face prior's units; NaN where free."""
+    def attributes(self) -> tuple[float, ...]:
+        """Yaw, pitch, smile, light and brightness to move a latent to, in the face prior's units; NaN where free."""
         yaw, pitch = (math.nan, math.nan) if self.pose is None else self.pose
         return (
-            NOSE * math.tan(math.radians(yaw)),
-            LEVEL - FALL * math.tan(math.radians(pitch)),
-            math.nan if self.smile is None else self.smile,
+            LATENT_AHEAD + YAW_GAIN * NOSE * math.tan(math.radians(yaw)),
+            LATENT_LEVEL - PITCH_GAIN * FALL * math.tan(math.radians(pitch)),
+            math.nan if self.smile is None else USUAL_SMILE + SMILE_GAIN * (self.smile - USUAL_SMILE),
+            math.nan if self.light is None else self.light,
+            math.nan,
         )
 
 
-def varied(controls: Controls, variation: Sequence[int], generators: Sequence[torch.Generator]) -> Tensor:
-    """Attributes (B, 3) of a target's variations: the controls; from variation 1 on, free ones are drawn at random.
+def asked(attributes: Mapping[str, float]) -> dict[str, float]:
+    """What was asked, of attributes that a latent was moved to: yaw and pitch in degrees."""
+    plain = dict(attributes)
+    if "yaw" in plain:
+        plain["yaw"] = (plain["yaw"] - LATENT_AHEAD) / YAW_GAIN
+    if "pitch" in plain:
+        plain["pitch"] = LEVEL + (plain["pitch"] - LATENT_LEVEL) / PITCH_GAIN
+    if "smile" in plain:
+        plain["smile"] = USUAL_SMILE + (plain["smile"] - USUAL_SMILE) / SMILE_GAIN
+    return {**plain, **in_degrees(plain)}
+
+
+def in_degrees(attributes: Mapping[str, float]) -> dict[str, float]:
+    """``yaw`` and ``pitch`` in degrees, of those that are there, from the units of the face prior."""
+    found = {}
+    if (yaw := attributes.get("yaw")) is not None:
+        found["yaw"] = math.degrees(math.atan(yaw / NOSE))
+    if (pitch := attributes.get("pitch")) is not None:
+        found["pitch"] = math.degrees(math.atan((LEVEL - pitch) / FALL))
+    return found
+
+
+def varied(
+    controls: Controls,
+    variation: Sequence[int],
+    generators: Sequence[torch.Generator],
+    vary: Sequence[str] = VARIED,
+) -> Tensor:
+    """Attributes (B, 5) of a target's variations: the controls; from variation 1 on, what varies is drawn at random.
 
     Args:
         controls: of every image.
         variation: (B,) 0 for the first image of a target.
         generators: one per image.
+        vary: some of :data:`VARIED`.
     """
     rows = []
     for number, generator in zip(variation, generators, strict=True):
         asked = controls.attributes()
-        drawn = torch.rand(3, generator=generator).tolist()
-        free = Controls((50 * drawn[0] - 25, 20 * drawn[1] - 10), 0.78 + 0.22 * drawn[2]).attributes()
-        rows.append([d if number > 0 and math.isnan(a) else a for a, d in zip(asked, free, strict=True)])
+        yaw, pitch, smile, light, bright = torch.rand(5, generator=generator).tolist()
+        pose = (36 * yaw - 18, 20 * pitch - 10) if "pose" in vary else None
+        drawn = [*Controls(pose, 0.78 + 0.22 * smile, 0.3 * light - 0.15).attributes()]
+        drawn[4] = 0.3 + 0.3 * bright
+        free = ["pose" in vary, "pose" in vary, "expression" in vary, "light" in vary, "light" in vary]
+        rows.append(
+            [d if number > 0 and one and math.isnan(a) else a for a, d, one in zip(asked, drawn, free, strict=True)]
+        )
     return torch.tensor(rows)
 
 

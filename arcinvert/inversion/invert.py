@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+from torch.nn.functional import avg_pool2d
 
 from arcinvert.errors import UsageError
+from arcinvert.faceprior.prior import SIZE
 from arcinvert.inversion.parameterization import Parameterization
 from arcinvert.inversion.terms import Terms, all_taps
 from arcinvert.inversion.tracer import Tracer
@@ -114,7 +116,8 @@ class Inversion:
     """The result of an inversion, image by image.
 
     Attributes:
-        images: (B, 112, 112, 3) uint8 RGB.
+        images: (B, 112, 112, 3) uint8 RGB, what the recognizer sees.
+        pictures: (B, S, S, 3) uint8 RGB, the same larger; S is a multiple of 112.
         cosine: (B,) of the 8-bit image's own embedding to the target.
         diverged: (B,) images for which no finite step was found.
         history: name of a term (unweighted; see :attr:`View.name`), or ``cosine`` to the target under the first view
@@ -122,6 +125,7 @@ class Inversion:
     """
 
     images: Tensor
+    pictures: Tensor
     cosine: Tensor
     diverged: Tensor
     history: dict[str, Tensor] = field(repr=False)
@@ -157,7 +161,7 @@ def invert(
     names = [view.term_name(name) for view in recipe.views for name in view.terms]
     last = dict.fromkeys((*names, "cosine"), target.new_zeros(count))
     history: dict[str, list[Tensor]] = {}
-    before = [p.detach().clone() for p in parameters]
+    before, failed = [p.detach().clone() for p in parameters], False
     for step in range(recipe.steps):
         image = recipe.parameterization()
         if on_step is not None:
@@ -176,7 +180,8 @@ def invert(
             for parameter in parameters:
                 parameter.grad = None if parameter.grad is None else parameter.grad / scale
         bad = _not_finite(total.detach(), parameters)
-        if bool(bad.any()):
+        if bool(bad.any()):  # the one place where a step waits for the device, but for what `progress` shows
+            failed = True
             failures += bad
             rate[bad] /= 2
             _roll_back(bad, parameters, before, optimizer)
@@ -186,14 +191,17 @@ def invert(
         for group in optimizer.param_groups:
             group["lr"] = recipe.lr * decay
         optimizer.step()
-        if bool((failures > 0).any()):
+        if failed:
             _slow_down(torch.where(failures >= PATIENCE, 0.0, rate), parameters, before)
-        progress(step + 1, recipe.steps, f"cosine {float(history['cosine'][-1].mean()):.3f}")
+        if progress is not silent:
+            progress(step + 1, recipe.steps, f"cosine {float(history['cosine'][-1].mean()):.3f}")
     with torch.no_grad():
-        images = to_bytes(recipe.parameterization.result())
+        pictures = to_bytes(recipe.parameterization.result())
+    images = reduced(pictures)
     embedding = attacked.recognizer.embed(images.permute(0, 3, 1, 2))
     return Inversion(
         images.cpu(),
+        pictures.cpu(),
         (embedding * target).sum(1).cpu(),
         (failures >= max(1, min(PATIENCE, recipe.steps))).cpu(),
         {name: torch.stack(values).cpu() for name, values in history.items()},
@@ -203,6 +211,13 @@ def invert(
 def to_bytes(images: Tensor) -> Tensor:
     """(B, 3, H, W) about [0, 1] -> (B, H, W, 3) uint8, rounded and clamped."""
     return (images.nan_to_num(0.5) * 255).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+
+
+def reduced(pictures: Tensor) -> Tensor:
+    """(B, S, S, 3) uint8 -> (B, 112, 112, 3) uint8, each pixel the mean of the pixels in its place."""
+    if pictures.shape[1] == SIZE:
+        return pictures
+    return to_bytes(avg_pool2d(pictures.permute(0, 3, 1, 2).float() / 255, pictures.shape[1] // SIZE))
 
 
 def _not_finite(total: Tensor, parameters: Sequence[Tensor]) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from arcinvert.errors import InputError
-from arcinvert.faceprior.prior import SIZE, FacePrior
+from arcinvert.faceprior.prior import LARGE, SIZE, FacePrior
 
 
 class Parameterization(nn.Module):
@@ -21,11 +21,15 @@ class Parameterization(nn.Module):
         raise NotImplementedError
 
     def result(self) -> Tensor:
-        """The image to keep in the end; where it is not the one that is optimized, a better one."""
+        """The picture to keep in the end, (B, 3, S, S), where S is a multiple of 112."""
         return self()  # type: ignore[no-any-return]
 
     def latent(self) -> Tensor | None:
         """(B, K) whitened coordinates, or None."""
+        return None
+
+    def asked(self) -> Tensor | None:
+        """(B, 5) attributes of the face prior that each image is to have, NaN where free; None without any."""
         return None
 
 
@@ -74,78 +78,62 @@ class Fourier(Parameterization):
         return torch.sigmoid(self.start + detail)
 
 
-class FaceBasis(Parameterization):
-    """A face of the face prior: ``render(center + spread * latent)``.
+class FaceLatent(Parameterization):
+    """A face of the face prior: ``render(center + spread * coordinates)``.
 
     Args:
         prior: the face prior.
-        center: (B, K) coefficients to start from; zeros give the mean face.
-        spread: (K,) standard deviation of each coefficient around the center; ones for the basis
-            alone, the residual deviations for p(face | embedding).
-        refresh: forward passes between two refreshes of the detail, which is constant in between: it costs
-            next to nothing, and is not itself optimized. 0 sends the gradient through it in every pass.
-        attributes: (B, 3) yaw, pitch and smile that an image keeps, as
-            :meth:`~arcinvert.faceprior.prior.FacePrior.attributes` measures them. Where some are NaN it keeps
-            those of its center, where all are, or with None, it is free.
+        center: (B, K) latents to start from; zeros give the mean face.
+        spread: (K,) standard deviation of each number around the center; ones for the prior alone, the residual
+            deviations for p(face | embedding).
+        attributes: (B, 5) that an image keeps, as :meth:`~arcinvert.faceprior.prior.FacePrior.attributes` tells them.
+            Where some are NaN it keeps those of its center, where all are, or with None, it is free.
 
     Raises:
         InputError: centers that do not fit the prior.
-        UsageError: attributes, with a face prior that cannot measure them.
     """
 
     def __init__(
-        self,
-        prior: FacePrior,
-        center: Tensor,
-        spread: Tensor | None = None,
-        *,
-        refresh: int = 0,
-        attributes: Tensor | None = None,
+        self, prior: FacePrior, center: Tensor, spread: Tensor | None = None, *, attributes: Tensor | None = None
     ) -> None:
         super().__init__()
         if center.ndim != 2 or center.shape[1] != prior.size:
             raise InputError(f"expected centers (B, {prior.size}), got {tuple(center.shape)}")
-        self.prior, self.refresh, self.passes = prior, refresh, 0
-        self.detail: Tensor | None = None
+        self.prior, self.attributes = prior, attributes
         self.spread: Tensor
         self.center: Tensor
         self.register_buffer("spread", torch.ones_like(center[0]) if spread is None else spread)
         self.held: Tensor | None = None
         if attributes is not None and not bool(attributes.isnan().all()):
-            # The likeliest way to move each attribute by one, S W' (W S W')^-1, transposed.
-            self.weight = prior.attribute_weight
-            scaled = self.weight * self.spread.square()
-            self.back = torch.linalg.solve(self.weight @ scaled.T, scaled)
+            self.weight, self.back = prior.attribute_weight, prior.attribute_directions(self.spread)
             self.held = ~attributes.isnan().all(1, keepdim=True)
-            wanted = torch.where(attributes.isnan(), prior.attributes(center), attributes)
-            center = torch.where(self.held, prior.moved(center, wanted), center)
-            center = center + (wanted - prior.attributes(center)) @ self.back
+            # Attributes are not quite linear in a latent: what decides the pose stays, the rest moves only in
+            # directions that leave them unchanged.
+            self.free = torch.ones_like(center[0])
+            self.free[prior.early] = 0
+            center = prior.moved(center, attributes, self.spread)
         self.register_buffer("center", center)
         self.coordinates = nn.Parameter(torch.zeros_like(center))
 
-    def coefficients(self) -> Tensor:
-        """(B, K) whitened coefficients of the face prior."""
+    def latents(self) -> Tensor:
+        """(B, K) latents of the face prior."""
         moved = self.spread * self.coordinates
-        if self.held is not None:  # only in directions that leave the attributes unchanged
+        if self.held is not None:
+            moved = moved * torch.where(self.held, self.free, 1.0)
             moved = moved - self.held * (moved @ self.weight.T) @ self.back
         return self.center + moved
 
     def forward(self) -> Tensor:
-        coefficients = self.coefficients()
-        if self.refresh == 0:
-            return self.prior.render(coefficients)
-        soft = self.prior.decode(coefficients)
-        if self.detail is None or self.passes % self.refresh == 0:
-            with torch.no_grad():
-                self.detail = self.prior.render(coefficients) - soft
-        self.passes += 1
-        return soft + self.detail
+        return self.prior.render(self.latents(), rough=True)
 
     def result(self) -> Tensor:
-        return self.prior.render(self.coefficients())
+        return self.prior.render(self.latents(), LARGE)
 
     def latent(self) -> Tensor:
         return self.coordinates
+
+    def asked(self) -> Tensor | None:
+        return self.attributes
 
 
 def noise_start(generators: Sequence[torch.Generator], device: torch.device | str = "cpu") -> Tensor:

@@ -15,7 +15,8 @@ from PIL import Image
 from torch import Tensor
 
 from arcinvert.errors import UsageError
-from arcinvert.inversion.controls import Controls
+from arcinvert.faceprior.prior import ATTRIBUTES
+from arcinvert.inversion.controls import VARIED, Controls
 from arcinvert.inversion.invert import invert, to_bytes
 from arcinvert.inversion.objectives import MarginMatch
 from arcinvert.inversion.presets import PRESETS, Attack, preset_of
@@ -23,6 +24,7 @@ from arcinvert.inversion.terms import Term
 from arcinvert.progress import Progress, silent
 
 PRECISIONS = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+SIZES = (112, 224, 448)
 FRAMES, POINTS = 40, 200
 """Images of a recorded path, and points of a recorded history, at most."""
 
@@ -49,7 +51,10 @@ class Settings:
         min_cosine: an image whose cosine to the target is below this value is regenerated; None makes each once.
         retries: how often an image is regenerated at most; the best one is kept.
         record: whether the path of each target's first image is kept.
-        pose, expression: see :meth:`~arcinvert.inversion.controls.Controls.parse`; None leaves them free.
+        pose, expression, light: see :meth:`~arcinvert.inversion.controls.Controls.parse`; None leaves them free.
+        vary: what a target's variations differ in, some of :data:`~arcinvert.inversion.controls.VARIED`; with nothing
+            they are alike, and differ in what the embedding leaves open.
+        size: width and height of the pictures that are written, out of :data:`SIZES`; see :func:`sized`.
         precision: a name of :data:`PRECISIONS`; the lower ones are for GPUs.
         compile: run the network under torch.compile: half a minute to start, for many targets on a GPU.
 
@@ -67,6 +72,9 @@ class Settings:
     record: bool = False
     pose: str | None = None
     expression: str | None = None
+    light: str | None = None
+    vary: tuple[str, ...] = VARIED
+    size: int = 224
     precision: str = "float32"
     compile: bool = False
 
@@ -79,9 +87,18 @@ class Settings:
             raise UsageError(f"expected a least cosine in -1 to 1, got {self.min_cosine}")
         if self.precision not in PRECISIONS:
             raise UsageError(f"expected a precision out of {', '.join(PRECISIONS)}, got {self.precision!r}")
-        controlled = preset_of(self.preset).controlled
-        if Controls.parse(self.pose, self.expression) != Controls() and not controlled:
-            raise UsageError(f"only {with_controls()} keep a pose or an expression, not {self.preset!r}")
+        if self.size not in SIZES:
+            raise UsageError(f"expected a size out of {', '.join(map(str, SIZES))}, got {self.size}")
+        if unknown := [name for name in self.vary if name not in VARIED]:
+            raise UsageError(f"expected what varies out of {', '.join(VARIED)}, got {', '.join(unknown)!r}")
+        controlled = preset_of(self.preset).controlled  # also that there is such a preset
+        if self.controls != Controls() and not controlled:
+            raise UsageError(f"only {with_controls()} keep a pose, an expression or a light, not {self.preset!r}")
+
+    @property
+    def controls(self) -> Controls:
+        """Pose, expression and light."""
+        return Controls.parse(self.pose, self.expression, self.light)
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,12 +107,14 @@ class Reconstruction:
 
     Attributes:
         target, variation: which image it is.
-        pixels: (112, 112, 3) uint8 RGB.
+        pixels: (112, 112, 3) uint8 RGB, what a recognizer sees.
+        picture: (S, S, 3) uint8 RGB, the same larger.
         cosine: of the 8-bit image to the target, by the attacked network.
         steps: of one attempt.
         seconds: of all attempts, an equal share of the batch's time.
         diverged: no finite step was found.
         attempts: how often it was generated.
+        asked: :data:`~arcinvert.faceprior.prior.ATTRIBUTES` that it was to have, without those that were free.
         history: ``step``, and the value of every term and of the cosine along them; see
             :attr:`~arcinvert.inversion.invert.Inversion.history`. At most :data:`POINTS` points; None if not finite.
         frames: images of the path, without the result; empty if not recorded.
@@ -104,18 +123,20 @@ class Reconstruction:
     target: int
     variation: int
     pixels: Tensor
+    picture: Tensor
     cosine: float
     steps: int
     seconds: float
     diverged: bool
     attempts: int = 1
+    asked: dict[str, float] = field(default_factory=dict)
     history: dict[str, list[float | None]] = field(default_factory=dict, repr=False)
     frames: tuple[Tensor, ...] = field(default=(), repr=False)
 
     @property
     def image(self) -> Image.Image:
         """The PIL image."""
-        return Image.fromarray(self.pixels.numpy())
+        return Image.fromarray(self.picture.numpy())
 
     def below(self, least: float | None) -> bool:
         """Whether its cosine is below ``least``, or it has none."""
@@ -129,6 +150,15 @@ def margin_objective(centers: Tensor, classes: Sequence[int]) -> Objective:
         return MarginMatch(centers, torch.tensor([classes[row] for row in rows], device=centers.device))
 
     return objective
+
+
+def sized(found: Reconstruction, size: int) -> Tensor:
+    """(size, size, 3) uint8: what the recognizer sees, the decoder's picture, or that one resampled (Lanczos)."""
+    if size == found.pixels.shape[0]:
+        return found.pixels
+    if size == found.picture.shape[0]:
+        return found.picture
+    return torch.from_numpy(np.array(found.image.resize((size, size), Image.Resampling.LANCZOS)))
 
 
 def with_controls() -> str:
@@ -179,15 +209,23 @@ def reconstruct_batch(
             target,
             variation,
             found.images[i],
+            found.pictures[i],
             float(found.cosine[i]),
             recipe.steps,
             seconds,
             bool(found.diverged[i]),
+            asked=_asked(recipe.parameterization.asked(), i),
             history=_history_of(found.history, i),
             frames=tuple(frames.get(i, ())),
         )
         for i, (target, variation) in enumerate(jobs)
     ]
+
+
+def _asked(attributes: Tensor | None, row: int) -> dict[str, float]:
+    if attributes is None:
+        return {}
+    return {n: v for n, v in zip(ATTRIBUTES, attributes[row].tolist(), strict=True) if not math.isnan(v)}
 
 
 def _history_of(history: Mapping[str, Tensor], row: int) -> dict[str, list[float | None]]:

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from kornia.geometry.transform import warp_affine
 from torch import Tensor
+from torch.nn.functional import affine_grid, grid_sample
 
 
 @dataclass(frozen=True)
@@ -30,14 +30,25 @@ class Jitter:
 
     def __call__(self, images: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
         """(B, 3, H, W) and B generators -> (B, 3, H, W); the border is repeated outside."""
-        height, width = images.shape[-2:]
+        return warped(images, self.draw(generators, images.shape[-2:]).to(images.device, images.dtype))
+
+    def draw(self, generators: Sequence[torch.Generator], size: Sequence[int]) -> Tensor:
+        """(B, 2, 3), on the CPU: from the places of a transformed image of ``size`` (H, W) to those of the image.
+
+        Both reach from -1 to 1, between the centers of the outermost pixels.
+        """
         drawn = torch.stack([torch.cat([torch.rand(1, generator=g), torch.randn(4, generator=g)]) for g in generators])
         mirror = torch.where(drawn[:, 0] < self.flip, -1.0, 1.0)
-        size = 1 + self.scale * drawn[:, 1]
-        cosine = size * torch.cos(self.rotate * drawn[:, 2])
-        sine = size * torch.sin(self.rotate * drawn[:, 2])
-        linear = torch.stack([mirror * cosine, -sine, mirror * sine, cosine], 1).view(-1, 2, 2)
-        center = torch.tensor([(width - 1) / 2, (height - 1) / 2])
-        offset = center + self.shift * drawn[:, 3:5] - linear @ center
-        matrix = torch.cat([linear, offset[..., None]], 2).to(images.device, images.dtype)
-        return warp_affine(images, matrix, (height, width), padding_mode="border", align_corners=True)
+        scale = 1 + self.scale * drawn[:, 1]
+        cosine = torch.cos(self.rotate * drawn[:, 2]) / scale
+        sine = torch.sin(self.rotate * drawn[:, 2]) / scale
+        back = torch.stack([mirror * cosine, mirror * sine, -sine, cosine], 1).view(-1, 2, 2)  # of pixels
+        half = torch.tensor([(size[1] - 1) / 2, (size[0] - 1) / 2])
+        offset = -(back @ (self.shift * drawn[:, 3:5, None]))
+        return torch.cat([back * half, offset], 2) / half[:, None]
+
+
+def warped(images: Tensor, places: Tensor) -> Tensor:
+    """(B, 3, H, W) and (B, 2, 3) of :meth:`Jitter.draw` -> (B, 3, H, W); the border is repeated outside."""
+    grid = affine_grid(places, list(images.shape), align_corners=True)
+    return grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=True)

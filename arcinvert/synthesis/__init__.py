@@ -1,1 +1,1 @@
-"""The job around an inversion: files, resume, processes, robustness and diversity of the images, sheets, film."""
+"""The job around an inversion: files, resume, processes, robustness, diversity, sheets, film, content credentials."""

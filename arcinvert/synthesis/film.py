@@ -1,6 +1,7 @@
 """Files that show the path of an optimization: an animation, and a plot of every term."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,15 +10,17 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from arcinvert.checkpoint import atomic_write
+from arcinvert.synthesis.credentials import ContentCredentials
 from arcinvert.synthesis.sheets import SYNTHETIC, write_png
 
 FRAME_TIME, LAST_TIME = 80, 2000  # milliseconds
 WIDTH, HEIGHT, MARGIN = 640, 130, (86, 26, 14, 22)  # of a panel; its margin left, top, right, bottom
+PLOT = "the terms of a reconstruction from an embedding along its steps, plotted by arcinvert"
 
 History = Mapping[str, Sequence[float | None]]
 
 
-def write_animation(path: Path, frames: Sequence[Tensor]) -> None:
+def write_animation(path: Path, frames: Sequence[Tensor], credentials: ContentCredentials | None = None) -> None:
     """(112, 112, 3) uint8 images -> an endless WebP; the last one stays longer. Its EXIF says it is synthetic."""
     images = [Image.fromarray(frame.numpy()) for frame in frames]
     exif = Image.Exif()
@@ -33,15 +36,18 @@ def write_animation(path: Path, frames: Sequence[Tensor]) -> None:
             quality=85,
             exif=exif,
         )
+        if credentials is not None:
+            credentials.sign(temporary, "image/webp")
 
 
-def write_plot(path: Path, history: History) -> None:
+def write_plot(path: Path, history: History, credentials: ContentCredentials | None = None) -> None:
     """A PNG of every term and of the cosine along the steps, a panel each, with their own scales."""
     names = [name for name in history if name != "step"]
     sheet = Image.new("RGB", (WIDTH, HEIGHT * max(1, len(names))), "white")
     for i, name in enumerate(names):
         _panel(ImageDraw.Draw(sheet), HEIGHT * i, name, history["step"], history[name])
-    write_png(path, torch.from_numpy(np.array(sheet)))
+    plotted = credentials and replace(credentials, source="dataDrivenMedia", description=PLOT)
+    write_png(path, torch.from_numpy(np.array(sheet)), plotted)
 
 
 def _panel(

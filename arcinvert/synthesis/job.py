@@ -5,8 +5,8 @@ import json
 import logging
 import platform
 import time
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,24 +18,32 @@ import arcinvert
 from arcinvert.checkpoint import atomic_write
 from arcinvert.distributed import SINGLE_PROCESS, Processes
 from arcinvert.errors import DivergedError, EnvironmentProblem
+from arcinvert.faceprior.prior import ATTRIBUTES
 from arcinvert.faces.alignment import Detector
+from arcinvert.inversion.controls import asked as degrees_asked
+from arcinvert.inversion.controls import in_degrees
 from arcinvert.inversion.reconstruct import (
     Objective,
     OnStep,
     Reconstruction,
     Settings,
     batches_of,
+    sized,
 )
 from arcinvert.inverter import Inverter
 from arcinvert.progress import Progress, silent
 from arcinvert.synthesis import journal
+from arcinvert.synthesis.credentials import ContentCredentials
 from arcinvert.synthesis.diversity import Distance, open_distance
 from arcinvert.synthesis.film import write_animation, write_plot
 from arcinvert.synthesis.journal import MANIFEST, SHEET, Row, stem
 from arcinvert.synthesis.robustness import crop_detector, robustness
-from arcinvert.synthesis.sheets import SYNTHETIC, read_png, sheet_of_files, write_png
+from arcinvert.synthesis.sheets import SYNTHETIC, read_crop, sheet_of_files, write_png
 
 log = logging.getLogger(__name__)
+
+TOLERANCE = {"yaw": 6.0, "pitch": 6.0, "smile": 0.06, "light": 0.08, "brightness": 0.1}
+"""Degrees, and units of the others, within which an attribute is reached: about the spread of what a detector finds."""
 
 VERSION = 2
 """Of the manifest's keys; 1 called robustness ``holds`` and diversity ``variety``."""
@@ -54,6 +62,7 @@ def synthesize(
     objective_name: str = "",
     progress: Progress = silent,
     on_step: OnStep | None = None,
+    credentials: ContentCredentials | None = None,
 ) -> dict[str, Any]:
     """Reconstruct, and write ``out/TTTT_VV.png``, ``out/sheet.png`` and ``out/manifest.json``.
 
@@ -70,6 +79,7 @@ def synthesize(
         force: start again, and remove the files of another job.
         ranks: each of several processes computes its share of the batches; the first one writes sheet and manifest.
         objective_name: of the objective; two jobs of different ones are not the same job.
+        credentials: sign all images, which then name the attacked network; another certificate makes another job.
 
     Returns:
         The manifest: ``results`` with target, variation, file and its sha256, cosine (of the 8-bit image),
@@ -78,12 +88,16 @@ def synthesize(
 
     Raises:
         UsageError: the folder holds another job.
+        InputError: C2PA refuses the certificate.
         DivergedError: no target gave a finite image; the manifest is written all the same.
         EnvironmentProblem: the folder cannot be written, or another process writes to it.
         MemoryError: there is too little for a single image.
     """
     started = time.perf_counter()
     run = run_of(inverter, targets, settings, report=report, objective_name=objective_name)
+    if credentials is not None:
+        credentials = replace(credentials, recognizer=inverter.recognizer.digest)
+        run |= {"c2pa_certificate": credentials.fingerprint}
     if not force:
         journal.refuse_other_run(out, run)
     distance = open_distance(inverter) if report and settings.variations > 1 else None
@@ -98,7 +112,7 @@ def synthesize(
         for part in inverter.reconstruct_batches(
             targets,
             settings,
-            batches=[batch for batch in batches if not {*batch} <= {*there}],
+            batches=[batch for batch in batches if not all(job in there for job in batch)],
             objective=objective,
             progress=progress,
             on_step=on_step,
@@ -109,10 +123,10 @@ def synthesize(
                 tested = robustness(inverter.recognizer, pixels, targets[rows], detector)
             for found, row in zip(part, tested, strict=True):
                 if (found.target, found.variation) not in there:
-                    journal.append(out, ranks.rank, run, _write(out, found, row, settings))
+                    journal.append(out, ranks.rank, run, _write(out, found, row, settings, credentials))
         ranks.wait()  # all images are there
         if ranks.rank == 0:
-            _finish(out, run, inverter, settings, len(targets), distance, ranks.world_size, started)
+            _finish(out, run, inverter, settings, len(targets), distance, ranks.world_size, started, credentials)
         ranks.wait()  # the manifest is written
     manifest: dict[str, Any] = json.loads((out / MANIFEST).read_bytes())
     if manifest["mean_cosine"] is None:
@@ -143,18 +157,24 @@ def _detector() -> Detector | None:
         return None
 
 
-def _write(out: Path, found: Reconstruction, tested: dict[str, float | bool | None] | None, settings: Settings) -> Row:
+def _write(
+    out: Path,
+    found: Reconstruction,
+    tested: dict[str, float | bool | None] | None,
+    settings: Settings,
+    credentials: ContentCredentials | None,
+) -> Row:
     """Write the files of an image; its row of the manifest."""
     name = stem((found.target, found.variation))
     recorded = settings.record and found.variation == 0
     if recorded:
-        write_animation(out / f"{name}.webp", [*found.frames, found.pixels])
-        write_plot(out / f"{name}.plot.png", found.history)
+        write_animation(out / f"{name}.webp", [*found.frames, found.pixels], credentials)
+        write_plot(out / f"{name}.plot.png", found.history, credentials)
     row: Row = {
         "target": found.target,
         "variation": found.variation,
         "file": f"{name}.png",
-        "sha256": write_png(out / f"{name}.png", found.pixels),
+        "sha256": write_png(out / f"{name}.png", sized(found, settings.size), credentials),
         "cosine": round(found.cosine, 6),
         "steps": found.steps,
         "seconds": round(found.seconds, 3),
@@ -163,7 +183,23 @@ def _write(out: Path, found: Reconstruction, tested: dict[str, float | bool | No
     if settings.min_cosine is not None:
         row |= {"attempts": found.attempts, "below_min_cosine": found.below(settings.min_cosine)}
     row |= {} if tested is None else {"robustness": tested}
+    row |= {"attributes": compared(found.asked, tested or {})} if found.asked else {}
     return row | ({"history": found.history} if settings.record else {})
+
+
+def compared(asked: Mapping[str, float], measured: Mapping[str, float | bool | None]) -> dict[str, dict[str, Any]]:
+    """What was asked of an image beside what is measured on it: yaw and pitch in degrees, the others in their units.
+
+    ``missed`` marks those that are further off than a third of what was asked, and than :data:`TOLERANCE`.
+    """
+    seen = {name: float(value) for name in ATTRIBUTES if (value := measured.get(name)) is not None}
+    found: dict[str, dict[str, Any]] = {}
+    for name, wanted in degrees_asked(asked).items():
+        got = {**seen, **in_degrees(seen)}.get(name)
+        off = None if got is None else abs(got - wanted)
+        missed = off is not None and off > max(TOLERANCE[name], abs(wanted) / 3 if name in ("yaw", "pitch") else 0)
+        found[name] = {"asked": round(wanted, 3), "measured": None if got is None else round(got, 3), "missed": missed}
+    return found
 
 
 def _finish(
@@ -175,6 +211,7 @@ def _finish(
     distance: Distance | None,
     processes: int,
     started: float,
+    credentials: ContentCredentials | None,
 ) -> None:
     """Write sheet and manifest from the journals and the images that are there; then remove the journals."""
     rows = [row for _, row in sorted(journal.finished(out, run, check=False).items())]
@@ -192,9 +229,10 @@ def _finish(
         "below_min_cosine": sum(row.get("below_min_cosine", False) for row in rows),
         **_report(rows),
         **({} if distance is None else _diversity(paths, settings.variations, distance)),
-        "sheet": sheet_of_files(paths, settings.variations, out / SHEET),
+        "sheet": sheet_of_files(paths, settings.variations, out / SHEET, credentials),
         "checkpoint": {"digest": inverter.recognizer.digest, "backbone": inverter.recognizer.header.get("backbone")},
         "face_prior": inverter.prior.digest,
+        "licenses": inverter.licenses,
         "settings": asdict(settings)
         | {"steps": rows[0]["steps"], "device": str(inverter.recognizer.device), "processes": processes},
         "run": run,
@@ -207,6 +245,8 @@ def _finish(
         "seconds": round(time.perf_counter() - started, 3),
         "note": SYNTHETIC,
     }
+    if missed := sum(any(one["missed"] for one in row.get("attributes", {}).values()) for row in rows):
+        log.warning("%d of %d images miss the pose, expression or light they were asked for", missed, len(rows))
     with atomic_write(out / MANIFEST) as temporary:
         temporary.write_text(json.dumps(manifest, indent=2) + "\n")
     journal.close(out)
@@ -226,7 +266,7 @@ def _diversity(paths: Sequence[Path], variations: int, distance: Distance) -> di
     """The mean distance among the variations of each target, from the images on the disk."""
     found: list[dict[str, Any]] = []
     for target in range(len(paths) // variations):
-        own = torch.stack([read_png(path) for path in paths[target * variations : (target + 1) * variations]])
+        own = torch.stack([read_crop(path) for path in paths[target * variations : (target + 1) * variations]])
         mean = distance.mean(own)
         found.append({"target": target, distance.name: None if mean is None else round(mean, 4)})
     values = [row[distance.name] for row in found if row[distance.name] is not None]

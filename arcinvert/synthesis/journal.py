@@ -25,7 +25,7 @@ Run = Mapping[str, Any]
 MANIFEST, SHEET = "manifest.json", "sheet.png"
 _IMAGE = re.compile(r"\d{4,}_\d{2,}(\.png|\.webp|\.plot\.png)")
 _JOURNAL = re.compile(r"journal\.\d+\.jsonl")
-_TEMPORARY = re.compile(r"\.[a-z0-9_]{8}\.part")
+_TEMPORARY = re.compile(rf"\.([a-z0-9_]{{8}}|{_IMAGE.pattern}|{SHEET}|{MANIFEST})\.part")
 
 
 def stem(job: Job) -> str:

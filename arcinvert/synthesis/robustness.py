@@ -18,6 +18,7 @@ from arcinvert.recognizer import Recognizer
 
 BORDER = 28
 """Pixels of repeated edge around a crop, in which the detector looks for it."""
+LUMA = (0.299, 0.587, 0.114)
 SHIFTS = ((2, 0), (-2, 0), (0, 2), (0, -2))
 
 
@@ -44,12 +45,13 @@ def robustness(
     Returns:
         Per image ``eight_bit`` (as it is), ``jpeg_75``, ``shift_2`` (two pixels, the worst of four
         directions, the edge repeated), ``flip``, ``realigned`` (found in a border of repeated edge
-        and warped onto the template): cosines; ``face_found``; ``yaw`` and ``pitch`` of the found
-        points (see :func:`arcinvert.faces.alignment.landmark_pose`). All to four places. Without a face
-        ``realigned``, ``yaw`` and ``pitch`` are None.
+        and warped onto the template): cosines; ``face_found``; ``yaw``, ``pitch``, ``smile``, ``light`` and
+        ``brightness`` as in :data:`~arcinvert.faceprior.prior.ATTRIBUTES`, of the found points and of the image. All to
+        four places. Without a face ``realigned``, ``yaw``, ``pitch`` and ``smile`` are None.
     """
     count = len(images)
     found = [None if detector is None else _found_again(image.numpy(), detector) for image in images]
+    lights = [light_of(image.numpy()) for image in images]
     seen = [i for i, face in enumerate(found) if face is not None]
     views = [images, torch.stack([_jpeg(image) for image in images]), images.flip(2)]
     views += [_shifted(images, *shift) for shift in SHIFTS]
@@ -62,20 +64,31 @@ def robustness(
     for i, face in enumerate(found):
         row: dict[str, Any] = {"eight_bit": plain[0, i], "jpeg_75": plain[1, i], "shift_2": plain[3:, i].min()}
         row |= {"flip": plain[2, i], "realigned": realigned.get(i)}
-        row |= {"yaw": None, "pitch": None} if face is None else {"yaw": face[1], "pitch": face[2]}
+        row |= dict.fromkeys(("yaw", "pitch", "smile")) if face is None else face[1]
+        row |= {"light": lights[i][0], "brightness": lights[i][1]}
         rounded = {name: None if value is None else round(float(value), 4) for name, value in row.items()}
         rows.append({**rounded, "face_found": None if detector is None else face is not None})
     return rows
 
 
-def _found_again(image: np.ndarray, detector: Detector) -> tuple[np.ndarray, float, float] | None:
-    """The largest face of a crop, aligned again, with its yaw and pitch."""
+def light_of(image: np.ndarray) -> tuple[float, float]:
+    """Of (112, 112, 3) uint8 the gray levels, 0 to 1, of the face: its right half less its left half, and the mean."""
+    face = image[30:100, 20:92].astype(np.float32) @ np.array(LUMA, np.float32) / 255
+    half = face.shape[1] // 2
+    return float(face[:, half:].mean() - face[:, :half].mean()), float(face.mean())
+
+
+def _found_again(image: np.ndarray, detector: Detector) -> tuple[np.ndarray, dict[str, float]] | None:
+    """The largest face of a crop, aligned again, with its yaw, pitch and smile."""
     canvas = np.pad(image, ((BORDER, BORDER), (BORDER, BORDER), (0, 0)), mode="edge")
     faces = detector.detect(canvas)
     if not faces:
         return None
     try:
-        return align(canvas, faces[0].landmarks), *landmark_pose(faces[0].landmarks)
+        points = faces[0].landmarks
+        yaw, pitch = landmark_pose(points)
+        smile = float(np.linalg.norm(points[4] - points[3]) / np.linalg.norm(points[1] - points[0]))
+        return align(canvas, points), {"yaw": yaw, "pitch": pitch, "smile": smile}
     except InputError:  # points in one place, or a mirror image of a face: it is none
         return None
 

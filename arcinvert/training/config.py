@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any
 
 from arcinvert.errors import UsageError
-from arcinvert.training.data.augmentation import Augmentation
+from arcinvert.faces.augmentation import Augmentation
 from arcinvert.training.margins import ALL_MARGINS, AdaFace, Margin, check_past_pi
 
 log = logging.getLogger(__name__)

@@ -54,6 +54,8 @@ def load_state(path: Path) -> dict[str, Any]:
     """
     try:
         with zipfile.ZipFile(path) as archive:  # torch writes check sums, but does not read them
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+                raise CheckpointError(f"expected no compression in the training state {str(path)!r}, got some")
             if torn := archive.testzip():
                 raise CheckpointError(f"cannot read the training state {str(path)!r}: {torn} is damaged")
         state = torch.load(path, weights_only=True, map_location="cpu", mmap=True)

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from arcinvert.checkpoint import Checkpoint, atomic_write, quantized, save_checkpoint
+from arcinvert.checkpoint import UNSTATED, Checkpoint, atomic_write, quantized, save_checkpoint
 from arcinvert.distributed import SINGLE_PROCESS, Processes, lost_process_errors
 from arcinvert.errors import DivergedError, EnvironmentProblem, InputError, UsageError
 from arcinvert.evaluation.metrics import auc, operating_point, score_pairs
@@ -53,6 +53,7 @@ def train(
     strict: bool = False,
     tensorboard: Path | None = None,
     processes: Processes = SINGLE_PROCESS,
+    license: str = UNSTATED,
     progress: Progress = silent,
 ) -> dict[str, Any]:
     """Train on a folder of identities and write a checkpoint.
@@ -74,6 +75,7 @@ def train(
         tensorboard: a folder for scalars.
         processes: those that train together; all call this with the same arguments and see the same files. The first
             one writes and reports.
+        license: of the weights, for the header of the checkpoint.
         progress: called with (step, steps, text) after every step.
 
     Returns:
@@ -105,7 +107,7 @@ def train(
             _write_labels(out.with_name(out.name + ".labels"), faces)
         with open_scalars(tensorboard if processes.rank == 0 else None, after=run.step) as scalars:
             _steps(run, validation, state, save_every, scalars, progress)
-        return _finish(run, validation, out, held_out)
+        return _finish(run, validation, out, held_out, license)
 
 
 def open_data(
@@ -201,7 +203,7 @@ def _advice(run: Run, state: Path) -> str:
     return f"try {', or '.join(tips)}; {last}"
 
 
-def _finish(run: Run, validation: FaceDataset | None, out: Path, held_out: list[str]) -> dict[str, Any]:
+def _finish(run: Run, validation: FaceDataset | None, out: Path, held_out: list[str], license: str) -> dict[str, Any]:
     """Write the checkpoint, with the validation of the weights as they are stored."""
     config, faces = run.config, run.faces
     head = run.head_state() if config.keep_head else {}
@@ -225,6 +227,7 @@ def _finish(run: Run, validation: FaceDataset | None, out: Path, held_out: list[
             "held_out": held_out,
         },
         "validation": figures,
+        "license": license,
     }
     if config.keep_head:
         tensors["head.centers"] = nn.functional.normalize(released_centers(head), dim=-1).half()

@@ -45,7 +45,10 @@ def test_the_token_of_the_address_becomes_a_cookie_that_opens() -> None:
     assert "SameSite=Strict" in headers["set-cookie"]
     cookie = headers["set-cookie"].partition(";")[0]
     for path in ("/", "/config", "/gradio_api/queue/join", "/gradio_api/file=/etc/passwd"):
-        assert knock(path, cookie=cookie)[0] == 200
+        status, headers = knock(path, cookie=cookie)
+        assert status == 200
+        assert "default-src 'self'" in headers["content-security-policy"]
+        assert headers["referrer-policy"] == "no-referrer"
         assert knock(path, cookie=f"other=1; {cookie}", host=f"LOCALHOST:{PORT}", origin=f"http://{HOME}")[0] == 200
 
 

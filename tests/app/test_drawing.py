@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from arcinvert.app.drawing import PARTS, Curve, Scale, data_uri, figure
-from arcinvert.audit.judges import Threshold
+from arcinvert.audit.thresholds import Threshold
 
 KNOWN_MODELS = (Threshold(1e-2, 0.3, 100_000), Threshold(1e-3, 0.4, 100_000))
 FEW = Threshold(1e-3, None, 20, "20 impostor pairs allow 0 false matches")
@@ -24,10 +24,11 @@ def test_an_image_survives() -> None:
 
 
 def test_nothing_is_injected() -> None:
-    html = figure(None, "<script>x</script>", '"><img onerror=1>', note="<b>")
+    html = figure(None, "<script>x</script>", '"><img onerror=1>', note=["<b>", "<i>"])
     assert "<script" not in html
     assert "<img" not in html
     assert "<b>" not in html
+    assert "<i>" not in html
 
 
 def test_the_curve_ends_where_the_cosine_is() -> None:

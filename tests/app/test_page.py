@@ -1,80 +1,22 @@
 """The page in a browser: Debian's Chromium, driven by Playwright, with a tiny untrained network."""
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from visits import SOON, fill, opened
 
 from arcinvert.app.state import AppState
-from arcinvert.calibration.calibration import Calibration
 from arcinvert.checkpoint import load_checkpoint, save_checkpoint
-from arcinvert.faceprior.prior import FacePrior
-from arcinvert.inverter import Inverter
 
-pytest.importorskip("gradio", minversion="6.0", reason="needs gradio 6: pip install 'arcinvert[app]'")
+pytest.importorskip("gradio", minversion="6.31", reason="needs gradio 6.31: pip install 'arcinvert[app]'")
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore"),  # those of gradio and of what it is built on
 ]
-SOON = 60_000  # milliseconds
-
-
-@pytest.fixture(scope="module")
-def state(
-    tiny_checkpoint: Path,
-    small_prior: FacePrior,
-    tiny_calibration: Calibration,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[AppState]:
-    made = AppState(tiny_checkpoint, prior=small_prior, roots=[tmp_path_factory.getbasetemp()])
-    made._inverters["tiny"] = Inverter(made.recognizer("tiny"), made.prior, tiny_calibration)
-    yield made
-    made.close()
-
-
-@pytest.fixture(scope="module")
-def address(state: AppState) -> Iterator[str]:
-    from arcinvert.app.page import launch
-
-    page, address = launch(state)
-    yield address
-    page.close(verbose=False)
-
-
-@pytest.fixture
-def page(browser: Any, address: str) -> Iterator[Any]:
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
-    yield opened(context, address)
-    context.close()
-
-
-def opened(context: Any, address: str) -> Any:
-    """A new visitor who sees the example."""
-    context.set_default_timeout(SOON)
-    page = context.new_page()
-    page.asked = []
-    page.on("request", lambda request: page.asked.append(request.url))
-    page.goto(address)
-    page.wait_for_selector("#stage img")
-    page.get_by_text("More settings").click()
-    return page
-
-
-def fill(page: Any, name: str, value: int) -> None:
-    """Set a slider by its number, until it stays: the page may still be loading."""
-    field = page.locator(f"#{name} input[type=number]")
-    for _ in range(10):
-        field.fill(str(value))
-        field.blur()
-        page.wait_for_timeout(250)
-        shown = page.evaluate("name => document.querySelector(`#${name} input[type=range]`).value", name)
-        if field.input_value() == shown == str(value):
-            return
-    raise AssertionError(f"the slider {name} does not take {value}")
 
 
 def inverted(page: Any, steps: int) -> str:
@@ -130,7 +72,8 @@ def test_bad_input_is_a_message(page: Any, tmp_path: Path) -> None:
         page.set_input_files("#drop input", tmp_path / name)
         page.get_by_text(text).wait_for()
         assert "Traceback" not in page.content()
-        page.get_by_role("button", name="Clear").first.click()
+        page.locator("#drop").get_by_role("button", name="Clear").first.press("Enter")
+        page.wait_for_selector(".toast-body", state="detached")
         page.wait_for_selector("#drop input", state="attached")
 
 

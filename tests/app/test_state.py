@@ -7,18 +7,20 @@ from pathlib import Path
 import pytest
 import torch
 
-from arcinvert.app.comparison import MEAN_FACE, OTHER_PERSON, compare, controls
+from arcinvert.app import compare_tab, recognizers_tab
+from arcinvert.app.comparison import MEAN_FACE, OTHER_PERSON, Comparison, compare, controls
 from arcinvert.app.reconstruction import LiveReconstruction, check_settings
 from arcinvert.app.state import AppState
 from arcinvert.app.targets import read_target
 from arcinvert.app.task import PAUSED, Canceled
+from arcinvert.audit.thresholds import Fixed, Threshold
 from arcinvert.calibration.calibration import Calibration
 from arcinvert.errors import CheckpointError, InputError, UsageError
 from arcinvert.faceprior.prior import FacePrior
 from arcinvert.inverter import Inverter
 from arcinvert.recognizer import Recognizer
 from arcinvert.synthesis.job import synthesize
-from arcinvert.synthesis.sheets import read_png
+from arcinvert.synthesis.sheets import read_crop, read_png
 
 SOON = 60.0
 
@@ -42,11 +44,12 @@ def test_the_page_gives_the_images_of_the_command(state: AppState, tiny_faces: P
     run = started(state, tiny_faces)
     result = run.task.result.result(SOON)
     manifest = synthesize(state.inverter("tiny"), run.target.embedding[None], tmp_path / "out", settings=run.settings)
-    for row, image in zip(manifest["results"], result.images, strict=True):
+    for row, image, crop in zip(manifest["results"], result.frames[-1].images, result.images, strict=True):
         assert torch.equal(read_png(tmp_path / "out" / row["file"]), image)
+        assert torch.equal(read_crop(tmp_path / "out" / row["file"]), crop)
     assert [row["cosine"] for row in manifest["results"]] == [row["cosine"] for row in result.manifest["results"]]
     assert [frame.step for frame in result.frames] == [0, 1, 2, 3, 4]
-    assert torch.equal(result.frames[-1].images, result.images)
+    assert [frame.images.shape[1] for frame in result.frames] == [112, 112, 112, 112, 224]
     assert result.frames[-1].cosine[0] == pytest.approx(manifest["results"][0]["cosine"], abs=1e-5)
     assert {path.name for path in result.files} >= {
         "0000_00.png",
@@ -94,7 +97,7 @@ def test_the_list_of_recognizers(state: AppState, tiny_checkpoint: Path) -> None
 
 
 def test_settings_out_of_range() -> None:
-    for values in (("fast", 0, 1), ("fast", 401, 1), ("fast", 10, 5), ("none", 10, 1)):
+    for values in (("fast", 0, 1), ("fast", 401, 1), ("fast", 10, 7), ("none", 10, 1)):
         with pytest.raises(UsageError):
             check_settings(*values, 0, None, None)
     with pytest.raises(UsageError):
@@ -114,7 +117,22 @@ def test_comparisons_are_cosines_of_the_embeddings(
         # The judge is a copy of the attacked network here, so both must agree.
         assert own.cosine == pytest.approx(float(rows[0] @ rows[1]), abs=1e-5)
         assert other.cosine == pytest.approx(own.cosine, abs=1e-5)
-    assert [threshold.fmr for threshold in other.thresholds] == [1e-2, 1e-3]
+    assert [threshold.fmr for threshold in other.thresholds] == [1e-2, 1e-3, 1e-4]
+
+
+def test_thresholds_are_those_of_the_public_set_where_an_audit_has_them(
+    state: AppState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = Fixed((Threshold(1e-2, 0.25, 3810180, impostor_identities=2761, basis="public set"),), "a public set")
+    digest = state.recognizer("judge").digest
+    monkeypatch.setattr("arcinvert.app.state.public_thresholds", {digest: table}.get)
+    judge = state.judge("judge")
+    assert judge.thresholds == state.thresholds("judge") == table.thresholds
+    assert "0.250 accepts 1 in 100 (fixed on public set)" in recognizers_tab.card(state, "judge")
+    shown = compare_tab.card(Comparison("judge", False, 0.3, judge.thresholds))
+    assert "photographs of a public set, 2,761 people" in shown
+    synthetic = compare_tab.card(Comparison("judge", False, 0.3, (Threshold(1e-2, 0.4, 999),)))
+    assert "fixed on synthetic faces" in synthetic
 
 
 def test_a_path_lies_in_a_root_even_behind_a_link(state: AppState, tmp_path: Path) -> None:

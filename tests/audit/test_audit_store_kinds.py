@@ -44,7 +44,7 @@ def compared(report: LeakageReport) -> LeakageReport:
         report,
         store=replace(report.store, kind="", name=""),
         hygiene=(),
-        run=replace(report.run, fingerprint="", seconds=0),
+        run=replace(report.run, fingerprint="", seconds=0, date=""),
     )
 
 

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from arcinvert.audit import rates as measures
-from arcinvert.audit.judges import Judge, Threshold
+from arcinvert.audit.judges import Judge
 from arcinvert.audit.rates import References
+from arcinvert.audit.thresholds import Threshold
 from arcinvert.evaluation.intervals import wilson_interval
 from arcinvert.faceprior.prior import FacePrior
 

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from arcinvert.backbones import build_backbone
-from arcinvert.backbones.graph import FUNCTIONS, LAYERS, Graph, graph, most_elements
+from arcinvert.backbones.graph import Graph, graph
+from arcinvert.backbones.operations import FUNCTIONS, LAYERS
+from arcinvert.backbones.sizes import most_elements
 from arcinvert.errors import InputError
 
 
@@ -39,6 +41,8 @@ SCALARS: dict[str, tuple[dict[str, Any], Any]] = {
     "hard_sigmoid": ({"alpha": 0.4, "beta": 0.5}, lambda x: min(1.0, max(0.0, 0.4 * x + 0.5))),
     "hard_swish": ({}, lambda x: x * min(1.0, max(0.0, x / 6 + 0.5))),
     "softplus": ({}, lambda x: math.log(1 + math.exp(x))),
+    "sin": ({}, math.sin),
+    "cos": ({}, math.cos),
     "gelu": ({}, lambda x: x * (1 + math.erf(x / math.sqrt(2))) / 2),
     "erf": ({}, math.erf),
     "exp": ({}, math.exp),
@@ -131,10 +135,33 @@ class TestFunctions:
         assert torch.allclose(normed.mean(-1), torch.ones(2, 3, 4), atol=1e-5)
         assert torch.allclose(normed.var(-1, correction=0), torch.full((2, 3, 4), 4.0), rtol=1e-3)
 
+    def test_repeat_expand_take_and_where(self) -> None:
+        x = torch.arange(6.0).reshape(1, 2, 3)
+        assert torch.equal(FUNCTIONS["repeat"](x, torch.zeros(4, 3, 8, 8), axis=0), torch.cat([x] * 4))
+        assert torch.equal(FUNCTIONS["expand"](x, shape=[5, -1, -1]), torch.cat([x] * 5))
+        assert torch.equal(FUNCTIONS["take"](x, indices=[2, -3], axis=2), torch.stack([x[..., 2], x[..., 0]], 2))
+        assert FUNCTIONS["where"](x > 2, x, -x).tolist() == [[[0.0, -1.0, -2.0], [3.0, 4.0, 5.0]]]
+
+    def test_quantize(self) -> None:
+        x = torch.tensor([-9.0, 0.24, 0.26, 1.0, 99.0], requires_grad=True)
+        found = FUNCTIONS["quantize"](x, torch.tensor(0.5), torch.tensor(3.0), low=0, high=15)
+        assert found.tolist() == [0, 3, 4, 5, 15]
+        assert torch.autograd.grad(found.sum(), x)[0].tolist() == [0, 2, 2, 2, 0]
+
+    def test_dynamic_scale_and_zero(self) -> None:
+        x = torch.tensor([[[-1.0, 4.1]], [[0.5, 5.1]], [[-3.0, -5.1]], [[0.0, 0.0]]])  # 0 counts as one of the values
+        scale = FUNCTIONS["dynamic_scale"](x, rows=1)
+        torch.testing.assert_close(scale.flatten(), torch.tensor([0.02, 0.02, 0.02, 1.0]))
+        assert FUNCTIONS["dynamic_zero"](x, scale, rows=1).flatten().tolist() == [50, 0, 255, 0]
+        pairs = FUNCTIONS["dynamic_scale"](x, rows=2)  # two rows are an image
+        torch.testing.assert_close(pairs.flatten(), torch.tensor([6.1, 6.1, 5.1, 5.1]) / 255)
+
     def test_none_is_left_untested(self) -> None:
+        elsewhere = {"dynamic_scale", "dynamic_zero", "repeat", "expand", "take", "where", "quantize"}  # above
+        elsewhere |= {"resize", "instance_norm", "group_norm"}  # against onnxruntime, in test_onnx_file.py
         rest = {"log", "sqrt", "pow", "mean", "sum", "reduce_max", "norm", "reshape", "flatten", "transpose", "squeeze"}
         rest |= {"unsqueeze", "concat", "slice", "pad", "max_pool", "average_pool", "softmax", "matmul", "layer_norm"}
-        assert {*SCALARS, *PAIRS, *rest} == set(FUNCTIONS)
+        assert {*SCALARS, *PAIRS, *rest, *elsewhere} == set(FUNCTIONS)
 
 
 LAYER_SETTINGS: dict[str, tuple[dict[str, Any], tuple[int, ...], type[nn.Module]]] = {

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from arcinvert.backbones import BACKBONES, build_backbone, memory_format
-from arcinvert.backbones.graph import FoldedNorm
+from arcinvert.backbones.operations import FoldedNorm
 from arcinvert.errors import InputError
 
 DEPTHS = {

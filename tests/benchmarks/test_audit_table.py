@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from arcinvert.audit import open_store
-from arcinvert.audit.judges import Threshold
 from arcinvert.audit.rates import Kind, Rate
 from arcinvert.audit.report import JudgeResult
+from arcinvert.audit.thresholds import Threshold
 from arcinvert.recognizer import Recognizer
 from arcinvert.training.data.faces import load_faces
 
@@ -60,7 +60,8 @@ def test_the_command_keeps_no_place_of_this_machine(
     def audit(store: Any, recognizer: Recognizer, **settings: Any) -> SimpleNamespace:
         asked.update(settings, count=store.count)
         folder = str(settings["config"].photos)
-        kept = {"store": {"name": store.name}, "config": {"photos": folder}, "photos": {"folder": folder}}
+        told = [f"4 photos of 2 people in {folder!r}"]
+        kept = {"store": {"name": store.name}, "config": {"photos": folder}, "run": {"thresholds_on": told}}
         return SimpleNamespace(**vars(a_report()), to_json=lambda: kept)
 
     monkeypatch.setattr(script, "audit", audit)

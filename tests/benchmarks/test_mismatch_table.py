@@ -19,8 +19,12 @@ def embeddings(seed: int, count: int, size: int = 64) -> np.ndarray:
 
 def test_every_draw_is_counted(script: ModuleType) -> None:
     people = [embeddings(100 + i, 3) for i in range(40)]
-    found = script.suspected(embeddings(1, 300), people, 30, 4)
-    assert found == {"as it is": 0, "signs": 0, "rotated": 4, "shuffled": 4, "random": 4}
+    foreign = [np.random.default_rng(i).normal(size=(3, 70)).astype(np.float32) for i in range(40)]
+    found = script.judged(embeddings(1, 300), people, [foreign], 30, 4)
+    other = "columns of another recognizer"
+    assert found == {name: [0, 4, 4] for name in ("as it is", "signs")} | {
+        name: [4, 0, 4] for name in ("rotated", "shuffled", "random", other)
+    }
 
 
 def test_the_whole_command(

@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 Call = Callable[..., tuple[int | str | None, Path]]
 NAMES = ("reproduce", "reproduce_jobs", "summary_table")
-PLACES = dict.fromkeys(("data", "y1", "v3", "attacked", "work", "json", "losses"), "/there")
+PLACES = dict.fromkeys(("data", "photos", "y1", "v3", "edge", "attacked", "work", "json", "losses"), "/there")
 STUB = """
 import sys
 from pathlib import Path
@@ -76,7 +76,8 @@ def test_every_job_names_a_script_and_options_that_it_has(reproduce: ModuleType)
             asked = [word for word in words[2:] if word.startswith("-")]
             assert asked, name
             assert set(asked) <= set(known), name
-            repeated = {"--judge", "--preset", "--checkpoint"}
+            repeated = {"--judge", "--preset", "--checkpoint", "--unknown", "--model"}
+            repeated |= {"--network", "--batch", "--precision", "--targets"}
             assert all(asked.count(option) == 1 for option in set(asked) - repeated), name
             assert not quick or job.quick, name
 
@@ -148,5 +149,6 @@ def test_the_documents_carry_the_tables_that_were_measured(reproduce: ModuleType
     for name, table in reproduce.tables(results).items():
         assert name not in blocks or (results / f"{name}.md").read_text() == table.strip() + "\n", name
     made = set(importlib.import_module("summary_table").TABLES)
-    assert blocks <= set(reproduce.JOBS) | made
+    by_hand = set(importlib.import_module("reproduce_jobs").BY_HAND)
+    assert blocks <= set(reproduce.JOBS) | made | by_hand
     assert {path.stem for path in results.glob("*.md")} <= blocks

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from arcinvert.calibration.auxiliary import default_auxiliary
-from arcinvert.calibration.cache import find_calibration, load_calibration, save_calibration
+from arcinvert.calibration.cache import find_calibration, load_calibration, mixed_calibration, save_calibration
 from arcinvert.calibration.calibration import Calibration
 from arcinvert.checkpoint import load_checkpoint, save_checkpoint
 from arcinvert.errors import CheckpointError
@@ -107,10 +107,10 @@ def test_a_new_network_is_calibrated_once(
     first = load_calibration(tiny_recognizer, small_prior)
     assert len(caplog.messages) == 1
     assert "64 synthetic faces" in caplog.messages[0]
-    torch.testing.assert_close(first.coefficients.weight, tiny_calibration.coefficients.weight, atol=1e-2, rtol=1e-3)
+    torch.testing.assert_close(first.latents.weight, tiny_calibration.latents.weight, atol=1e-2, rtol=1e-3)
     again = load_calibration(tiny_recognizer, small_prior)
     assert len(caplog.messages) == 1
-    assert torch.equal(again.coefficients.weight, first.coefficients.weight)
+    assert torch.equal(again.latents.weight, first.latents.weight)
     assert torch.equal(again.statistics.location_var["bn1"], first.statistics.location_var["bn1"])
     assert len(list(cache.iterdir())) == 1
     assert find_calibration(tiny_recognizer) is None
@@ -151,3 +151,18 @@ def test_a_cache_that_cannot_be_written_is_logged(
     monkeypatch.setenv("ARCINVERT_CACHE", str(tmp_path / "file"))
     assert load_calibration(tiny_recognizer, small_prior).faces == 64
     assert "not kept" in caplog.messages[-1]
+
+
+def test_a_calibration_on_crops_too_is_fitted_once(
+    tiny_recognizer: Recognizer,
+    small_prior: FacePrior,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ARCINVERT_CACHE", str(tmp_path))
+    noise = torch.randint(0, 256, (12, 112, 112, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    first = mixed_calibration(tiny_recognizer, small_prior, noise, "aa" * 32)
+    assert first.faces == 64 + 12
+    monkeypatch.setattr("arcinvert.calibration.cache.calibrate", None)
+    again = mixed_calibration(tiny_recognizer, small_prior, noise, "aa" * 32)
+    assert torch.equal(first.latents.weight, again.latents.weight)

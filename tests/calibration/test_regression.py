@@ -23,7 +23,7 @@ def planted(rows: int, size: int, coefficients: int, noise: float) -> tuple[Tens
 @pytest.mark.parametrize("ridge", [1e-3, 1.0, 10.0, 300.0])
 def test_the_regression_is_that_of_scikit_learn(ridge: float) -> None:
     embeddings, coefficients, _, _ = planted(80, 12, 5, noise=0.5)
-    found = fit_regression(embeddings, coefficients, ridges=(ridge,))
+    found = fit_regression(embeddings, coefficients, 16, ridges=(ridge,))
     x, y = embeddings.double().numpy(), coefficients.double().numpy()
     whole = Ridge(alpha=ridge).fit(x, y)
     np.testing.assert_allclose(found.weight.numpy(), whole.coef_.T, rtol=1e-4, atol=1e-5)
@@ -35,7 +35,7 @@ def test_the_regression_is_that_of_scikit_learn(ridge: float) -> None:
 
 def test_a_planted_map_is_found() -> None:
     embeddings, coefficients, weight, bias = planted(400, 10, 6, noise=0.0)
-    found = fit_regression(embeddings, coefficients, ridges=(1e-6,))
+    found = fit_regression(embeddings, coefficients, 80, ridges=(1e-6,))
     torch.testing.assert_close(found.weight, weight, atol=1e-3, rtol=1e-3)
     torch.testing.assert_close(found.bias, bias, atol=1e-3, rtol=1e-3)
     assert (found.residual == 1e-3).all()  # the floor: a deviation of 0 would freeze a coefficient
@@ -44,18 +44,20 @@ def test_a_planted_map_is_found() -> None:
 def test_residuals_are_measured_on_held_out_faces() -> None:
     # 60 rows for 40 unknowns: on its own rows the fit leaves about half of the noise.
     embeddings, coefficients, _, _ = planted(75, 40, 30, noise=1.0)
-    found = fit_regression(embeddings, coefficients, ridges=(1e-4,))
+    found = fit_regression(embeddings, coefficients, 15, ridges=(1e-4,))
     in_sample = (coefficients - found.predict(embeddings)).square().mean(0).sqrt()
     assert float(in_sample.mean()) < 0.8
     assert float(found.residual.mean()) > 1.3
 
 
-def test_images_of_one_person_are_held_out_together() -> None:
-    # Ten rows a person whose coefficients are noise: rows drawn at random would look predictable.
+def test_the_last_rows_are_held_out_and_no_others() -> None:
+    # Ten rows a person whose coefficients are noise: held out as whole people, they are not predictable.
     generator = torch.Generator().manual_seed(0)
     embeddings = normalize(torch.randn(10, 40, generator=generator)).repeat_interleave(10, 0)
     coefficients = torch.randn(10, 20, generator=generator).repeat_interleave(10, 0)
-    assert float(fit_regression(embeddings, coefficients, ridges=(1e-3,)).residual.mean()) > 0.7
+    assert float(fit_regression(embeddings, coefficients, 20, ridges=(1e-3,)).residual.mean()) > 0.7
+    mixed = torch.cat([torch.arange(start, 100, 10) for start in range(10)])  # every person on both sides
+    assert float(fit_regression(embeddings[mixed], coefficients[mixed], 20, ridges=(1e-3,)).residual.mean()) < 0.1
 
 
 def test_each_coefficient_takes_the_ridge_that_predicts_held_out_faces_best() -> None:
@@ -63,9 +65,9 @@ def test_each_coefficient_takes_the_ridge_that_predicts_held_out_faces_best() ->
     generator = torch.Generator().manual_seed(1)
     embeddings = normalize(torch.randn(120, 60, generator=generator))
     coefficients = torch.stack([embeddings[:, 0] * 8, torch.randn(120, generator=generator)], 1)
-    both = fit_regression(embeddings, coefficients, ridges=(1e-3, 100.0))
-    small = fit_regression(embeddings, coefficients, ridges=(1e-3,))
-    large = fit_regression(embeddings, coefficients, ridges=(100.0,))
+    both = fit_regression(embeddings, coefficients, 24, ridges=(1e-3, 100.0))
+    small = fit_regression(embeddings, coefficients, 24, ridges=(1e-3,))
+    large = fit_regression(embeddings, coefficients, 24, ridges=(100.0,))
     torch.testing.assert_close(both.weight[:, 0], small.weight[:, 0])
     torch.testing.assert_close(both.weight[:, 1], large.weight[:, 1])
     torch.testing.assert_close(both.residual, torch.minimum(small.residual, large.residual))
@@ -83,8 +85,8 @@ def test_accumulators_add_up() -> None:
 
 def test_predictions_of_embeddings_are_normalized_and_stored_so() -> None:
     embeddings, targets, _, _ = planted(50, 8, 3, noise=0.5)
-    found = fit_regression(embeddings, targets, unit_norm=True)
-    plain = fit_regression(embeddings, targets).predict(embeddings)
+    found = fit_regression(embeddings, targets, 10, unit_norm=True)
+    plain = fit_regression(embeddings, targets, 10).predict(embeddings)
     torch.testing.assert_close(found.predict(embeddings), normalize(plain))
     stored = Regression.from_tensors(found.to_tensors("a"), "a", unit_norm=True)
     torch.testing.assert_close(stored.predict(embeddings), normalize(plain), atol=2e-3, rtol=0)

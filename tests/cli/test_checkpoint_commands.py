@@ -48,7 +48,8 @@ def test_import_with_a_contract_that_the_user_knows(
     given = ["--color", "BGR", "--mean", "0", "--std", "255"]
     assert run(["checkpoint", "import", str(backbone), "-o", str(out), *given, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["contract"] == {"mean": [0.0] * 3, "std": [255.0] * 3, "color": "BGR", "size": [112, 112]}
+    wanted = {"mean": [0.0] * 3, "std": [255.0] * 3, "color": "BGR", "size": [112, 112], "crop": None}
+    assert found["contract"] == wanted
     assert found["digest"] == load_checkpoint(out).digest
     images = torch.rand(2, 3, 112, 112)
     expected = build_backbone("iresnet18", width=0.25, embedding_size=16).eval()
@@ -115,6 +116,11 @@ def test_info_names_the_license_that_a_file_states(
     for name, license in (("net.onnx", None), ("licensed.onnx", "CC-BY-NC-4.0")):
         assert run(["checkpoint", "info", str(tmp_path / name), "--json"]) == 0
         assert json.loads(capsys.readouterr().out)["license"] == license
+    assert run(["checkpoint", "import", str(tmp_path / "licensed.onnx"), "-o", str(tmp_path / "net.safetensors")]) == 0
+    assert load_checkpoint(tmp_path / "net.safetensors").header["license"] == "CC-BY-NC-4.0"
+    assert run(["checkpoint", "export", str(tmp_path / "net.safetensors"), "-o", str(tmp_path / "again.onnx")]) == 0
+    said = {entry.key: entry.value for entry in onnx.load(str(tmp_path / "again.onnx")).metadata_props}
+    assert said["license"] == "CC-BY-NC-4.0"
 
 
 def test_info_of_the_shipped_checkpoint(capsys: pytest.CaptureFixture[str]) -> None:

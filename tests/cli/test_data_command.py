@@ -47,6 +47,34 @@ def test_what_cannot_be_read_is_left_out_and_named(
     assert "id2/photo.heic': " in said.err
 
 
+@pytest.mark.parametrize("damage", [b"%!PS-Adobe-3.0 EPSF-3.0\n", None], ids=["another kind", "cut off"])
+def test_a_damaged_image_among_few_is_refused(
+    tiny_faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: bytes | None
+) -> None:
+    source, out = tmp_path / "in", tmp_path / "out"
+    for person in ("id0", "id1"):
+        shutil.copytree(tiny_faces / person, source / person)
+    file = source / "id0" / "0.png"
+    file.write_bytes(damage or file.read_bytes()[:500])
+    (source / "id0" / "notes.txt").write_text("no image by its name either, so it does not count")
+    words = ["data", "convert", str(source), "-o", str(out)]
+    for path in sorted(source.glob("*/[1-5].png")):  # 1 of 12 is few among many; now 1 of 9
+        if len(list(source.glob("*/*.png"))) > 9:
+            path.unlink()
+    assert run(words) == 3
+    assert "got 1 of 9: " in (said := capsys.readouterr().err)
+    assert "id0/0.png" in said
+    assert not out.exists()
+
+
+def test_an_output_that_exists_is_refused_before_anything_is_decoded(
+    tiny_faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("arcinvert.training.data.streaming.decode", None)
+    (tmp_path / "a.rec").touch()
+    assert run(["data", "convert", str(tiny_faces), "-o", str(tmp_path / "a.rec")]) == 2
+
+
 def test_what_a_killed_run_left_is_removed(tiny_faces: Path, tmp_path: Path) -> None:
     words = ["data", "convert", str(tiny_faces), "-o", str(tmp_path / "out")]
     (tmp_path / ".out.part" / "whole" / "id9").mkdir(parents=True)

@@ -142,6 +142,13 @@ def test_templates_by_lists(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     (tmp_path / "labels.txt").write_text("\n".join(labels))
     options[3], options[5] = str(tmp_path / "faces.txt"), str(tmp_path / "labels.txt")
     assert ask(capsys, "templates", *options)["verification"] == plain["verification"]
+    for name, templates in {"gallery_G1": (0, 2), "gallery_G2": (4, 6), "probe_mixed": (1, 3, 5, 7)}.items():
+        (tmp_path / f"1N_{name}.csv").write_text("T,S\n" + "".join(f"{t},{t // 2}\n" for t in templates))
+        options += ["--galleries", str(tmp_path / f"1N_{name}.csv")]
+    (tmp_path / "scores.txt").write_text("".join(f"{row}.jpg {'1 ' * 10}0.5\n" for row in range(8)))
+    published = ask(capsys, "templates", *options, "--scores", str(tmp_path / "scores.txt"))
+    assert published["identification"] == found["identification"]
+    assert len(published["sources"]) == 7
 
 
 def test_queries_and_videos(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -24,5 +24,5 @@ def test_json_gives_value_and_reason_of_every_constant(capsys: pytest.CaptureFix
     assert [row["controls"] for row in rows] == [True, True, False, False]
     for row, preset in zip(rows, PRESETS.values(), strict=True):
         assert row["constants"] == constants_of(preset)
-    assert rows[0]["constants"]["steps"]["value"] == 60
+    assert rows[0]["constants"]["steps"]["value"] == 45
     assert "judged cosine" in rows[0]["constants"]["lr"]["reason"]

@@ -166,3 +166,21 @@ def test_two_processes_of_torchrun_train_one_network(tiny_faces: Path, config: P
     assert stored.header == {"format": 2, **json.loads(line)}
     assert stored.tensors["head.centers"].shape == (4, 16)
     assert len(stored.header["history"]) == 4
+
+
+@pytest.mark.parametrize(("options", "seed"), [([], 3), (["--seed", "7"], 7), (["--seed", "0"], 0)])
+def test_the_seed_of_the_command_line_goes_before_that_of_the_settings(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, options: list[str], seed: int
+) -> None:
+    seen: list[int] = []
+
+    def train(data: Path, out: Path, *, config: TrainConfig, **others: object) -> dict[str, object]:
+        seen.append(config.seed)
+        header: dict[str, object] = {"data": {"skipped": 0}, "validation": {}}
+        return header
+
+    monkeypatch.setattr("arcinvert.training.trainer.train", train)
+    (tmp_path / "c.toml").write_text("seed = 3\n")
+    arguments = ["train", "--data", "d", "-o", str(tmp_path / "net"), "--config", str(tmp_path / "c.toml")]
+    assert run([*arguments, *options]) == 0
+    assert seen == [seed]

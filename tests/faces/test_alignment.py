@@ -18,11 +18,11 @@ from arcinvert.faces.alignment import (
     Face,
     RetinaFace,
     align,
-    align_photo,
     landmark_pose,
     read_photo,
     similarity,
 )
+from arcinvert.faces.choice import align_photo
 from arcinvert.faces.images import MAX_PIXELS
 
 MIRROR = np.array([-1.0, 1.0])
@@ -173,6 +173,20 @@ def test_scales_16_bits_to_8(tmp_path: Path, suffix: str) -> None:
     image = read_photo(tmp_path / f"deep.{suffix}")
     np.testing.assert_array_equal(image[..., 1], np.arange(256).reshape(16, 16))
     np.testing.assert_array_equal(image[..., 0], image[..., 2])
+
+
+@pytest.mark.parametrize(("most", "bits"), [(255, 8), (4095, 12), (3000, 12), (4096, 16)])
+def test_12_bits_in_16_are_read_as_12_and_said(
+    tmp_path: Path, most: int, bits: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    gray = np.linspace(0, most, 256).round().astype(np.uint16).reshape(16, 16)
+    Image.fromarray(gray).save(tmp_path / "camera.png")
+    expected = np.rint(gray / ((1 << bits) - 1) * 255)
+    np.testing.assert_array_equal(read_photo(tmp_path / "camera.png")[..., 0], expected)
+    assert caplog.text.count(f"at most {most}, which are read as {bits} bits") == (bits < 16)
+    np.testing.assert_array_equal(read_photo(tmp_path / "camera.png", gray_bits=16)[..., 0], np.rint(gray / 257))
+    with pytest.raises(InputError, match=f"of 7 bits, got {most}"):
+        read_photo(tmp_path / "camera.png", gray_bits=7)
 
 
 def test_32_bit_gray_is_read_as_16_or_refused(tmp_path: Path) -> None:

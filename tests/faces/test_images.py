@@ -1,14 +1,18 @@
 """Which image files are opened: by content, of the listed formats, and no others, whatever their names."""
 
+import contextlib
 import io
 import os
+import threading
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, features
 
-from arcinvert.errors import InputError
+from arcinvert.errors import InputError, UnreadableImage
 from arcinvert.evaluation.readers.crops import read_crop
 from arcinvert.faces.alignment import read_photo
 from arcinvert.faces.images import IMAGE_FORMATS, open_image
@@ -78,3 +82,24 @@ def test_pipes_and_devices_are_not_opened(tmp_path: Path) -> None:
         align_folder(tmp_path, tmp_path / "out")
     with pytest.raises(InputError, match="no regular file"):
         load_faces(tmp_path.parent, [tmp_path.name])
+
+
+def test_threads_leave_the_filters_of_warnings_as_they_were(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    before, started = list(warnings.filters), threading.Barrier(3)
+
+    def read(_: int) -> None:
+        with open_image(tmp_path / "a.png") as image:
+            started.wait(10)
+            image.load()
+
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(read, range(3)))
+    assert warnings.filters == before
+
+
+def test_remarks_of_pillow_are_not_shown(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.tif", description="x" * 100)
+    (tmp_path / "a.tif").write_bytes((tmp_path / "a.tif").read_bytes()[:-40])
+    with contextlib.suppress(UnreadableImage), open_image(tmp_path / "a.tif") as image:
+        image.load()

@@ -14,7 +14,8 @@ from PIL import Image
 
 from arcinvert.cli import run
 from arcinvert.errors import EnvironmentProblem, InputError
-from arcinvert.faces.alignment import TEMPLATE, RetinaFace, align, align_photo
+from arcinvert.faces.alignment import TEMPLATE, RetinaFace, align
+from arcinvert.faces.choice import align_photo
 from arcinvert.faces.photos import open_detector
 from arcinvert.faces.scrfd import SCRFD
 
@@ -129,6 +130,20 @@ def test_finds_the_known_box_and_points(
     np.testing.assert_allclose(faces[0].box, corners, atol=1e-3)
     assert faces[0].landmarks.dtype == np.float64
     assert 0.85 < faces[0].score < 1
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_a_fixed_batch(batched: bool, tmp_path: Path) -> None:
+    """As ``scrfd_320_batched_64``: the photo is the first image of the batch."""
+    model = fixed(built(320, batched=batched), [4, 3, 320, 320])
+    for weight in model.graph.initializer if batched else ():
+        if weight.name.endswith("s"):
+            sizes = numpy_helper.to_array(weight).copy()
+            sizes[0] = 4
+            weight.CopyFrom(numpy_helper.from_array(sizes, weight.name))
+    faces = SCRFD(saved(model, tmp_path / "four.onnx")).detect(squares(320, 320, (160, 80, 8, RED)))
+    assert len(faces) == 1
+    np.testing.assert_allclose(faces[0].landmarks, np.array([160, 80]) + POINTS * 8, atol=1e-3)
 
 
 @pytest.mark.parametrize("kind", ["det", "batched"])
@@ -249,7 +264,10 @@ def without_outputs(model: onnx.ModelProto, kept: int) -> onnx.ModelProto:
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (lambda: built(points=False), "expected the 9 outputs of an SCRFD with five points, got 6 in "),
+        (
+            lambda: built(points=False),
+            "expected the 9 outputs of an SCRFD with five points, got 6, of one without points, in ",
+        ),
         (lambda: without_outputs(built(), 1), "five points, got 1 in "),
         (
             lambda: built(wrong={"points": 8}),
@@ -261,7 +279,8 @@ def without_outputs(model: onnx.ModelProto, kept: int) -> onnx.ModelProto:
         ),
         (lambda: fixed(built(), [1, 3, 320, 8192]), "expected an input of at most 4096x4096, got 8192x320 in "),
         (lambda: fixed(built(), [1, 3, 8192, 320]), "expected an input of at most 4096x4096, got 320x8192 in "),
-        (lambda: fixed(built(), [4, 3, 320, 320]), "expected an SCRFD that runs, got one that does not in "),
+        (lambda: fixed(built(320, batched=True), [4, 3, 320, 320]), r"to be \(1, 3200, 1\), got \(1, 12800, 1\) in "),
+        (lambda: fixed(built(), [65, 3, 320, 320]), "expected an SCRFD that runs, got one that does not in "),
         (
             lambda: fixed(built(), [1, 1, 320, 320]),
             "expected an SCRFD that runs, got one that does not in .*dimensions",

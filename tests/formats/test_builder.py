@@ -3,7 +3,10 @@ import torch
 
 from arcinvert.backbones.graph import IMAGE, Graph
 from arcinvert.errors import CheckpointError
-from arcinvert.formats.builder import BATCH, Builder
+from arcinvert.formats.builder import Builder
+from arcinvert.formats.finish import finish
+from arcinvert.formats.scaling import take_scaling
+from arcinvert.formats.values import BATCH, OTHER_BATCH
 
 
 def rand(*shape: int) -> torch.Tensor:
@@ -84,8 +87,10 @@ class TestReshape:
     )
     def test_the_batch_stays_free(self, shape: list[int]) -> None:
         builder = Builder()
-        value = builder.reshape(conv(builder), shape, "r")
-        settings, weights = builder.finish(builder.function("flatten", [value], "f", axis=1))
+        # A computed shape has 5 where the second batch is.
+        other = [OTHER_BATCH, *shape[1:]] if shape[0] == BATCH else shape
+        value = builder.reshape(conv(builder), shape, "r", other=other)
+        settings, weights = finish(builder, builder.function("flatten", [value], "f", axis=1))
         network = Graph(**settings)
         network.load_state_dict(weights)
         assert network(rand(5, 3, 112, 112)).shape == (5, 3136)
@@ -93,7 +98,14 @@ class TestReshape:
     def test_the_batch_of_the_file(self) -> None:
         builder = Builder()
         assert builder.shape(builder.reshape(conv(builder), [7, -1], "r", batch=7)) == (BATCH, 3136)
-        assert builder.steps[-1]["settings"] == {"shape": [0, -1]}
+        assert builder.steps[-1]["settings"] == {"shape": [-1, 3136]}
+
+    def test_a_computed_shape_in_a_file_of_one_image(self) -> None:
+        """As Swin's windows: 48 of the example fit one image too, with another size of what remains."""
+        builder = Builder()
+        windows = builder.reshape(conv(builder), [16, 49, 4], "w", batch=1)
+        shapes = [48, 49, -1], [80, 49, -1]
+        assert builder.shape(builder.reshape(windows, shapes[0], "r", batch=1, other=shapes[1])) == (48, 49, 4)
 
     def test_what_does_not_fit(self) -> None:
         builder = Builder()
@@ -109,7 +121,7 @@ class TestScaling:
         for op, number in steps:
             value = builder.function(op, [value, builder.constant(torch.tensor(number))], "s")
         conv(builder, value)
-        mean, std = builder.take_scaling()
+        mean, std = take_scaling(builder)
         assert builder.steps[-1]["inputs"] == [IMAGE]
         return builder, mean, std
 
@@ -126,7 +138,7 @@ class TestScaling:
     def test_is_taken_out(self, steps: tuple[tuple[str, float], ...], mean: float, std: float) -> None:
         builder, found_mean, found_std = self.scaled(*steps)
         assert (found_mean, found_std) == (pytest.approx(mean), pytest.approx(std))
-        settings, _ = builder.finish(pooled(builder, "c"))
+        settings, _ = finish(builder, pooled(builder, "c"))
         assert [step["op"] for step in settings["steps"]] == ["conv", "folded_norm", "mean"]
 
     @pytest.mark.parametrize("steps", [(("mul", -1.0),), (("mul", 0.0),), (("div", 0.0),), (("add", float("nan")),)])
@@ -139,7 +151,7 @@ class TestScaling:
         each = builder.function("sub", [IMAGE, builder.constant(rand(3, 1, 1))], "s")
         turned = builder.function("sub", [builder.constant(torch.tensor(1.0)), IMAGE], "t")
         builder.function("add", [each, turned], "a")
-        assert builder.take_scaling() == (0.0, 1.0)
+        assert take_scaling(builder) == (0.0, 1.0)
         assert len(builder.steps) == 3
 
 
@@ -149,14 +161,14 @@ class TestFinish:
         value = pooled(builder, conv(builder))
         conv(builder, name="unused")
         unused = builder.constant(rand(3), "unused constant")
-        settings, weights = builder.finish(value)
+        settings, weights = finish(builder, value)
         assert set(weights) == {"layers.c.weight"}
         assert unused not in str(settings)
 
     def test_constants_become_steps_where_they_are_used(self) -> None:
         builder = Builder()
         value = builder.function("add", [pooled(builder, conv(builder)), builder.constant(rand(4), "k")], "a")
-        settings, weights = builder.finish(value)
+        settings, weights = finish(builder, value)
         assert settings["steps"][0] == {
             "op": "constant",
             "inputs": [],
@@ -170,7 +182,7 @@ class TestFinish:
         first = conv(builder)
         normed = builder.layer("batch_norm", first, "n", {"num_features": 4}, weight=torch.ones(4))
         second = conv(builder, normed, "d")
-        settings, _ = builder.finish(pooled(builder, second))
+        settings, _ = finish(builder, pooled(builder, second))
         found = {step["output"]: step["inputs"] for step in settings["steps"]}
         assert found == {"c": [IMAGE], "n": ["c"], "d": ["n"], "d_norm": ["d"], "pooled": ["d_norm"]}
 
@@ -183,12 +195,12 @@ class TestFinish:
             builder.constant(rand(3, 5)),
         ):
             with pytest.raises(CheckpointError, match="expected an output of one vector per image"):
-                builder.finish(wrong)
+                finish(builder, wrong)
 
     @pytest.mark.parametrize("axes", [[2, 3], [1, 3], [1, 2]])
     def test_dimensions_of_one_fall_away(self, axes: list[int]) -> None:
         builder = Builder()
-        settings, weights = builder.finish(builder.function("mean", [conv(builder)], "m", axes=axes, keepdims=True))
+        settings, weights = finish(builder, builder.function("mean", [conv(builder)], "m", axes=axes, keepdims=True))
         network = Graph(**settings)
         network.load_state_dict(weights)
         assert network(rand(2, 3, 112, 112)).shape == (2, 4 if axes == [2, 3] else 28)
@@ -200,5 +212,5 @@ class TestFinish:
         value = builder.layer(
             "conv", builder.layer("conv", IMAGE, "a", settings, weight=weight), "b", settings, weight=weight
         )
-        _, weights = builder.finish(pooled(builder, value))
+        _, weights = finish(builder, pooled(builder, value))
         assert len({tensor.data_ptr() for tensor in weights.values()}) == 2

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
 from arcinvert.backbones import build_backbone
-from arcinvert.backbones.graph import FUNCTIONS
+from arcinvert.backbones.operations import FUNCTIONS
 from arcinvert.checkpoint import Checkpoint
 from arcinvert.errors import EnvironmentProblem, InputError
 from arcinvert.formats import export, open_checkpoint

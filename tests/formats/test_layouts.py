@@ -11,8 +11,8 @@ from networks import IMAGES, unlike_new
 from torch import Tensor, nn
 
 from arcinvert.backbones import build_backbone
-from arcinvert.backbones.graph import FoldedNorm
 from arcinvert.backbones.iresnet import Block, IResNet
+from arcinvert.backbones.operations import FoldedNorm
 from arcinvert.checkpoint import Checkpoint, build_network
 from arcinvert.formats import export, open_checkpoint
 from arcinvert.formats import onnx as onnx_file
@@ -24,6 +24,7 @@ WIDTH, SIZE = 0.0625, 5
 
 
 def network(name: str = "iresnet18", **settings: Any) -> IResNet:
+    torch.manual_seed(0)
     made = unlike_new(build_backbone(name, **{"width": WIDTH, "embedding_size": SIZE, **settings}))
     assert isinstance(made, IResNet)
     return made.requires_grad_(False)

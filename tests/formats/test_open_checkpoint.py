@@ -2,6 +2,7 @@ import json
 import os
 import pickle
 import struct
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +54,7 @@ class TestByContent:
     @pytest.mark.parametrize("name", ["a.safetensors", "a", "a.onnx", "a.pth", "a.bin", "a.SAFETENSORS", "a.params"])
     def test_ours(self, name: str, tmp_path: Path) -> None:
         found = open_checkpoint(ours(tmp_path / name))
-        assert found.header == {"format": FORMAT, **HEADER}
+        assert found.header == {"format": FORMAT, "license": "not stated", **HEADER}
 
     @pytest.mark.parametrize("name", ["a.onnx", "a", "a.ONNX", "a.bin", "a.pth", "a.safetensors", "a.params"])
     @pytest.mark.parametrize("producer", ["", "pytorch"])
@@ -129,6 +130,30 @@ class TestRefusals:
         (tmp_path / "a.pdparams").write_bytes(b"\x80\x02.")
         with pytest.raises(CheckpointError, match="Paddle"):
             open_checkpoint(tmp_path / "a.pdparams")
+
+    @pytest.mark.parametrize(
+        ("name", "content", "found", "way_out"),
+        [
+            ("facenet512_weights.h5", b"\x89HDF\r\n\x1a\n" + bytes(88), "HDF5 file, as Keras", "DeepFace.build_model"),
+            ("net.pth", b"\x89HDF\r\n\x1a\n", "HDF5 file, as Keras", "tf2onnx.convert --saved-model"),
+            ("net.tflite", b"\x1c\0\0\0TFL3" + bytes(8), "TensorFlow Lite", "tf2onnx.convert --tflite 'net.tflite'"),
+            ("saved_model.pb", b"\x08\x01\x12\x09", "program of TensorFlow", "--saved-model"),
+            ("net.pdmodel", b"\x0a\x04", "program of Paddle", "paddle2onnx"),
+        ],
+    )
+    def test_other_frameworks(self, name: str, content: bytes, found: str, way_out: str, tmp_path: Path) -> None:
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(CheckpointError, match=found) as caught:
+            open_checkpoint(tmp_path / name)
+        assert way_out in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+    def test_keras_model(self, tmp_path: Path) -> None:
+        with zipfile.ZipFile(tmp_path / "net.keras", "w") as archive:
+            for member in ("metadata.json", "config.json", "model.weights.h5"):
+                archive.writestr(member, "{}")
+        with pytest.raises(CheckpointError, match=r"model of Keras.*tf2onnx"):
+            open_checkpoint(tmp_path / "net.keras")
 
     def test_no_right_to_read(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         path = ours(tmp_path / "a")

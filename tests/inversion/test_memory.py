@@ -4,8 +4,11 @@ from collections.abc import Sequence
 
 import pytest
 import torch
+from torch import nn
 
-from arcinvert.inversion.memory import in_parts, out_of_memory
+from arcinvert.inversion.memory import FACTOR, SHARE, available_memory, images_at_once, in_parts, out_of_memory
+from arcinvert.preprocessing import Preprocessing
+from arcinvert.recognizer import Recognizer
 
 
 @pytest.mark.parametrize(
@@ -82,3 +85,45 @@ def test_another_error_passes() -> None:
 
     with pytest.raises(RuntimeError, match="a bug"):
         list(in_parts([[0, 1]], broken))
+
+
+# --- the memory at hand
+
+
+def test_no_more_items_at_once_than_asked_for() -> None:
+    calls: list[int] = []
+
+    def work(number: int, done: int, part: Sequence[int]) -> list[int]:
+        calls.append(len(part))
+        return list(part)
+
+    assert [item for part in in_parts([[1, 2, 3], [4, 5]], work, most=2) for item in part] == [1, 2, 3, 4, 5]
+    assert calls == [2, 1, 2]
+
+
+@pytest.mark.parametrize(("images", "expected"), [(100.0, 8), (3.4, 3), (0.2, 1)])
+def test_a_batch_is_chosen_by_the_memory_at_hand(
+    images: float,
+    expected: int,
+    tiny_recognizer: Recognizer,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    each = FACTOR * tiny_recognizer.kept_bytes / SHARE
+    monkeypatch.setattr("arcinvert.inversion.memory.available_memory", lambda device: int(images * each))
+    assert images_at_once(tiny_recognizer, 8) == expected
+    assert [f"{expected} images at once instead of 8" in text for text in caplog.messages] == [True] * (expected < 8)
+    monkeypatch.setattr("arcinvert.inversion.memory.available_memory", lambda device: None)
+    assert images_at_once(tiny_recognizer, 8) == 8
+
+
+def test_the_available_memory_is_measured() -> None:
+    found = available_memory(torch.device("cpu"))
+    assert found is None or 0 < found < 2**60
+
+
+def test_what_a_network_keeps_of_an_image_is_what_its_layers_save() -> None:
+    # The scaling of the image and PReLU keep their inputs; the frozen convolution keeps only its weight.
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.PReLU(4), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    found = Recognizer(network, Preprocessing(), embedding_size=4).kept_bytes
+    assert found == pytest.approx(4 * (3 + 4) * 112 * 112, rel=0.01)

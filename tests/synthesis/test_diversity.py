@@ -23,8 +23,7 @@ def no_backbone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def faces(small_prior: FacePrior) -> Tensor:
-    images = small_prior.decode(small_prior.coefficients(slice(0, 5))).clamp(0, 1)
-    return (images * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+    return small_prior.pictures(range(5))
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import shutil
 import threading
 from collections.abc import Sequence
@@ -18,15 +19,17 @@ from torch import Tensor
 import arcinvert
 from arcinvert.distributed import Processes
 from arcinvert.errors import DivergedError, EnvironmentProblem, UsageError
+from arcinvert.faceprior.prior import ATTRIBUTES
 from arcinvert.inversion import reconstruct
+from arcinvert.inversion.controls import LEVEL, NOSE, Controls
 from arcinvert.inversion.invert import Inversion
 from arcinvert.inversion.reconstruct import Settings
 from arcinvert.inverter import Inverter
 from arcinvert.recognizer import Recognizer
 from arcinvert.synthesis import journal
 from arcinvert.synthesis.diversity import feature_distance
-from arcinvert.synthesis.job import synthesize
-from arcinvert.synthesis.sheets import read_png
+from arcinvert.synthesis.job import compared, synthesize
+from arcinvert.synthesis.sheets import read_crop, read_png
 
 Manifest = dict[str, Any]
 QUICK = Settings(steps=4, batch_size=4)
@@ -85,7 +88,9 @@ def test_the_manifest_describes_files_settings_and_versions(
     assert [(row["target"], row["variation"]) for row in rows] == [(0, 0), (0, 1), (1, 0), (1, 1)]
     assert [row["file"] for row in rows] == names
     for row in rows:
-        assert set(row) == {"target", "variation", "file", "cosine", "steps", "seconds", "sha256"}
+        drawn = {"attributes"} if row["variation"] else set()
+        assert set(row) == {"target", "variation", "file", "cosine", "steps", "seconds", "sha256"} | drawn
+        assert set(row.get("attributes", ATTRIBUTES)) == set(ATTRIBUTES)
         assert row["sha256"] == hashlib.sha256((out / row["file"]).read_bytes()).hexdigest()
         assert row["steps"] == 4
         assert row["seconds"] > 0
@@ -99,6 +104,9 @@ def test_the_manifest_describes_files_settings_and_versions(
         "batch_size": 4,
         "pose": None,
         "expression": None,
+        "light": None,
+        "vary": ["pose", "expression", "light", "color"],
+        "size": 224,
         "precision": "float32",
         "compile": False,
         "min_cosine": None,
@@ -110,6 +118,8 @@ def test_the_manifest_describes_files_settings_and_versions(
     assert set(manifest["versions"]) == {"arcinvert", "torch", "numpy", "python"}
     assert manifest["versions"]["arcinvert"] == arcinvert.__version__
     assert manifest["versions"]["torch"] == torch.__version__
+    assert manifest["licenses"].keys() == {"recognizer", "face prior", "auxiliary network"}
+    assert manifest["licenses"]["auxiliary network"].startswith("CC0")
     assert manifest["diverged"] == 0
     assert manifest["mean_cosine"] == pytest.approx(sum(row["cosine"] for row in rows) / 4, abs=1e-5)
     assert "synthetic" in manifest["note"]
@@ -123,7 +133,7 @@ def test_the_manifest_holds_no_embedding(two_by_two: tuple[Path, Manifest]) -> N
             return max((len(value), *map(longest, parts)))
         return 0
 
-    assert longest(two_by_two[1]) < 16
+    assert longest(two_by_two[1]) < 20  # an embedding has 64 numbers
 
 
 def test_cosine_is_that_of_the_written_file(
@@ -131,7 +141,7 @@ def test_cosine_is_that_of_the_written_file(
 ) -> None:
     out, manifest = two_by_two
     for row in manifest["results"]:
-        again = tiny_recognizer.embed(read_png(out / row["file"])[None]) @ targets[row["target"]]
+        again = tiny_recognizer.embed(read_crop(out / row["file"])[None]) @ targets[row["target"]]
         assert row["cosine"] == pytest.approx(float(again), abs=2e-5)
 
 
@@ -141,16 +151,16 @@ def test_image_files_are_marked_as_synthetic(two_by_two: tuple[Path, Manifest]) 
             assert (image.format, image.mode) == ("PNG", "RGB")
             assert "synthetic" in image.text["Description"]
             assert image.text["Software"] == f"arcinvert {arcinvert.__version__}"
-            assert image.size == ((228, 228) if path.name == "sheet.png" else (112, 112))
+            assert image.size == ((452, 452) if path.name == "sheet.png" else (224, 224))
 
 
 def test_the_sheet_has_a_target_a_row(two_by_two: tuple[Path, Manifest]) -> None:
     out, _ = two_by_two
     sheet = read_png(out / "sheet.png")
-    assert torch.equal(sheet[:112, :112], read_png(out / "0000_00.png"))
-    assert torch.equal(sheet[:112, 116:], read_png(out / "0000_01.png"))
-    assert torch.equal(sheet[116:, :112], read_png(out / "0001_00.png"))
-    assert bool((sheet[112:116] == 255).all())
+    assert torch.equal(sheet[:224, :224], read_png(out / "0000_00.png"))
+    assert torch.equal(sheet[:224, 228:], read_png(out / "0000_01.png"))
+    assert torch.equal(sheet[228:, :224], read_png(out / "0001_00.png"))
+    assert bool((sheet[224:228] == 255).all())
 
 
 def test_targets_and_variations_and_seeds_differ_and_the_same_seed_gives_the_same_bytes(
@@ -258,8 +268,8 @@ def test_diverged_images_are_marked_and_left_out_of_the_mean(
 
 def test_a_target_of_which_no_step_is_finite_diverges(tiny_inverter: Inverter, targets: Tensor, tmp_path: Path) -> None:
     calibration = tiny_inverter.calibration
-    nan = torch.full_like(calibration.coefficients.bias, float("nan"))
-    broken = replace(calibration, coefficients=replace(calibration.coefficients, bias=nan))
+    nan = torch.full_like(calibration.latents.bias, float("nan"))
+    broken = replace(calibration, latents=replace(calibration.latents, bias=nan))
     with pytest.raises(DivergedError):
         run(replace(tiny_inverter, calibration=broken), targets[:1], tmp_path, steps=2)
 
@@ -396,7 +406,7 @@ def test_the_report_measures_robustness_and_diversity(tiny_inverter: Inverter, t
     assert "LPIPS was not measured" in manifest["diversity"]["note"]
     expected = []
     for target in range(2):
-        pair = torch.stack([read_png(tmp_path / f"{target:04d}_{variation:02d}.png") for variation in range(2)])
+        pair = torch.stack([read_crop(tmp_path / f"{target:04d}_{variation:02d}.png") for variation in range(2)])
         distance = feature_distance(tiny_inverter, pair)
         assert distance is not None
         expected.append({"target": target, "feature_distance": round(distance, 4)})
@@ -443,3 +453,25 @@ def test_the_record_has_an_animation_a_plot_and_a_history(recorded: tuple[Path, 
     for row in manifest["results"]:
         assert row["history"]["step"] == [0, 1]
         assert len(row["history"]["cosine"]) == 2
+
+
+# --- sizes, and what was asked
+
+
+@pytest.mark.parametrize("size", [112, 448])
+def test_pictures_have_the_size_that_is_asked_for(
+    tiny_inverter: Inverter, targets: Tensor, tmp_path: Path, size: int
+) -> None:
+    run(tiny_inverter, targets[:1], tmp_path, steps=2, size=size)
+    assert read_png(tmp_path / "0000_00.png").shape == (size, size, 3)
+
+
+def test_what_was_asked_stands_beside_what_is_measured() -> None:
+    asked = dict(zip(ATTRIBUTES, Controls.parse("left", "smile").attributes(), strict=True))
+    asked = {name: value for name, value in asked.items() if value == value}
+    turned = compared(asked, {"yaw": NOSE * math.tan(math.radians(-23)), "pitch": LEVEL, "smile": None, "light": 0.1})
+    assert turned["yaw"] == {"asked": pytest.approx(-25), "measured": pytest.approx(-23), "missed": False}
+    assert turned["pitch"] == {"asked": pytest.approx(0, abs=1e-3), "measured": 0, "missed": False}
+    assert turned["smile"] == {"asked": pytest.approx(0.98), "measured": None, "missed": False}
+    assert set(turned) == {"yaw", "pitch", "smile"}
+    assert compared(asked, {"yaw": 0.0})["yaw"]["missed"]

@@ -99,8 +99,17 @@ def test_a_folder_that_does_not_exist_holds_no_job(tmp_path: Path) -> None:
 def test_clear_removes_our_files_and_no_others(tmp_path: Path) -> None:
     ours = ["0000_00.png", "0001_12.png", "123456_00.png", "0000_00.webp", "0000_00.plot.png", "sheet.png"]
     ours += ["manifest.json", "journal.0.jsonl", "journal.17.jsonl"]
-    others = ["0000.png", "a0000_00.png", "0000_00.jpg", "0000_00.png.bak", "my.part", "journal.jsonl", "notes.txt"]
-    for name in [*ours, *others, ".abc_1234.part"]:
+    others = [
+        "0000.png",
+        "a0000_00.png",
+        "0000_00.jpg",
+        "0000_00.png.bak",
+        "my.part",
+        ".my.png.part",
+        "journal.jsonl",
+        "notes.txt",
+    ]
+    for name in [*ours, *others, ".abc_1234.part", ".0000_00.png.part", ".manifest.json.part"]:
         (tmp_path / name).write_text("x")
     clear(tmp_path, all_of_it=False)
     assert names(tmp_path) == sorted([*ours, *others])

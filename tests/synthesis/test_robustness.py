@@ -39,7 +39,12 @@ class Finds:
         return [] if move is None else [Face(0.9, (0, 0, 9, 9), TEMPLATE + BORDER + move)]
 
 
-def test_each_cosine_against_a_slow_reference(tiny_recognizer: Recognizer, noise: Tensor) -> None:
+def gray(image: np.ndarray) -> np.ndarray:
+    """The face in the middle of a crop, by Pillow's conversion, 0 to 1."""
+    return np.array(Image.fromarray(image).convert("L"), np.float32)[30:100, 20:92] / 255
+
+
+def test_each_measure_against_a_slow_reference(tiny_recognizer: Recognizer, noise: Tensor) -> None:
     target = tiny_recognizer.embed(noise.permute(0, 3, 1, 2)).roll(1, 0)
 
     def cosine(row: int, image: np.ndarray) -> float:
@@ -60,6 +65,9 @@ def test_each_cosine_against_a_slow_reference(tiny_recognizer: Recognizer, noise
                 "realigned": None,
                 "yaw": None,
                 "pitch": None,
+                "smile": None,
+                "light": float(gray(image)[:, 36:].mean() - gray(image)[:, :36].mean()),
+                "brightness": float(gray(image).mean()),
                 "face_found": None,
             },
             abs=1e-4,
@@ -72,10 +80,12 @@ def test_a_face_found_in_its_place_is_aligned_to_the_same_image(tiny_recognizer:
     rows: list[dict[str, Any]] = robustness(tiny_recognizer, noise, target, detector)
     assert [row["face_found"] for row in rows] == [True, False, True]
     assert rows[0]["realigned"] == pytest.approx(1, abs=1e-4)
-    assert [rows[1][name] for name in ("realigned", "yaw", "pitch")] == [None] * 3
+    assert [rows[1][name] for name in ("realigned", "yaw", "pitch", "smile")] == [None] * 4
     assert rows[2]["realigned"] < 0.999
     assert abs(rows[0]["yaw"]) < 0.03
     assert 0.4 < rows[0]["pitch"] < 0.6
+    mouth, eyes = TEMPLATE[4] - TEMPLATE[3], TEMPLATE[1] - TEMPLATE[0]
+    assert rows[0]["smile"] == pytest.approx(np.hypot(*mouth) / np.hypot(*eyes), abs=1e-4)
     assert detector.seen[0].shape == (112 + 2 * BORDER, 112 + 2 * BORDER, 3)
     assert np.array_equal(detector.seen[0][BORDER:-BORDER, BORDER:-BORDER], noise[0].numpy())
     assert (detector.seen[0][:BORDER, BORDER:-BORDER] == noise[0, :1].numpy()).all()
@@ -100,3 +110,5 @@ def test_the_detector_finds_real_faces_and_not_noise(images: Tensor, noise: Tens
         assert min(row[name] for name in ("jpeg_75", "shift_2", "flip", "realigned")) > 0.9
         assert row["yaw"] == pytest.approx(-mirrored["yaw"], abs=0.08)
         assert 0.3 < row["pitch"] < 0.9
+        assert 0.6 < row["smile"] < 1.2
+        assert row["light"] == pytest.approx(-mirrored["light"], abs=0.001)

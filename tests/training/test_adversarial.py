@@ -9,8 +9,8 @@ from runs import TINY
 from torch import Tensor, nn
 
 from arcinvert.errors import CheckpointError, UsageError
+from arcinvert.faces.augmentation import Augmentation
 from arcinvert.training.config import TrainConfig
-from arcinvert.training.data.augmentation import Augmentation
 from arcinvert.training.run import Run
 from arcinvert.training.trainer import open_data, train
 

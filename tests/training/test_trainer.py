@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from arcinvert.backbones import build_backbone
 from arcinvert.checkpoint import load_checkpoint, load_strictly
 from arcinvert.errors import CheckpointError, EnvironmentProblem, InputError, UsageError
+from arcinvert.faces.augmentation import Augmentation
 from arcinvert.training.config import DistillationConfig, ExtraLosses, TrainConfig
-from arcinvert.training.data.augmentation import Augmentation
 from arcinvert.training.data.faces import load_faces
 from arcinvert.training.margins import ALL_MARGINS, Margin
 from arcinvert.training.run import Run

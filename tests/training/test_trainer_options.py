@@ -16,10 +16,10 @@ from arcinvert.calibration.regression import Accumulators
 from arcinvert.checkpoint import load_checkpoint
 from arcinvert.distributed import SINGLE_PROCESS, Processes
 from arcinvert.errors import CheckpointError, DivergedError, EnvironmentProblem, InputError, UsageError
+from arcinvert.faces.augmentation import Augmentation
 from arcinvert.recognizer import Recognizer
 from arcinvert.training import run as run_module
 from arcinvert.training.config import DistillationConfig, TrainConfig
-from arcinvert.training.data.augmentation import Augmentation
 from arcinvert.training.data.batches import Batches
 from arcinvert.training.distillation import Distillation
 from arcinvert.training.run import Run

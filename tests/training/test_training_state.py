@@ -1,6 +1,7 @@
 """The state on disk: states of earlier versions are resumed, and each process reads its own rows."""
 
 import json
+import zipfile
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ from runs import TINY as SMALL
 from arcinvert.backbones import build_backbone, memory_format
 from arcinvert.distributed import Processes
 from arcinvert.errors import CheckpointError
+from arcinvert.faces.augmentation import Augmentation
 from arcinvert.training.config import DistillationConfig, ExtraLosses, TrainConfig
-from arcinvert.training.data.augmentation import Augmentation
 from arcinvert.training.heads import MarginHead
 from arcinvert.training.run import Run
+from arcinvert.training.state import load_state
 
 TINY = replace(SMALL, dropout=0.1)
 FIRST_SETTINGS = (
@@ -155,3 +157,10 @@ def test_a_state_that_does_not_fit_is_refused(damage: Any, said: str, tmp_path: 
     torch.save(state, tmp_path / "state")
     with pytest.raises(CheckpointError, match=said):
         Run(made_up_faces(), TINY, CPU).resume(tmp_path / "state")
+
+
+def test_a_compressed_state_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "state", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("state/data.pkl", b"0" * 1000)
+    with pytest.raises(CheckpointError, match="compression"):
+        load_state(tmp_path / "state")

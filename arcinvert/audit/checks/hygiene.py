@@ -106,7 +106,7 @@ def scan(store: Store, *, progress: Progress = silent) -> Scan:
         digest.update(np.ascontiguousarray(rows, "<f4").data)
         reservoir.add(rows)
         if len(block.positions):
-            progress(int(block.positions[-1]) + 1, store.count, "reading the store")
+            progress(int(block.positions[-1]) + 1, store.count, "rows of the store read")
     norms, norm_findings = _norms(np.sqrt(squared[usable]))
     findings = [*contents_findings(store), *_skipped(skipped, store.count), *norm_findings]
     findings += _duplicates(content[usable], identity[usable] if named else None)
@@ -122,9 +122,12 @@ def unit(templates: Rows) -> tuple[Rows, NDArray[np.bool_]]:
     """Templates (n, D) that have a direction, unit norm, and (n,) which those are."""
     squares = np.einsum("nd,nd->n", templates, templates, dtype=np.float64)
     good = np.isfinite(squares) & (squares > 0)
-    if good.all():
-        return templates / np.sqrt(squares)[:, None].astype(np.float32), good
-    return templates[good] / np.sqrt(squares[good])[:, None].astype(np.float32), good
+    rows, lengths = (templates, np.sqrt(squares)) if good.all() else (templates[good], np.sqrt(squares[good]))
+    odd = (lengths < 1e-30) | (lengths > 1e38)  # lengths that float32 does not hold well
+    if odd.any():
+        rows = np.where(odd[:, None], rows / np.abs(rows).max(1, keepdims=True), rows)
+        lengths[odd] = np.linalg.norm(rows[odd], axis=1)
+    return rows / lengths[:, None].astype(np.float32), good
 
 
 def _number(name: str) -> int:

@@ -64,7 +64,7 @@ def rank1(
         rival[near] = _cosine(probes[i[near]], templates[j[near]]) >= mate[i[near]]
         ranks += np.bincount(i[rival], minlength=len(probes))
         if len(block.positions):
-            progress(int(block.positions[-1]) + 1, store.count, "re-identifying")
+            progress(int(block.positions[-1]) + 1, store.count, "rows of the store compared with the reconstructions")
     return ranks
 
 

@@ -2,19 +2,18 @@
 
 ``parse_defense("pq:64").fitted(own)`` is ready for embeddings of the size of ``own`` (M, D), faces that are not in the
 store. Its ``protect`` makes templates of the store's embeddings. An attacker who does not know the key assumes
-``without_key(seed)``. The attack starts at ``estimate(templates, own)`` and minimizes ``term(templates[rows])``, best
-inside a :class:`ProjectedMatch`.
+``without_key(seed)``. The attack starts at ``estimate(templates, own)`` and minimizes ``term(templates[rows])``.
 """
 
 from collections.abc import Callable
 
-from arcinvert.audit.defenses.base import Defense, ProjectedMatch, TemplateMatch
+from arcinvert.audit.defenses.base import Defense, TemplateMatch
 from arcinvert.audit.defenses.keyed import BioHash, MlpHash, PolyProtect, Rotate
 from arcinvert.audit.defenses.plain import Int8, Noise, Sign, Truncate, Undefended
 from arcinvert.audit.defenses.quantize import ProductQuantization
 from arcinvert.errors import UsageError
 
-__all__ = ["SCHEMES", "Defense", "ProjectedMatch", "TemplateMatch", "parse_defense"]
+__all__ = ["SCHEMES", "Defense", "TemplateMatch", "parse_defense"]
 
 
 _WITH_VALUE: dict[str, tuple[str, Callable[[str], Defense]]] = {

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from arcinvert.audit.defenses.base import Defense
-from arcinvert.audit.judges import FMRS
+from arcinvert.audit.thresholds import FMRS
 from arcinvert.audit.types import Count, Share
 from arcinvert.errors import InputError
 from arcinvert.evaluation.metrics import OperatingPoint, eer, operating_points
@@ -31,7 +31,7 @@ class Accuracy:
     templates: Count
 
 
-def accuracy(defense: Defense, embeddings: Tensor, labels: Tensor, fmrs: Sequence[float] = FMRS) -> Accuracy:
+def accuracy(defense: Defense, embeddings: Tensor, labels: Tensor, fmrs: Sequence[float] = FMRS[:2]) -> Accuracy:
     """Protect the embeddings, compare every pair, and measure how well people are told apart.
 
     Both templates of a pair are protected, each as a record of its own.

@@ -87,7 +87,7 @@ class Defense(ABC):
             (B, D), unit norm.
         """
         known = normalize(self.values(self.protect(own, range(len(own)))))
-        return fit_regression(known, own, unit_norm=True).predict(normalize(self.values(templates)))
+        return fit_regression(known, own, len(own) // 5, unit_norm=True).predict(normalize(self.values(templates)))
 
     def without_key(self, seed: int) -> "Defense":
         """The defense with another key, as an attacker assumes who does not know it; itself where there is no key."""
@@ -129,33 +129,6 @@ class TemplateMatch:
         if found.shape != self.target.shape:
             raise InputError(f"expected templates {tuple(found.shape)}, got {tuple(self.target.shape)}")
         return 1 - (found * self.target.to(found)).sum(1)
-
-
-@dataclass(frozen=True, eq=False)
-class ProjectedMatch:
-    """A mix of two costs: the match to the template, and the match to the projection of the face on the face basis.
-
-    The presets ``fast`` and ``best`` do the same with a target between the two. Without it the last part of the match
-    adds false detail that deceives only the attacked network.
-
-    Attributes:
-        match: to the template.
-        projected: (B, D), unit norm: the calibration's projection of the estimate.
-        mix: weight of the projection; 0 is the match alone.
-    """
-
-    match: Term
-    projected: Tensor
-    mix: float = 0.6
-
-    @property
-    def taps(self) -> tuple[str, ...]:
-        """Those of the match."""
-        return self.match.taps
-
-    def __call__(self, trace: Trace) -> Tensor:
-        projected = 1 - (trace.embedding * self.projected.to(trace.embedding)).sum(1)
-        return (1 - self.mix) * self.match(trace) + self.mix * projected
 
 
 class _Sign(torch.autograd.Function):

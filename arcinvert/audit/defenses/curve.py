@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from arcinvert.audit.defenses.sweep import DefenseResult
+from arcinvert.audit.defenses.sweep import NONE, DefenseResult
 from arcinvert.audit.rates import TYPE_I, Rate
 from arcinvert.errors import InputError
 from arcinvert.evaluation import plots
@@ -56,7 +56,7 @@ def _line(axes: Any, number: int, scheme: str, known: bool, points: Sequence[tup
         [(rate.high or 0.0) - y for y, (_, rate, _) in zip(up, points, strict=True)],
     ]
     style: dict[str, Any] = {
-        "label": plots.plain(scheme if known else f"{scheme}, key not known"),
+        "label": "no defense" if scheme == NONE else plots.plain(scheme if known else f"{scheme}, key not known"),
         "color": plots.COLORS[number % len(plots.COLORS)],
         "marker": plots.MARKERS[(number + number // len(plots.COLORS)) % len(plots.MARKERS)],
         "markerfacecolor": None if known else "white",

@@ -14,6 +14,8 @@ from arcinvert.audit.rates import Rate
 from arcinvert.audit.types import Cosine, Count
 
 log = logging.getLogger(__name__)
+NONE = "none"
+"""The spec of the bare templates."""
 _NAMED = (
     "none int8 sign noise:0.02 noise:0.05 noise:0.1 noise:0.2 noise:0.3 truncate:256 truncate:128 truncate:64 "
     "truncate:32 pq:64 pq:32 pq:16 pq:8 rotate:1 biohash:1 polyprotect:1 mlphash:1"

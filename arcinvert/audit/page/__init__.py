@@ -31,7 +31,8 @@ def page(report: LeakageReport, images: Mapping[str, Mapping[str, bytes]] | None
         record: {caption: data_uri(content, f"{caption!r} of {record!r}") for caption, content in parts.items()}
         for record, parts in (images or {}).items()
     }
-    return _render("report.html", report, images=shown)
+    photos_shown = any(len(parts) > 1 for parts in shown.values())
+    return _render("report.html", report, images=shown, photos_shown=photos_shown)
 
 
 def sweep_page(report: LeakageReport) -> str:

@@ -1,10 +1,14 @@
 """Figures as text: percentages, "1 in 1,000", minutes; and names of defenses and of rates in plain words."""
 
 import math
+import re
 
-from arcinvert.audit.rates import MEAN, RANDOM, SECOND, SHUFFLED, TYPE_I, TYPE_II, Rate
+from arcinvert.audit.rates import KNOW_NOTHING, MEAN, RANDOM, SECOND, SHUFFLED, TYPE_I, TYPE_II, Rate
+from arcinvert.audit.significance import ALPHA
+from arcinvert.audit.thresholds import Threshold
 
-__all__ = ["counts", "duration", "interval", "kind_name", "number", "one_in", "percent", "place", "scheme"]
+__all__ = ["bounds", "counts", "duration", "fixed_on", "interval", "kind_name", "number", "one_in", "percent"]
+__all__ += ["limits", "moment", "place", "scheme"]
 NOT_MEASURED = "not measured"
 SCHEMES = {
     "none": ("No defense", ""),
@@ -94,8 +98,42 @@ def is_control(kind: str) -> bool:
 
 
 def is_above_chance(rate: Rate) -> bool:
-    """Whether a control passes more often than strangers do; a real second photo may."""
-    return is_control(rate.kind) and rate.kind != SECOND and rate.low is not None and rate.low > rate.fmr
+    """Whether a control passes more often than strangers do, by its adjusted test; a real second photo may."""
+    return rate.kind in KNOW_NOTHING and rate.p_value is not None and rate.p_value <= ALPHA
+
+
+def limits(rate: Rate) -> str:
+    """Ceiling and floor of a rate of the attack: what it is to be compared with; empty where they are not known."""
+    found = [f"real second photos: {percent(rate.ceiling)}"] if rate.ceiling is not None else []
+    found += [f"controls: at most {percent(rate.floor)}"] if rate.floor is not None else []
+    return "; ".join(found)
+
+
+def moment(date: str) -> str:
+    """``2026-01-31T13:45:00Z`` -> "2026-01-31 13:45 UTC"; another text as it is."""
+    found = re.fullmatch(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d):\d\dZ", date, re.ASCII)
+    return f"{found[1]} {found[2]} UTC" if found else date
+
+
+def bounds(rate: Rate) -> str:
+    """Floor, ceiling and adjusted p-value of a rate of the attack; empty where they are not known."""
+    found = [f"controls at most {percent(rate.floor)}"] if rate.floor is not None else []
+    found += [f"second photos {percent(rate.ceiling)}"] if rate.ceiling is not None else []
+    found += [f"p = {rate.p_value:.2g}"] if rate.p_value is not None and not is_control(rate.kind) else []
+    return "; ".join(found)
+
+
+def fixed_on(threshold: Threshold) -> str:
+    """A threshold and what it was fixed on, in words."""
+    if threshold.threshold is None:
+        return f"no threshold, fixed beforehand on {threshold.impostor_pairs:,} impostor pairs"
+    value = f"threshold {threshold.threshold:.3f}"
+    if threshold.low is not None and threshold.high is not None:
+        value += f" ({threshold.low:.3f} to {threshold.high:.3f})"
+    people = f" of {threshold.impostor_identities:,} people" if threshold.impostor_identities else ""
+    how = "extrapolated from" if threshold.extrapolated else "fixed beforehand on"
+    how = "given; rate measured on" if threshold.given else how
+    return f"{value}, {how} {threshold.impostor_pairs:,} impostor pairs{people}, {threshold.basis}"
 
 
 def scheme(spec: str) -> str:

@@ -6,15 +6,19 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from arcinvert.audit.defenses.sweep import DefenseResult
-from arcinvert.audit.judges import Threshold
+from arcinvert.audit.defenses.sweep import NONE, DefenseResult
+from arcinvert.audit.groups import Group
 from arcinvert.audit.page.formatting import family, is_control, one_in, scheme, setting
 from arcinvert.audit.page.scatter import Point, Scatter
-from arcinvert.audit.rates import TYPE_I, TYPE_II, Rate
+from arcinvert.audit.rates import SECOND, TYPE_I, TYPE_II, Rate
 from arcinvert.audit.report import JudgeResult, LeakageReport
+from arcinvert.audit.thresholds import Threshold
 from arcinvert.audit.verdict import headline
 from arcinvert.errors import InputError
 
+GROUP_KINDS = (TYPE_I, TYPE_II, SECOND)
+UNDEFENDED = 2
+"""Series of the point of the bare templates in the plot of the defenses."""
 _MAGIC = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg", b"RIFF": "image/webp"}
 
 
@@ -43,30 +47,36 @@ class PageView:
         return name if "://" in name else name.rstrip("/").rpartition("/")[2] or name
 
     @property
+    def operating_fmr(self) -> float:
+        """The one false match rate of the headline."""
+        return self.report.verdict.operating_fmr
+
+    @property
     def independent(self) -> str:
         """The judges that were not attacked."""
         return ", ".join(judge.name for judge in self.report.judges if not judge.attacked)
 
     @cached_property
     def headline(self) -> JudgeResult | None:
-        """The judge that decides the verdict at the smallest false match rate with a rate; None without any."""
+        """The judge with the highest rate at the operating point, or the strictest with a rate; None without any."""
         fmrs = sorted({rate.fmr for judge in self.report.judges for rate in judge.rates})
-        found = (headline(self.report.judges, fmr) for fmr in fmrs)
+        found = (headline(self.report.judges, fmr) for fmr in (self.operating_fmr, *fmrs))
         return next((pair[0] for pair in found if pair is not None), None)
 
     @property
     def headline_rates(self) -> list[Rate]:
-        """Its type I and type II rates, each at the smallest false match rate that was measured."""
+        """Its type I and type II rates at the operating point, or at the strictest one that was measured."""
         if self.headline is None:
             return []
-        known = sorted((rate for rate in self.headline.rates if rate.rate is not None), key=lambda rate: rate.fmr)
+        known = [rate for rate in self.headline.rates if rate.rate is not None and not rate.given]
+        known.sort(key=lambda rate: (rate.fmr != self.operating_fmr, rate.fmr))
         found = (next((rate for rate in known if rate.kind == kind), None) for kind in (TYPE_I, TYPE_II))
         return [rate for rate in found if rate is not None]
 
     def rates_by_threshold(self, judge: JudgeResult) -> Iterator[tuple[Threshold, list[Rate]]]:
         """The thresholds of a judge, the least strict first, with their rates: the attack, then the controls."""
         for threshold in sorted(judge.thresholds, key=lambda threshold: -threshold.fmr):
-            rates = [rate for rate in judge.rates if rate.fmr == threshold.fmr]
+            rates = [rate for rate in judge.rates if (rate.fmr, rate.given) == (threshold.fmr, threshold.given)]
             if rates:
                 yield threshold, sorted(rates, key=lambda rate: is_control(rate.kind))
 
@@ -77,9 +87,29 @@ class PageView:
         return Rate("", TYPE_I, 1 / found.gallery, found.accepted, found.tried, found.rate, found.low, found.high, None)
 
     @property
+    def group_tables(self) -> list[tuple[JudgeResult, list[tuple[Group, list[Rate | None]]]]]:
+        """Judges, the attacked one last, with each group's rates at the operating point: type I, II, second photo."""
+        groups = () if self.report.groups is None else self.report.groups.groups
+        tables = []
+        for judge in sorted(self.report.judges, key=lambda judge: judge.attacked):
+            found = [(group, [self._group_rate(group, judge, kind) for kind in GROUP_KINDS]) for group in groups]
+            if any(rate is not None for _, rates in found for rate in rates):
+                tables.append((judge, found))
+        return tables
+
+    def _group_rate(self, group: Group, judge: JudgeResult, kind: str) -> Rate | None:
+        wanted = (judge.name, kind, self.operating_fmr, False)
+        return next((rate for rate in group.rates if (rate.judge, rate.kind, rate.fmr, rate.given) == wanted), None)
+
+    @property
     def thresholds(self) -> list[tuple[JudgeResult, Threshold]]:
         """Every threshold of every judge."""
         return [(judge, threshold) for judge in self.report.judges for threshold in judge.thresholds]
+
+    def synthetic_threshold(self, judge: JudgeResult, threshold: Threshold) -> float | None:
+        """The threshold that synthetic faces would give at the same false match rate."""
+        same = (t.threshold for t in judge.synthetic_thresholds if t.fmr == threshold.fmr and not threshold.given)
+        return next(same, None)
 
     @property
     def mismatch_figures(self) -> list[tuple[str, Any]]:
@@ -91,8 +121,8 @@ class PageView:
     def settings(self) -> dict[str, Any]:
         """Settings and circumstances by name; what stands elsewhere on the page is left out."""
         found = asdict(self.report.config) | asdict(self.report.config.attack) | asdict(self.report.run)
-        elsewhere = ("attack", "authorization", "fingerprint", "seconds")
-        return {name: value for name, value in found.items() if name not in elsewhere}
+        elsewhere = {"attack", "authorization", "thresholds", "fingerprint", "seconds", "date", "version", "command"}
+        return {name: value for name, value in found.items() if name not in elsewhere | {"licenses"}}
 
     @cached_property
     def defenses(self) -> "DefenseView | None":
@@ -127,9 +157,10 @@ class DefenseView:
 
     @cached_property
     def fmr(self) -> float:
-        """The smallest false match rate of any rate that was measured."""
-        measured = (rate for entry in self.report.defenses for rate in _type_i(entry) if rate.rate is not None)
-        return min((rate.fmr for rate in measured), default=1e-3)
+        """The operating point; the smallest false match rate that was measured if it has no rate there."""
+        measured = {rate.fmr for entry in self.report.defenses for rate in _type_i(entry) if rate.rate is not None}
+        point = self.report.verdict.operating_fmr
+        return point if point in measured or not measured else min(measured)
 
     @cached_property
     def rows(self) -> list[DefenseRow]:
@@ -160,7 +191,10 @@ class DefenseView:
     def plot(self) -> Scatter | None:
         """A point for each attack; a line joins a defense without its key and with it. None without points."""
         numbers = {row.spec: str(n) for n, row in enumerate(self.rows, 1)}
-        points = [replace(point, label=numbers[spec], series=int(point.hollow)) for spec, point in self._points]
+        points = [
+            replace(point, label=numbers[spec], series=UNDEFENDED if spec == NONE else int(point.hollow))
+            for spec, point in self._points
+        ]
         pairs = [(a, b) for a in points for b in points if a.label == b.label and a.hollow and not b.hollow]
         return self._scatter(points, pairs) if points else None
 

@@ -1,15 +1,13 @@
 """Stores that are ``.npy`` or ``.npz`` files. Headers are checked against the file before anything is allocated."""
 
 import math
-import sys
-import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 from numpy.lib import format as npy
@@ -27,7 +25,7 @@ from arcinvert.audit.stores.store import (
     check_size,
     name_of,
 )
-from arcinvert.embeddings import DAMAGED, LIKELY, is_bomb
+from arcinvert.embeddings import DAMAGED, LIKELY, is_bomb, read_header
 from arcinvert.errors import InputError
 from arcinvert.evaluation.readers.lists import read_labels
 
@@ -47,22 +45,14 @@ class Layout:
     start: int
 
 
-def read_layout(stream: IO[bytes], length: int, name: str) -> Layout:
+def read_layout(stream: BinaryIO, length: int, name: str) -> Layout:
     """The header of a ``.npy`` of ``length`` bytes.
 
     Raises:
         InputError: damaged, of another length than it says, or an array of pickled objects.
     """
     try:
-        version = npy.read_magic(stream)
-        if version not in ((1, 0), (2, 0), (3, 0)):
-            raise ValueError(f"format version {version}")
-        read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # numpy warns about headers of Python 2
-            shape, fortran, dtype = read(stream)
-        if not all(type(side) is int and 0 <= side <= sys.maxsize for side in shape):
-            raise ValueError("the shape is not one")
+        shape, fortran, dtype = read_header(stream)
     except DAMAGED as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(f"{name} has a damaged .npy header: {reason[:200]}") from None
@@ -71,7 +61,7 @@ def read_layout(stream: IO[bytes], length: int, name: str) -> Layout:
         raise InputError(f"{name} holds pickled objects; pickles run code and are not read")
     if start + math.prod(shape) * dtype.itemsize != length:
         raise InputError(f"{name} says shape {shape} of {dtype}, but has {length - start} bytes of numbers")
-    return Layout(dtype, shape, bool(fortran), start)
+    return Layout(dtype, shape, fortran, start)
 
 
 def _rows_layout(layout: Layout, name: str) -> Layout:
@@ -179,7 +169,7 @@ class NpzStore(Store):
                         continue
                 with archive.open(info) as stream:
                     try:
-                        layouts[key] = read_layout(stream, info.file_size, f"{key!r} of {self.name!r}")
+                        layouts[key] = read_layout(cast(BinaryIO, stream), info.file_size, f"{key!r} of {self.name!r}")
                     except InputError as error:
                         if key in (column, identity) or len(members) == 1 or guess([key], VECTOR_NAMES):
                             raise

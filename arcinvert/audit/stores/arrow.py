@@ -46,7 +46,7 @@ class Columns:
         columns = list(schema.names)
         if len(set(columns)) != len(columns):
             raise InputError(f"{name} has several columns of one name")
-        likely = [c for c in columns if self._holds_rows(schema.field(c).type)]
+        likely = [c for c in columns if self.holds_rows(schema.field(c).type)]
         run = column if is_run(column, columns) else None
         plain = run is None and (likely or column is not None or guess(columns, VECTOR_NAMES[:-2]))
         wide = [] if plain else self._wide(schema, columns, run)
@@ -60,7 +60,8 @@ class Columns:
         """The columns to ask for."""
         return [*self.vectors, *([self.identity] if self.identity is not None else [])]
 
-    def _holds_rows(self, kind: Any) -> bool:
+    def holds_rows(self, kind: Any) -> bool:
+        """Whether a type is one of lists of numbers."""
         kind = getattr(kind, "storage_type", kind)
         types = self.pa.types
         lists = types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
@@ -80,7 +81,7 @@ class Columns:
                 if self.pa.types.is_fixed_size_list(kind):
                     self.size = kind.list_size
                     break
-                values += column.slice(0, SAMPLE - len(values)).to_pylist()
+                values += python_values(column.slice(0, SAMPLE - len(values)))
                 if len(values) >= SAMPLE:
                     break
             if not self.size:
@@ -101,19 +102,20 @@ class Columns:
         names = None
         if self.identity is not None:
             column = batch.column(len(self.vectors))
-            values = column.to_pylist() if kept.all() else column.filter(self.pa.array(kept)).to_pylist()
+            values = python_values(column if kept.all() else column.filter(self.pa.array(kept)))
             names = [name_of(value) for value in values]
         return Block(positions[kept], rows, names, skipped)
 
     def _rows(self, column: Any) -> tuple[Rows, Mask, dict[str, int]]:
         """The rows that can be read, a mask (n,) of them, and why the others cannot."""
         kind = column.type
-        if not self._holds_rows(kind):
-            rows, kept, skipped = matrix(column.to_pylist(), self.size, self.reader)
+        if not self.holds_rows(kind):
+            rows, kept, skipped = matrix(python_values(column), self.size, self.reader)
             return rows[kept], kept, dict(skipped)
         valid = column.is_valid().to_numpy(zero_copy_only=False)
-        lengths = np.full(len(column), self.size)
-        if not self.pa.types.is_fixed_size_list(kind):
+        if self.pa.types.is_fixed_size_list(kind):
+            lengths = np.full(len(column), kind.list_size)  # another file of the store may have another size
+        else:
             lengths = np.diff(column.offsets.to_numpy())
         kept = valid & (lengths == self.size)
         counts = {"null": int((~valid).sum()), "ragged": int((valid & ~kept).sum())}
@@ -148,13 +150,13 @@ class ParquetStore(Store):
     def _values(self, columns: list[str]) -> dict[str, object]:
         for number in range(len(self.files)):
             for batch in self._batches(number, 1, columns):
-                return dict(batch.to_pylist()[0])
+                return first_row(batch)
         return {}
 
     def _open(self, file: Path) -> Any:
         try:
             return self.parquet.ParquetFile(file, buffer_size=BUFFER, pre_buffer=False)
-        except (self.pa.ArrowException, OSError) as error:
+        except (self.pa.ArrowException, OSError, UnicodeError) as error:  # names of columns may be no UTF-8
             raise InputError(f"{str(file)!r} is not a whole parquet file: {one_line(error)}") from None
 
     def _batches(self, number: int, rows: int, columns: list[str] | None = None, groups: Any = None) -> Iterator[Any]:
@@ -163,7 +165,7 @@ class ParquetStore(Store):
         try:
             for batch in file.iter_batches(rows, row_groups=groups, columns=wanted, use_threads=False):
                 yield batch.select(wanted)
-        except (self.pa.ArrowException, OSError, KeyError) as error:
+        except (self.pa.ArrowException, OSError, KeyError, UnicodeError) as error:
             raise InputError(f"{str(self.files[number])!r} is damaged: {one_line(error)}") from None
         finally:
             file.close()
@@ -198,6 +200,26 @@ class ParquetStore(Store):
                 chosen = self.columns.block(batch.take(self.pa.array(inside - start)), 0)
                 yield Block(inside[chosen.positions], chosen.templates, chosen.identities, chosen.skipped)
             start += batch.num_rows
+
+
+def python_values(column: Any) -> list[object]:
+    """The values of an Arrow array; bytes for text that is no UTF-8, no bytes for what Python cannot hold (dates)."""
+    try:
+        return list(column.to_pylist())
+    except (ValueError, OverflowError):
+        return [_python_value(scalar) for scalar in column]
+
+
+def first_row(batch: Any) -> dict[str, object]:
+    """Column -> value of a batch's first row."""
+    return {name: python_values(batch.column(n).slice(0, 1))[0] for n, name in enumerate(batch.schema.names)}
+
+
+def _python_value(scalar: Any) -> object:
+    try:
+        return scalar.as_py()
+    except (ValueError, OverflowError):
+        return bytes(scalar.as_buffer().to_pybytes()) if hasattr(scalar, "as_buffer") else b""
 
 
 def _storage(column: Any) -> Any:

@@ -68,13 +68,20 @@ def _parts(inner: str) -> list[str]:
 
 
 def _of_json(value: Any) -> NDArray[np.generic]:
-    if isinstance(value, dict):
-        lists = [key for key, entry in value.items() if isinstance(entry, list)]
-        key = guess(lists, VECTOR_NAMES) or (lists[0] if len(lists) == 1 else None)
-        if key is None:
-            raise ValueError("an object without a list of numbers")
-        value = value[key]
-    return np.asarray(value, np.float64)
+    return np.asarray(value[list_of(value)] if isinstance(value, dict) else value, np.float64)
+
+
+def list_of(value: dict[str, Any]) -> str:
+    """The key of an object under which its list of numbers stands.
+
+    Raises:
+        ValueError: there is none, or several that might be meant.
+    """
+    lists = [key for key, entry in value.items() if isinstance(entry, list)]
+    key = guess(lists, VECTOR_NAMES) or (lists[0] if len(lists) == 1 else None)
+    if key is None:
+        raise ValueError("an object without a list of numbers")
+    return key
 
 
 def coding_of(texts: Sequence[str]) -> str | None:

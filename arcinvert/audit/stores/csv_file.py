@@ -42,21 +42,26 @@ class CsvStore(RawStore):
     kind = "csv"
 
     def __init__(
-        self, path: Path, column: str | None = None, identity: str | None = None, numbers: str | None = None
+        self,
+        path: Path,
+        column: str | None = None,
+        identity: str | None = None,
+        numbers: str | None = None,
+        header: bool | None = None,
     ) -> None:
         self.path, self.name, self.numbers = path, repr(str(path)), numbers
         with open(path, "rb") as binary:
             self.encoding = "utf-16" if binary.read(2) in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
         self.comments, self.delimiter = self._form()
-        header = next(self._lines(), [])
-        if not header:
+        first = next(self._lines(), [])
+        if not first:
             raise InputError(f"expected a table, {self.name} is empty")
-        if len(header) > MOST_COLUMNS:
-            raise InputError(f"expected at most {MOST_COLUMNS} columns, {self.name} has {len(header)}")
-        names = self._names(header)
+        if len(first) > MOST_COLUMNS:
+            raise InputError(f"expected at most {MOST_COLUMNS} columns, {self.name} has {len(first)}")
+        names = self._names(first, header)
         if len(set(names)) != len(names):
             raise InputError(f"{self.name} has several columns of one name")
-        self.width = len(names)
+        self.names, self.width = names, len(names)
         run = column if is_run(column, names) else None
         plain = run is None and (column is not None or guess(names, VECTOR_NAMES[:-2]))
         wide = [] if plain else [name for name in wide_columns(names, run, self.name) if name != identity]
@@ -84,20 +89,21 @@ class CsvStore(RawStore):
         first = re.sub(r'"[^"]*"', "", lines[0]).partition('"')[0]
         return 0, max(DELIMITERS, key=first.count)
 
-    def _names(self, header: list[str]) -> list[str]:
-        """Names of the columns; sets whether the first line holds them."""
+    def _names(self, header: list[str], headed: bool | None) -> list[str]:
+        """Names of the columns, by the first line; sets whether it holds them, as ``headed`` says."""
         numeric = [_is_number(cell) for cell in header]
         fractions = sum(n and not _WHOLE.fullmatch(cell.strip()) for n, cell in zip(numeric, header, strict=True))
         counted = len(header) >= LEAST_WIDE and any(
             header == [str(n) for n in range(start, start + len(header))] for start in (0, 1)
         )
-        if counted:
+        if counted and headed is None:
             log.info("%s: the first line, %s, ..., %s, is read as a header", self.name, header[0], header[-1])
         texts = len(header) - sum(numeric)
-        self.headed = counted or not (not texts or (fractions >= LEAST_WIDE and texts <= 2))
+        guessed = counted or not (not texts or (fractions >= LEAST_WIDE and texts <= 2))
+        self.headed = guessed if headed is None else headed
         if self.headed:
             return header
-        if texts:
+        if texts and headed is None:
             log.info("%s: the first line holds numbers and is read as a row, not as a header", self.name)
         other = "name" if texts == 1 else "text"
         return [f"e{n}" if number else other + (f"{n}" if texts > 1 else "") for n, number in enumerate(numeric)]
@@ -128,6 +134,10 @@ class CsvStore(RawStore):
             f"column {odd!r} of {self.name} holds whole numbers ({sample[0][place]!r}) where {len(rest)} others hold "
             f"fractions: a person, or a number of the embedding? use --identity {odd!r} or --column {every!r}"
         )
+
+    def records(self) -> Iterator[tuple[list[str], object]]:
+        """Every row: its cells, and its embedding as :meth:`raw` gives it."""
+        return ((row, self._value(row)) for row in self._rows())
 
     def raw(self, rows: int) -> Iterator[tuple[Sequence[object], Sequence[object] | None]]:
         values: list[object] = []

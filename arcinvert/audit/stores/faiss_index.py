@@ -11,7 +11,7 @@ import numpy as np
 
 from arcinvert.audit.stores import faiss_reader
 from arcinvert.audit.stores.arrays import sidecar, to_float
-from arcinvert.audit.stores.child import Child
+from arcinvert.audit.stores.child import Child, seconds_for
 from arcinvert.audit.stores.store import BLOCK, Block, Contents, Index, Rows, Store, check_size, need
 from arcinvert.errors import InputError
 
@@ -21,6 +21,8 @@ LOSSY = re.compile(r"PQ|ScalarQuantizer|SQ|LSH|Residual|LocalSearch|Additive|Fas
 FLAT, FLAT_START = ("IndexFlat", "IndexFlatIP", "IndexFlatL2"), 45
 """Indexes that are a header and then the rows. They are read as an array, block by block, which takes a third of the
 time and keeps memory bounded."""
+MEMORY = 2 << 30
+"""Bytes that the process with FAISS may take, beside four times the index."""
 HEADER = struct.Struct("<4siq")
 
 
@@ -96,7 +98,8 @@ class _Reader(Child):
     """
 
     def __init__(self, path: Path, name: str) -> None:
-        super().__init__(faiss_reader.__file__, [str(path.resolve())], f"the FAISS index {name!r}")
+        size, what = path.stat().st_size, f"the FAISS index {name!r}"
+        super().__init__(faiss_reader.__file__, [str(path.resolve())], what, MEMORY + 4 * size, seconds_for(size))
         kind, value, _ = self.reply()
         if kind != faiss_reader.FACTS:
             raise InputError(f"{name!r} is no FAISS index that can be read: {_line(value)}")

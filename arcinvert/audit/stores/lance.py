@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from arcinvert.audit.stores import lance_reader
-from arcinvert.audit.stores.arrow import BATCH, Columns
-from arcinvert.audit.stores.child import Child
+from arcinvert.audit.stores.arrow import BATCH, Columns, first_row
+from arcinvert.audit.stores.child import Child, seconds_for
 from arcinvert.audit.stores.store import BLOCK, SAMPLE, Block, Contents, Index, Store, join, need, one_line
 from arcinvert.errors import InputError, UsageError
+
+MEMORY = 6 << 30
+"""Bytes that the process with Lance may reserve, beside four times the table: its allocators reserve more than they
+use."""
 
 
 class LanceStore(Store):
@@ -42,12 +46,15 @@ class LanceStore(Store):
         self.columns.settle(self._batches(SAMPLE))
         self.size = self.columns.size
         rest = self.columns.rest
-        first = next(self._batches(1, rest, limit=1)).to_pylist()[0] if rest else {}
+        first = first_row(next(self._batches(1, rest, limit=1))) if rest else {}
         self.contents = Contents(first, self.columns.identity)
 
     def _open(self) -> tuple[int, Any]:
         """Start the process that reads the table; how many rows it has, and its schema."""
-        self._child = Child(lance_reader.__file__, [str(self.folder.resolve()), self.table], self.name)
+        files = (self.folder / f"{self.table}.lance").rglob("*")
+        size = sum(path.stat().st_size for path in files if path.is_file())
+        arguments = [str(self.folder.resolve()), self.table]
+        self._child = Child(lance_reader.__file__, arguments, self.name, MEMORY + 4 * size, seconds_for(size))
         kind, value, content = self._child.reply()
         if kind != lance_reader.REPLY:
             raise InputError(f"{self.name} is no Lance table that can be read: {_line(value)}")

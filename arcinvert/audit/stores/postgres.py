@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from arcinvert.audit.stores.columns import VECTOR_NAMES, NamesElsewhere, guess, identity_column, named, vector_column
+from arcinvert.audit.stores.layouts import placed
 from arcinvert.audit.stores.store import Block, Contents, Index, RawStore, need, one_line
 from arcinvert.audit.stores.vectors import Reader
 from arcinvert.errors import EnvironmentProblem, InputError, UsageError
@@ -87,6 +88,8 @@ class PostgresStore(RawStore):
             views: Tables = {}
             for schema, name, attribute, kind, view in connection.execute(_COLUMNS).fetchall():
                 (views if view else tables).setdefault((schema, name), {})[attribute] = kind
+            columns_of = {name: kinds for (_, name), kinds in tables.items()}
+            table, column, identity_table = placed(columns_of, where, table, column, identity, identity_table)
             self.table = _choose(tables, views, table, column, where)
             self.view = self.table in views
             self.name = f"{where}, {'view' if self.view else 'table'} {'.'.join(self.table)!r}"

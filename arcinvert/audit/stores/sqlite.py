@@ -10,6 +10,7 @@ from urllib.parse import quote
 import numpy as np
 
 from arcinvert.audit.stores.columns import VECTOR_NAMES, NamesElsewhere, guess, identity_column, named, vector_column
+from arcinvert.audit.stores.layouts import placed
 from arcinvert.audit.stores.store import Block, Contents, Index, RawStore
 from arcinvert.audit.stores.vectors import Reader
 from arcinvert.errors import InputError, UsageError
@@ -70,31 +71,32 @@ class SqliteStore(RawStore):
             tables, views = self._tables(connection), self._views(connection)
             if table is not None and table not in tables and table in views:
                 self.view, tables[table] = True, self._info(connection, table)
+        table, column, identity_table = placed(tables, repr(str(path)), table, column, identity, identity_table)
         with self._connected() as connection:
             self.table = self._choose(connection, tables, views, table, column)
             self.name = f"{str(path)!r}, {'view' if self.view else 'table'} {self.table!r}"
             columns = tables[self.table]
             likely = [] if column else self._likely(connection, self.table, columns)
             self.vector = vector_column(columns, column, self.name, likely=likely)
-            self.selected = [_quoted(self.vector)]
+            self.selected = [quoted(self.vector)]
             if identity_table is not None:
                 self.identity: str | None = self._names(connection, tables, NamesElsewhere.parse(identity_table))
             else:
                 self.identity = identity_column(columns, identity, self.name, vector=self.vector)
-                self.selected += [] if self.identity is None else [_quoted(self.identity)]
-            row = connection.execute(f"select * from {_quoted(self.table)} limit 1").fetchone()  # noqa: S608
-            (count,) = connection.execute(f"select count(*) from {_quoted(self.table)}").fetchone()  # noqa: S608
+                self.selected += [] if self.identity is None else [quoted(self.identity)]
+            row = connection.execute(f"select * from {quoted(self.table)} limit 1").fetchone()  # noqa: S608
+            (count,) = connection.execute(f"select count(*) from {quoted(self.table)}").fetchone()  # noqa: S608
             (keys,) = connection.execute(
                 "select wr from pragma_table_list where schema = 'main' and name = ?", (self.table,)
             ).fetchone()
             keyed = _keys(connection, self.table)
-        self.order = "" if self.view else ", ".join(map(_quoted, keyed)) if keys else "rowid"
+        self.order = "" if self.view else ", ".join(map(quoted, keyed)) if keys else "rowid"
         beside = {name: value for name, value in zip(columns, row or (), strict=False) if name != self.vector}
         self.contents = Contents(beside, self.identity, tables=tuple(name for name in tables if name != self.table))
         self.settle(count)
 
     def raw(self, rows: int) -> Iterator[tuple[Sequence[object], Sequence[object] | None]]:
-        query = f"select {', '.join(self.selected)} from {_quoted(self.table)}"  # noqa: S608
+        query = f"select {', '.join(self.selected)} from {quoted(self.table)}"  # noqa: S608
         with self._connected() as connection:
             cursor = connection.execute(query + (f" order by {self.order}" if self.order else ""))
             while found := cursor.fetchmany(rows):
@@ -105,7 +107,7 @@ class SqliteStore(RawStore):
         if self.order != "rowid":
             return super().take(positions)
         wanted = self.check(positions)
-        columns, table = ", ".join(self.selected), _quoted(self.table)
+        columns, table = ", ".join(self.selected), quoted(self.table)
         with read_only(self.path) as connection:
             rows = connection.execute(f"select rowid from {table} order by rowid")  # noqa: S608
             keys = np.fromiter((key for (key,) in rows), np.int64)
@@ -113,6 +115,8 @@ class SqliteStore(RawStore):
                 raise InputError(f"{self.name} changed while it was read: {self.count} rows, now {len(keys)}")
             query = f"select {columns} from {table} where rowid = ?"  # noqa: S608
             found = [connection.execute(query, (key,)).fetchone() for key in keys[wanted].tolist()]
+        if None in found:
+            raise InputError(f"{self.name} is damaged: a row that is listed is not there")
         names = None if self.identity is None else [row[1] for row in found]
         return self.block(wanted, [row[0] for row in found], names)
 
@@ -137,8 +141,8 @@ class SqliteStore(RawStore):
         named(tables[self.table], names.key, self.name)
         key = names.joined_by(tables[names.table], _keys(connection, names.table), where)
         self.selected.append(
-            f"(select other.{_quoted(names.name)} from {_quoted(names.table)} as other "  # noqa: S608
-            f"where other.{_quoted(key)} = {_quoted(self.table)}.{_quoted(names.key)} limit 1)"
+            f"(select other.{quoted(names.name)} from {quoted(names.table)} as other "  # noqa: S608
+            f"where other.{quoted(key)} = {quoted(self.table)}.{quoted(names.key)} limit 1)"
         )
         return f"{names.table}.{names.name}"
 
@@ -189,8 +193,8 @@ class SqliteStore(RawStore):
         """The columns whose first value can be read as an embedding."""
         found = []
         for column in columns:
-            name = _quoted(column)
-            query = f"select {name} from {_quoted(table)} where {name} is not null limit 1"  # noqa: S608
+            name = quoted(column)
+            query = f"select {name} from {quoted(table)} where {name} is not null limit 1"  # noqa: S608
             (value,) = connection.execute(query).fetchone() or (None,)
             try:
                 if isinstance(value, str | bytes) and len(Reader.for_values([value], "")(value)) >= LEAST:
@@ -205,5 +209,6 @@ def _keys(connection: sqlite3.Connection, table: str) -> list[str]:
     return [name for name, key in connection.execute("select name, pk from pragma_table_info(?)", (table,)) if key]
 
 
-def _quoted(name: str) -> str:
+def quoted(name: str) -> str:
+    """A name as SQL has it."""
     return '"' + name.replace('"', '""') + '"'

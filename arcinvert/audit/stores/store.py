@@ -51,6 +51,13 @@ class Contents:
     unread: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Note:
+    """Something that opening a store left out, and the way out, as a sentence."""
+
+    text: str
+
+
 @dataclass(frozen=True, eq=False)
 class Block:
     """Some rows of a store.
@@ -73,7 +80,8 @@ class Store(ABC):
     """A read-only source of embeddings.
 
     Attributes:
-        kind: ``npy``, ``npz``, ``parquet``, ``csv``, ``faiss``, ``sqlite``, ``postgres``, ``lancedb`` or ``qdrant``.
+        kind: ``npy``, ``npz``, ``parquet``, ``csv``, ``faiss``, ``sqlite``, ``postgres``, ``lancedb``, ``qdrant``,
+            ``chroma``, ``milvus`` or ``mysql``.
         name: for display; holds no password.
         count: N, all rows, including those that cannot be read.
         size: D.
@@ -85,6 +93,11 @@ class Store(ABC):
     count: int
     size: int
     contents: Contents
+
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """What of the store is not read: one for each entry of :attr:`Contents.unread`."""
+        return tuple(map(Note, self.contents.unread.values()))
 
     @abstractmethod
     def blocks(self, rows: int = BLOCK) -> Iterator[Block]:

@@ -6,12 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from arcinvert.audit.stores.blobs import NUMBERS, decode, number_format
 from arcinvert.audit.stores.cells import coded_bytes, coding_of, numbers_in, shown, text_of
-from arcinvert.embeddings import DAMAGED
+from arcinvert.embeddings import read_array
 from arcinvert.errors import InputError
 
 Rows = NDArray[np.float32]
@@ -87,8 +86,8 @@ class Reader:
             return np.frombuffer(value, ">f4" if self.blob == "pgvector" else ">f2", offset=4)
         if value.startswith(NPY):
             try:
-                return _flat(npy.read_array(io.BytesIO(value), allow_pickle=False, max_header_size=10_000))
-            except DAMAGED:
+                return _flat(read_array(io.BytesIO(value), lambda start: len(value) - start, "the blob"))
+            except InputError:
                 raise ValueError("a damaged .npy") from None
         text = text_of(value)
         if text is not None:
@@ -110,7 +109,7 @@ def matrix(values: Sequence[object], size: int, reader: Reader) -> tuple[Rows, M
     skipped: Counter[str] = Counter()
     with np.errstate(over="ignore", invalid="ignore"):
         for number, value in enumerate(values):
-            if value is None:
+            if value is None or (isinstance(value, str | bytes) and not value):
                 skipped["null"] += 1
                 continue
             try:

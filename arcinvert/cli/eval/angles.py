@@ -26,7 +26,11 @@ def main(
     strict: Strict = False,
     json_out: Json = False,
 ) -> None:
-    """Angles in degrees as in the ArcFace paper: within a class, between classes, and to class centers."""
+    """Angles in degrees as in the ArcFace paper: within a class, between classes, and to class centers.
+
+    Examples:
+        arcinvert eval angles --data crops/ --checkpoint net.onnx
+    """
     from arcinvert.evaluation.protocols.angles import angle_statistics
     from arcinvert.evaluation.tables import angle_rows
 

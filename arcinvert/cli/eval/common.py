@@ -1,13 +1,12 @@
 """What the ``eval`` commands share: options, input and output."""
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from arcinvert.cli.common import ProgressLine, answer, device, log
+from arcinvert.cli.common import ProgressLine, answer, answer_json, device, log
 from arcinvert.errors import UsageError
 
 if TYPE_CHECKING:
@@ -28,6 +27,10 @@ Flip = Annotated[
     str, typer.Option("--flip", help="Combine each image with its mirror image: none, average or concatenate.")
 ]
 BatchSize = Annotated[int, typer.Option("--batch-size", help="Embed this many images per forward pass.", min=1)]
+AdapterFile = Annotated[
+    Path | None,
+    typer.Option("--adapter", help="Map the embeddings by this adapter, which `train --embeddings` wrote."),
+]
 Engine = Annotated[str, typer.Option("--engine", help="Search with auto, numpy or faiss; the results are the same.")]
 
 
@@ -73,7 +76,19 @@ def stored(embeddings: Path, labels: Path | None = None) -> "Stored":
     return found
 
 
-def refuse(options: dict[str, Path | None], needs: str = "", *, without: str = "") -> None:
+def adapted(rows: "Rows", adapter: Path | None, sources: list[dict[str, Any]] | None = None) -> "Rows":
+    """The rows, mapped by an adapter if there is one, which then is named among the sources."""
+    if adapter is None:
+        return rows
+    from arcinvert.adapter import Adapter
+
+    network = Adapter.load(adapter)
+    if sources is not None:
+        sources.append({"adapter": str(adapter), "sha256": network.digest})
+    return network(rows)
+
+
+def refuse(options: Mapping[str, object], needs: str = "", *, without: str = "") -> None:
     """Raise a UsageError if one of the options is given.
 
     Args:
@@ -98,7 +113,7 @@ def show(
     from arcinvert.evaluation.tables import markdown
 
     if as_json:
-        answer(json.dumps({"protocol": protocol, "sources": sources, **results}))
+        answer_json(f"eval {protocol}", {"protocol": protocol, "sources": sources, **results})
     else:
         for line in markdown(rows):
             answer(line)

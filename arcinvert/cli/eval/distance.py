@@ -1,13 +1,22 @@
 """``arcinvert eval distance``: kernel distance and Fréchet distance between two sets of faces."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from arcinvert.cli.common import Checkpoint, Device, Json, ProgressLine, answer, device, log
+from arcinvert.cli.common import (
+    Checkpoint,
+    Device,
+    Json,
+    ProgressLine,
+    answer,
+    answer_json,
+    device,
+    log,
+    skipped_entries,
+)
 from arcinvert.cli.eval.common import BatchSize
 from arcinvert.errors import InputError, UsageError
 
@@ -38,7 +47,11 @@ def main(
     device_name: Device = "auto",
     json_out: Json = False,
 ) -> None:
-    """Kernel distance (KID) and, with at least 2,048 images per set, Frechet distance; FID with Inception only."""
+    """Kernel distance (KID) and, with at least 2,048 images per set, Frechet distance; FID with Inception only.
+
+    Examples:
+        arcinvert eval distance faces/ generated/
+    """
     from arcinvert.evaluation.embedding import embed_files
     from arcinvert.evaluation.generation.distances import compare_sets, cosine_features
     from arcinvert.evaluation.generation.inception import open_inception
@@ -87,8 +100,10 @@ def main(
         for folder, files in zip((first, second), sets, strict=True)
     ]
     if json_out:
-        left_out = [{"file": path, "reason": reason} for path, reason in skipped]
-        answer(json.dumps({**asdict(found), "network_sha256": digest, "sets": read, "skipped": left_out}))
+        answer_json(
+            "eval distance",
+            {**asdict(found), "network_sha256": digest, "sets": read, "skipped": skipped_entries(skipped)},
+        )
     else:
         _table(found)
         for entry in read:

@@ -36,6 +36,10 @@ def main(
 
     In a folder or labeled set, the first image of an identity is enrolled and the others are probes; the last third of
     the identities is not enrolled. A tie counts against the probe.
+
+    Examples:
+        arcinvert eval identification --data crops/
+        arcinvert eval identification --gallery g.npy --gallery-labels g.txt --probes p.npy --probe-labels p.txt
     """
     import numpy as np
 

@@ -1,6 +1,5 @@
 """``arcinvert eval verification``: 1:1 verification, over all pairs or those of a list."""
 
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from arcinvert.cli.common import Checkpoint, Device, Json, ProgressLine, Strict, answer, device, log, state
+from arcinvert.cli.common import Checkpoint, Device, Json, ProgressLine, Strict, answer, answer_json, device, log, state
 from arcinvert.cli.eval.common import BatchSize, Data, Embeddings, Flip, LabelFile, exit_if_skipped
 from arcinvert.errors import UsageError
 
@@ -50,6 +49,11 @@ def main(
     """1:1 verification: AUC, EER, and TAR at each FAR, over all pairs or those of a list.
 
     Under torchrun, the processes share the pairs.
+
+    Examples:
+        arcinvert eval verification --data crops/ --checkpoint net.onnx
+        arcinvert eval verification --bin lfw.bin --flip concatenate
+        arcinvert eval verification --embeddings e.npy --labels labels.txt --far 1e-3
     """
     given = [name for name, path in (("--embeddings", embeddings), ("--data", data), ("--bin", bin_file)) if path]
     if len(given) != 1:
@@ -74,7 +78,7 @@ def main(
     with _processes(device(device_name)) as (where, first):
         if embeddings is not None and labels is not None:
             found = sets.verify_stored(
-                embeddings, labels, rates, seed=seed, device=where, progress=ProgressLine("tile")
+                embeddings, labels, rates, seed=seed, device=where, progress=ProgressLine("block of pairs")
             )
         else:
             from arcinvert.recognizer import Recognizer
@@ -125,7 +129,7 @@ def _show(found: "Verified", json_out: bool) -> None:
         if "note" in source:
             log.info(source["note"])
     if json_out:
-        answer(json.dumps({"protocol": "verification", **figures, "tar": points}))
+        answer_json("eval verification", {"protocol": "verification", **figures, "tar": points})
         return
     answer("| figure | value |")
     answer("|---|---|")

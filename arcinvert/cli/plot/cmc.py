@@ -19,7 +19,11 @@ def main(
     max_rank: Annotated[int, typer.Option("--max-rank", min=1, help="End the curve at this rank.")] = 20,
     json_out: Json = False,
 ) -> None:
-    """Share of the probes found by each rank; the first row of an identity is the gallery, the others are probes."""
+    """Share of the probes found by each rank; the first row of an identity is the gallery, the others are probes.
+
+    Examples:
+        arcinvert plot cmc --embeddings e.npy --labels labels.txt -o cmc.png --max-rank 10
+    """
     import numpy as np
 
     from arcinvert.evaluation import plots
@@ -44,4 +48,4 @@ def main(
         rates[title] = (identified.cmc, identified.mated)
         read.append({"name": title, "files": found.files, "gallery": len(gallery), "probes": len(probes)})
     plots.cmc(out, rates)
-    done(out, read, json_out)
+    done(NAME, out, read, json_out)

@@ -1,13 +1,12 @@
 """What the ``plot`` commands share: options, input and output."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from arcinvert.cli.common import answer, log, printable
+from arcinvert.cli.common import answer, answer_json, log, printable
 from arcinvert.errors import InputError, UsageError
 
 if TYPE_CHECKING:
@@ -64,6 +63,9 @@ def pair_scores(
     return scores, read
 
 
-def done(out: Path, read: object, json_out: bool) -> None:
+def done(plot: str, out: Path, read: object, json_out: bool) -> None:
     """Print that the plot is written, or the description of its data as JSON."""
-    answer(json.dumps({"out": str(out), "curves": read}) if json_out else f"{out}: written")
+    if json_out:
+        answer_json(f"plot {plot}", {"out": str(out), "curves": read})
+    else:
+        answer(f"{out}: written")

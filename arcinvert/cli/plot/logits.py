@@ -16,7 +16,11 @@ def main(
     scale: Annotated[float, typer.Option("--scale", min=0.001, help="Multiply every cosine by this factor s.")] = 64.0,
     json_out: Json = False,
 ) -> None:
-    """Logit of the right class over its angle, from 20 to 100 degrees, for all margins."""
+    """Logit of the right class over its angle, from 20 to 100 degrees, for all margins.
+
+    Examples:
+        arcinvert plot logits -o logits.png
+    """
     import torch
 
     from arcinvert.evaluation import plots
@@ -32,4 +36,4 @@ def main(
         for name, margin in MARGINS.items()
     }
     plots.logits(out, curves, scale=scale)
-    done(out, [{"name": name, "margins": astuple(margin)} for name, margin in MARGINS.items()], json_out)
+    done(NAME, out, [{"name": name, "margins": astuple(margin)} for name, margin in MARGINS.items()], json_out)

@@ -20,7 +20,11 @@ def main(
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed the features and the training.")] = 0,
     json_out: Json = False,
 ) -> None:
-    """Eight identities in two dimensions, trained in seconds with softmax and with ArcFace."""
+    """Eight identities in two dimensions, trained in seconds with softmax and with ArcFace.
+
+    Examples:
+        arcinvert plot toy -o toy.png --seed 3
+    """
     from arcinvert.cli.plot import toy_experiment as experiment
     from arcinvert.evaluation import plots
     from arcinvert.training.margins import MARGINS
@@ -38,4 +42,4 @@ def main(
         )
         read.append({"name": name, "rows": len(points), "right": right, "to_center": within, "least_gap": gap})
     plots.toy(out, panels)
-    done(out, read, json_out)
+    done(NAME, out, read, json_out)

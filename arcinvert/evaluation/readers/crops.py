@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from arcinvert.errors import InputError
-from arcinvert.faces.alignment import SIZE, read_photo
+from arcinvert.faces.alignment import as_crop, read_photo
 from arcinvert.faces.listing import Skipped, identity_images, unreadable
 
 
@@ -16,14 +16,9 @@ def read_crop(path: Path) -> NDArray[np.uint8]:
     """An aligned crop, (112, 112, 3) uint8 RGB.
 
     Raises:
-        InputError: it cannot be read, or has another size.
+        InputError: it cannot be read, or see :func:`~arcinvert.faces.alignment.as_crop`.
     """
-    picture = read_photo(path)
-    if picture.shape != (SIZE, SIZE, 3):
-        raise InputError(
-            f"expected aligned {SIZE}x{SIZE} crops, got {picture.shape[1]}x{picture.shape[0]} in {str(path)!r}"
-        )
-    return picture
+    return as_crop(read_photo(path), str(path))
 
 
 def identity_files(folder: Path) -> tuple[tuple[Path, ...], NDArray[np.int64], list[Skipped]]:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from arcinvert.errors import InputError
 from arcinvert.evaluation.allpairs.search import Index, Labels
 from arcinvert.faces.listing import is_image
+from arcinvert.file_bytes import read_bytes
 
 MAX_TEXT = 1 << 28
 """Largest size of a list, in bytes."""
@@ -67,6 +68,8 @@ def read_pairs(path: Path, folder: Path) -> Pairs:
     if not folder.is_dir():
         raise InputError(f"expected a folder of pictures, got {str(folder)!r}")
     lines = _lines(path, "the pair list")
+    if bad := next((number for number, line in enumerate(lines, start=1) if "\0" in line), 0):
+        raise InputError(f"{str(path)!r}, line {bad}: a NUL in the name of a picture")
     header = lines[0].split()
     found: dict[str, int] = {}
     pairs: list[tuple[int, int, bool]] = []
@@ -80,7 +83,10 @@ def read_pairs(path: Path, folder: Path) -> Pairs:
             raise InputError(f"{str(path)!r}, line {number}: a picture is paired with itself")
         pairs.append((found.setdefault(one, len(found)), found.setdefault(other, len(found)), same))
     folds = _folds(header, [same for *_, same in pairs], str(path)) if is_lfw else None
-    files = _resolve(list(found), folder, is_lfw)
+    try:
+        files = _resolve(list(found), folder, is_lfw)
+    except OSError as error:  # a name that is too long
+        raise InputError(f"{str(path)!r} names a picture that cannot be: {error.strerror or error}") from None
     first, second, truths = zip(*pairs, strict=True)
     return Pairs(files, np.array(first, np.int64), np.array(second, np.int64), np.array(truths, bool), folds)
 
@@ -88,9 +94,7 @@ def read_pairs(path: Path, folder: Path) -> Pairs:
 def _lines(path: Path, what: str) -> list[str]:
     """The lines of a text file, stripped."""
     try:
-        if path.stat().st_size > MAX_TEXT:
-            raise InputError(f"{what} {str(path)!r} are larger than {MAX_TEXT >> 20} MiB")
-        content = path.read_bytes()
+        content = read_bytes(path, MAX_TEXT)
     except OSError as error:
         raise InputError(f"cannot read {what} {str(path)!r}: {error.strerror or error}") from None
     try:

@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.lib import format as npy
 
 from arcinvert.checkpoint import file_digest
-from arcinvert.embeddings import DAMAGED, read_embeddings
+from arcinvert.embeddings import DAMAGED, read_embeddings, read_header
 from arcinvert.errors import InputError
 from arcinvert.evaluation.allpairs.search import Labels, Rows
 from arcinvert.evaluation.readers.lists import read_labels
@@ -72,9 +71,8 @@ def _size(path: Path) -> int:
             if file.read(2) == b"PK":
                 raise InputError(f"expected one array in a .npy file, got the archive {str(path)!r}; use numpy.save")
             file.seek(0)
-            read = npy.read_array_header_1_0 if npy.read_magic(file) == (1, 0) else npy.read_array_header_2_0
-            shape, _, _ = read(file)
-            return int(shape[-1]) if shape and shape[-1] else 1
+            shape, _, _ = read_header(file)
+            return shape[-1] if shape and shape[-1] else 1
     except OSError as error:
         raise InputError(f"cannot read the embeddings {str(path)!r}: {error.strerror or error}") from None
     except DAMAGED:

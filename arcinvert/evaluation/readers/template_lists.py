@@ -15,6 +15,7 @@ import numpy as np
 from arcinvert.errors import InputError
 from arcinvert.evaluation.allpairs.search import Index
 from arcinvert.evaluation.protocols.templates import Members
+from arcinvert.file_bytes import check_regular
 
 PROBE = "probe"
 MAX_FILE = 2 << 30
@@ -84,8 +85,7 @@ def _read(path: Path, wanted: Sequence[str], optional: Sequence[str] = ()) -> li
     """The wanted columns and the optional ones that exist, with the number of each line."""
     found: list[tuple[int, list[str]]] = []
     try:
-        if path.stat().st_size > MAX_FILE:
-            raise InputError(f"{str(path)!r} is larger than {MAX_FILE >> 30} GiB")
+        check_regular(path, MAX_FILE)
         with open(path, newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file, strict=True)
             header = [name.strip() for name in next(reader, [])]

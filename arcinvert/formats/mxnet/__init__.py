@@ -10,10 +10,13 @@ from pathlib import Path
 from arcinvert.backbones.graph import IMAGE
 from arcinvert.checkpoint import Checkpoint, file_digest
 from arcinvert.errors import CheckpointError
-from arcinvert.formats.builder import IMAGE_SIZE, Builder
+from arcinvert.formats.builder import Builder
+from arcinvert.formats.finish import finish
 from arcinvert.formats.mxnet.operators import add_node
 from arcinvert.formats.mxnet.params import read_params
 from arcinvert.formats.mxnet.symbol import output_of, read_symbol
+from arcinvert.formats.scaling import take_scaling
+from arcinvert.formats.values import IMAGE_SIZE
 
 
 def read(path: Path) -> Checkpoint:
@@ -52,7 +55,7 @@ def read(path: Path) -> Checkpoint:
     if entry >= len(values[last]):
         raise CheckpointError(f"the {nodes[last].kind} node {nodes[last].name!r} has no output {entry}")
     mean, std, contract = _contract(builder)
-    settings, weights = builder.finish(values[last][entry])
+    settings, weights = finish(builder, values[last][entry])
     header = {
         "backbone": "graph",
         "backbone_settings": settings,
@@ -84,7 +87,7 @@ def _both(path: Path) -> tuple[Path, Path]:
 
 def _contract(builder: Builder) -> tuple[float, float, str]:
     """Mean and std of an image in 0..255, and their origin; removes them from the graph if they are there."""
-    mean, std = builder.take_scaling()
+    mean, std = take_scaling(builder)
     if (mean, std) != (0.0, 1.0):
         return mean, std, "in the graph"
     for step in builder.steps:

@@ -10,7 +10,10 @@ import torch
 from torch import Tensor
 
 from arcinvert.errors import CheckpointError
+from arcinvert.file_bytes import read_bytes
 
+MAX_BYTES = 4 << 30
+"""Largest size of a file."""
 LIST_MAGIC = 0x112
 V1, V2, V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA  # any other first word of an array is its number of dimensions
 DTYPES = {0: "<f4", 1: "<f8", 2: "<f2", 3: "u1", 4: "<i4", 5: "i1", 6: "<i8"}
@@ -21,7 +24,7 @@ class _Bytes:
 
     def __init__(self, path: Path) -> None:
         try:
-            self.content = memoryview(path.read_bytes())
+            self.content = memoryview(read_bytes(path, MAX_BYTES))
         except OSError as error:
             raise CheckpointError(f"cannot read {str(path)!r}: {error.strerror or error}") from None
         self.path, self.place = path, 0

@@ -9,8 +9,11 @@ from typing import Any
 from torch import Tensor
 
 from arcinvert.errors import CheckpointError
+from arcinvert.file_bytes import read_bytes
 from arcinvert.formats.builder import Builder
 
+MAX_BYTES = 1 << 28
+"""Largest size of a symbol."""
 LOSSES = {"SoftmaxOutput", "Softmax", "SVMOutput", "MakeLoss", "make_loss", "softmax_cross_entropy"} | {
     f"{kind}RegressionOutput" for kind in ("Linear", "Logistic", "MAE")
 }
@@ -37,7 +40,7 @@ def read_symbol(path: Path) -> tuple[list[Node], list[tuple[int, int]]]:
         CheckpointError: the file cannot be read, or is not a symbol.
     """
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(read_bytes(path, MAX_BYTES))
         nodes = []
         for position, node in enumerate(content["nodes"]):
             # "param" and "attr" are what MXNet before 1.0 called them.

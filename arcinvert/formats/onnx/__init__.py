@@ -4,27 +4,38 @@ Reads InsightFace packs, the ONNX model zoo's arcfaceresnet100-8, and other grap
 External data is read only from a plain file in the same folder.
 """
 
+import errno
 import hashlib
+import math
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from arcinvert.backbones.graph import IMAGE, TORCH_ERRORS
 from arcinvert.checkpoint import Checkpoint
 from arcinvert.errors import CheckpointError, EnvironmentProblem
-from arcinvert.formats.builder import IMAGE_SIZE, Builder
-from arcinvert.formats.onnx.node import INTEGER_TYPES, ModelFile, OnnxNode, stored_tensor
+from arcinvert.file_bytes import read_bytes
+from arcinvert.formats.builder import Builder
+from arcinvert.formats.finish import finish
+from arcinvert.formats.onnx.folding import FOLDED, fold
+from arcinvert.formats.onnx.images import ImageInput, image_input
+from arcinvert.formats.onnx.images import contract as image_contract
+from arcinvert.formats.onnx.node import MAX_BYTES, ModelFile, OnnxNode, stored_tensor
 from arcinvert.formats.onnx.operators import OPERATORS
+from arcinvert.formats.onnx.quantized import MICROSOFT
+from arcinvert.formats.values import IMAGE_SIZE
 
-QUANTIZED = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger", "ConvInteger")
+_Read = tuple[dict[str, Any], dict[str, Tensor]]
 
 
 def read(path: Path) -> Checkpoint:
     """Read an ONNX embedder.
 
     Raises:
-        CheckpointError: not ONNX, damaged, quantized, with data outside its folder, not an embedder of
-            112x112 faces, or with an unsupported operator or setting; the message names it.
+        CheckpointError: not ONNX, damaged, with data outside its folder, not an embedder of faces, or with an
+            unsupported operator or setting; the message names it.
     """
     try:
         import onnx
@@ -32,9 +43,10 @@ def read(path: Path) -> Checkpoint:
     except ImportError:
         raise EnvironmentProblem("reading ONNX files needs the package onnx: pip install onnx") from None
     try:
-        content = path.read_bytes()
+        content = read_bytes(path, MAX_BYTES)
     except OSError as error:
-        raise EnvironmentProblem(f"cannot read {str(path)!r}: {error.strerror or error}") from None
+        kind = CheckpointError if error.errno == errno.EFBIG else EnvironmentProblem
+        raise kind(f"cannot read {str(path)!r}: {error.strerror or error}") from None
     try:
         model = onnx.load_model_from_string(content)
     except (DecodeError, ValueError) as error:
@@ -46,47 +58,11 @@ def read(path: Path) -> Checkpoint:
     values = [value.name for value in (*graph.input, *graph.output, *graph.initializer)]
     if any(isinstance(name, bytes) for name in chain(values, *names)):
         raise CheckpointError(f"{str(path)!r} is damaged: the name of a node or tensor is not text")
-    kinds = {node.op_type for node in graph.node}
-    quantized = sorted(kind for kind in kinds if kind in QUANTIZED or kind.startswith("QLinear"))
-    if quantized:
-        raise CheckpointError(
-            f"{str(path)!r} is quantized to int8 ({', '.join(quantized[:3])}), so no gradient "
-            "reaches the image; open the float32 file it was made from"
-        )
-    if len(graph.output) != 1:
-        shown = ", ".join(repr(output.name) for output in list(graph.output)[:5])
-        raise CheckpointError(
-            f"expected one output, an embedding, got {len(graph.output)} ({shown}): a detector, or a network "
-            "with several heads"
-        )
-    image, batch = _image_input(graph, path)
+    image = image_input(graph, path)
     opset = max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=1)
-    file = ModelFile(path, opset, batch)
+    file = ModelFile(path, opset, image.batch)
     stored = {tensor.name: stored_tensor(tensor, file) for tensor in graph.initializer}
-    importer = _Importer(file)
-    importer.names[image.name] = IMAGE
-    for name, tensor in stored.items():
-        importer.names[name] = importer.builder.constant(tensor, name)
-    for node in graph.node:
-        importer.add(node)
-    builder = importer.builder
-    output = importer.names.get(graph.output[0].name)
-    if output is None:
-        raise CheckpointError(f"{str(path)!r} does not compute its output {graph.output[0].name!r}")
-    mean, std, contract, given = _contract(builder, image.type.tensor_type.elem_type)
-    settings, weights = builder.finish(output)
-    header: dict[str, Any] = {
-        "backbone": "graph",
-        "backbone_settings": settings,
-        "embedding_size": builder.shape(settings["output"])[-1],
-        "preprocessing": {
-            "size": list(IMAGE_SIZE),
-            "color": "RGB",
-            "mean": [mean] * 3,
-            "std": [std] * 3,
-        },
-        "source": {"format": "ONNX", "file": path.name, "contract": contract, "input": given},
-    }
+    header, weights = _at_any_size(graph, file, image, stored)
     said = {entry.key.lower(): entry.value for entry in model.metadata_props}
     if license := said.get("license") or said.get("licence"):
         header["source"]["license"] = license
@@ -96,62 +72,70 @@ def read(path: Path) -> Checkpoint:
     return Checkpoint(header, {f"network.{key}": value for key, value in weights.items()}, digest.hexdigest())
 
 
-def _contract(builder: Builder, kind: int) -> tuple[float, float, str, str]:
-    """Mean and std of an image in [0, 1], their origin, and the range of the file's own input.
-
-    The origin is ``in the graph`` or ``assumed``; the range is ``0..255``, ``0..1`` or ``-1..1``.
-
-    As in insightface, a graph that begins with arithmetic scales raw pixels itself, and any other expects
-    ``(x - 127.5) / 127.5``. In addition, a graph whose arithmetic enlarges its input expects images in
-    [0, 1], and an integer input expects raw pixels.
-    """
-    mean, std = builder.take_scaling()
-    if (mean, std) != (0.0, 1.0):
-        unit = 1 if std < 1 or (std == 1 and abs(mean) <= 1) else 255
-        return mean / unit, std / unit, "in the graph", "0..1" if unit == 1 else "0..255"
-    raw = kind in INTEGER_TYPES
-    for step in builder.steps:
-        if IMAGE not in step["inputs"]:
-            continue
-        if step["op"] in ("add", "sub", "mul", "div"):
-            numbers = [builder.known(value) for value in step["inputs"] if value in builder.constants]
-            small = all(float(number.abs().max()) <= 1 for number in numbers)
-            if small and step["op"] in ("add", "sub"):
-                # One number per color: the mean of images in [0, 1] is below 1, that of raw pixels above.
-                return 0.0, 1.0, "in the graph", "0..1"
-            return 0.0, 1 / 255, "in the graph", "0..255"
-        if step["op"] == "batch_norm":
-            raw = raw or bool(builder.weights[f"layers.{step['output']}.running_var"].max() > 1)
-    return (0.0, 1 / 255, "in the graph", "0..255") if raw else (0.5, 0.5, "assumed", "-1..1")
+def _at_any_size(graph: Any, file: ModelFile, image: ImageInput, stored: dict[str, Tensor]) -> _Read:
+    """The header and weights at the first size of images that fits."""
+    for number, size in enumerate(image.sizes, start=1):
+        try:
+            return _read(graph, file, image, size, stored)
+        except CheckpointError:
+            if number == len(image.sizes):
+                raise
+    raise AssertionError
 
 
-def _image_input(graph: Any, path: Path) -> tuple[Any, int | None]:
-    """The image input, and the batch size if it is fixed."""
-    stored = {tensor.name for tensor in graph.initializer}
-    inputs = [value for value in graph.input if value.name not in stored]
-    if len(inputs) != 1:
-        raise CheckpointError(f"expected one input, an image, got {len(inputs)} in {str(path)!r}")
-    sizes = [d.dim_value if d.HasField("dim_value") else 0 for d in inputs[0].type.tensor_type.shape.dim]
-    shown = tuple(size if size > 0 else "N" for size in sizes)
-    fits = len(sizes) == 4 and all(s <= 0 or s == e for s, e in zip(sizes[1:], (3, *IMAGE_SIZE), strict=True))
-    if not fits:
-        hint = "; channels come last, export it with channels first" if sizes[-1:] == [3] else ""
-        raise CheckpointError(f"expected an image input (N, 3, {IMAGE_SIZE[0]}, {IMAGE_SIZE[1]}), got {shown}{hint}")
-    return inputs[0], sizes[0] if sizes[0] > 0 else None
+def _read(graph: Any, file: ModelFile, image: ImageInput, size: tuple[int, int], stored: dict[str, Tensor]) -> _Read:
+    importer = _Importer(file, size)
+    builder = importer.builder
+    importer.names[image.name] = (
+        builder.function("transpose", [IMAGE], image.name, perm=[0, 2, 3, 1]) if image.last else IMAGE
+    )
+    for name, tensor in stored.items():
+        importer.names[name] = builder.constant(tensor, name)
+    for node in graph.node:
+        importer.add(node)
+    output = _embedding(graph, importer, file.path)
+    mean, std, contract, given = image_contract(builder, image.kind)
+    settings, weights = finish(builder, output)
+    settings |= {"size": list(size)} if size != IMAGE_SIZE else {}
+    header: dict[str, Any] = {
+        "backbone": "graph",
+        "backbone_settings": settings,
+        "embedding_size": builder.shape(settings["output"])[-1],
+        "preprocessing": {"size": list(size), "color": "RGB", "mean": [mean] * 3, "std": [std] * 3},
+        "source": {"format": "ONNX", "file": file.path.name, "contract": contract, "input": given},
+    }
+    header["source"] |= {"layout": "channels last"} if image.last else {}
+    return header, weights
+
+
+def _embedding(graph: Any, importer: "_Importer", path: Path) -> str:
+    """The output that is the embedding; others may hold one number per image, as the norm that AdaFace returns."""
+    outputs = {output.name: importer.names.get(output.name) for output in graph.output}
+    for name, value in outputs.items():
+        if value is None:
+            raise CheckpointError(f"{str(path)!r} does not compute its output {name!r}")
+    vectors = [v for v in outputs.values() if v and math.prod(importer.builder.shape(v)[1:]) > 1]
+    if len(outputs) == 1 or len(vectors) == 1:
+        return vectors[0] if vectors else str(outputs[graph.output[0].name])
+    shown = ", ".join(repr(name) for name in list(outputs)[:5])
+    raise CheckpointError(
+        f"expected one output, an embedding, got {len(outputs)} ({shown}): a detector, or a network with several heads"
+    )
 
 
 class _Importer:
     """Adds the nodes of one graph to a :class:`Builder`."""
 
-    def __init__(self, file: ModelFile) -> None:
-        self.file, self.builder = file, Builder()
+    def __init__(self, file: ModelFile, size: tuple[int, int]) -> None:
+        self.file, self.builder = file, Builder(size)
         self.names: dict[str, str] = {}
 
     def add(self, node: Any) -> None:
         import onnx
 
         kind, path = node.op_type, self.file.path
-        if kind not in OPERATORS or node.domain not in ("", "ai.onnx"):
+        ours = node.domain in ("", "ai.onnx") or (node.domain == "com.microsoft" and kind in MICROSOFT)
+        if (kind not in OPERATORS and kind not in FOLDED) or not ours:
             kind = f"{node.domain}.{kind}" if node.domain else kind
             raise CheckpointError(
                 f"{str(path)!r} has the operator {kind!r} (node {node.name!r}), which is not supported"
@@ -171,14 +155,31 @@ class _Importer:
         # A layer is named after its parameters where these end in .weight, else after its output.
         weight = node.input[1] if len(node.input) > 1 else ""
         name = weight.removesuffix(".weight") if weight.endswith(".weight") else node.output[0]
+        constant = all(value in self.builder.constants for value in values if value)
+        fixed = constant and any(values) and kind in FOLDED
+        if not fixed and kind not in OPERATORS:
+            raise CheckpointError(
+                f"{str(path)!r} has the operator {kind!r} (node {node.name!r}) on values that depend on the image, "
+                "which is not supported"
+            )
+        apply = fold if fixed else OPERATORS[kind]
+
+        def add() -> list[str]:
+            found = apply(OnnxNode(self.file, self.builder, kind, list(values), attributes, name, len(node.output)))
+            return [found] if isinstance(found, str) else found
+
         try:
-            found = OPERATORS[kind](OnnxNode(self.file, self.builder, kind, values, attributes, name, len(node.output)))
+            outputs = add()
+            if constant and any(value in self.builder.others for value in values):
+                with self.builder.at_other_batch(values):
+                    others = add()
+                for one, two in zip(outputs, others, strict=True):
+                    self.builder.join_batches(one, two)
         except TORCH_ERRORS as error:
             reason = " ".join(str(error).split()) or "no reason given"
             raise CheckpointError(
                 f"{str(path)!r} has a {kind} node ({name!r}) that is incomplete or damaged: "
                 f"{type(error).__name__}: {reason}"
             ) from None
-        outputs = [found] if isinstance(found, str) else found
         for outer, inner in zip(node.output, outputs, strict=False):
             self.names[outer] = inner

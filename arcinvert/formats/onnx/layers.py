@@ -174,9 +174,24 @@ def _global(op: str) -> Callable[[OnnxNode], str]:
 
 
 def _layer_norm(node: OnnxNode) -> str:
-    if node.known(1).ndim != 1 or int(node.get("axis", -1)) not in (-1, len(node.builder.shape(node.values[0])) - 1):
-        raise node.unsupported("over more than the last dimension")
+    shape = node.builder.shape(node.values[0])
+    axis = int(node.get("axis", -1)) % len(shape)
+    if node.known(1).shape != shape[axis:] or node.outputs > 1:
+        raise node.unsupported(f"over the axes from {axis} of {shape} with a weight {tuple(node.known(1).shape)}")
     return node.function("layer_norm", eps=_eps(node))
+
+
+def _instance_norm(node: OnnxNode) -> str:
+    return node.function("instance_norm", eps=_eps(node))
+
+
+def _group_norm(node: OnnxNode) -> str:
+    channels, groups = node.builder.shape(node.values[0])[1], int(node.attributes["num_groups"])
+    for i in (1, 2):
+        if node.known(i).numel() == groups != channels:  # before opset 21, a number per group
+            spread = node.known(i).repeat_interleave(channels // max(1, groups))
+            node.values[i] = node.builder.constant(spread, f"{node.name}_{i}")
+    return node.function("group_norm", groups=groups, eps=_eps(node))
 
 
 LAYERS: dict[str, Operator] = {
@@ -190,6 +205,8 @@ LAYERS: dict[str, Operator] = {
     "GlobalAveragePool": _global("mean"),
     "GlobalMaxPool": _global("reduce_max"),
     "LayerNormalization": _layer_norm,
+    "InstanceNormalization": _instance_norm,
+    "GroupNormalization": _group_norm,
     "ReduceMean": _reduce("mean"),
     "ReduceSum": _reduce("sum"),
     "ReduceMax": _reduce("reduce_max"),

@@ -12,8 +12,11 @@ from torch import Tensor
 
 from arcinvert.backbones.graph import TORCH_ERRORS
 from arcinvert.errors import CheckpointError
+from arcinvert.file_bytes import read_bytes
 from arcinvert.formats.builder import Builder
 
+MAX_BYTES = 2 << 30
+"""Largest size of a file: that of a message of protobuf, and of one with external data."""
 INTEGER_TYPES = (2, 3, 4, 5, 6, 7, 9, 12, 13)
 """The integer types and bool, as numbers of TensorProto."""
 
@@ -70,7 +73,12 @@ def _with_outer_data(tensor: Any, file: ModelFile) -> Any:
             f"{str(path)!r} has its tensor {tensor.name!r} in {place!r}; only a plain file beside it is opened"
         )
     if outer not in read:
-        read[outer] = outer.read_bytes()
+        try:
+            read[outer] = read_bytes(outer, MAX_BYTES)
+        except OSError as error:
+            raise CheckpointError(
+                f"cannot read the data {place!r} of {str(path)!r}: {error.strerror or error}"
+            ) from None
     offset, size = int(where.get("offset", 0)), len(read[outer])
     length = int(where.get("length", size - offset))
     if not 0 <= offset <= offset + length <= size:
@@ -119,6 +127,15 @@ class OnnxNode:
         if name in self.attributes:
             return [int(number) for number in self.attributes[name]]
         return self.builder.numbers(self.values[position]) if self.has(position) else default
+
+    def other(self, position: int) -> Tensor:
+        """A stored tensor as it is for the other batch of the builder."""
+        with self.builder.at_other_batch([self.values[position]]):
+            return self.known(position)
+
+    def other_numbers(self, position: int) -> list[int]:
+        """A list of integers as it is for the other batch of the builder."""
+        return [int(number) for number in self.other(position).flatten()]
 
     def tensor(self, name: str) -> Tensor:
         """A tensor attribute."""

@@ -5,6 +5,7 @@ from typing import Any
 
 from arcinvert.formats.onnx.layers import LAYERS
 from arcinvert.formats.onnx.node import OnnxNode, Operator
+from arcinvert.formats.onnx.quantized import quantized_operators
 from arcinvert.formats.onnx.shapes import SHAPES
 
 
@@ -109,6 +110,9 @@ OPERATORS: dict[str, Operator] = {
     "Log": _plain("log"),
     "Sqrt": _plain("sqrt"),
     "Abs": _plain("abs"),
+    "Sin": _plain("sin"),
+    "Cos": _plain("cos"),
+    "Where": _plain("where"),
     "Neg": _plain("neg"),
     "Reciprocal": _plain("reciprocal"),
     "Softmax": _softmax,
@@ -116,4 +120,5 @@ OPERATORS: dict[str, Operator] = {
     "Identity": _through,
     "Dropout": _dropout,
 }
-"""By ``op_type``."""
+OPERATORS |= quantized_operators(OPERATORS.__getitem__)
+"""By ``op_type``; the quantized ones of the domain ``com.microsoft`` too."""

@@ -9,6 +9,10 @@ from torch import Tensor
 
 from arcinvert.checkpoint import atomic_write
 from arcinvert.errors import InputError, UsageError
+from arcinvert.file_bytes import read_bytes
+
+MAX_TEXT = 2 << 30
+"""Largest size of a list, in bytes."""
 
 
 def numbered_lines(path: Path, kind: str) -> Iterator[tuple[int, str]]:
@@ -18,7 +22,7 @@ def numbered_lines(path: Path, kind: str) -> Iterator[tuple[int, str]]:
         InputError: the file cannot be read; the message names its ``kind``.
     """
     try:
-        lines = path.read_text(encoding="utf-8", errors="surrogateescape").split("\n")
+        lines = read_bytes(path, MAX_TEXT).decode(errors="surrogateescape").split("\n")
     except (OSError, ValueError) as error:
         raise InputError(f"cannot read the {kind} {str(path)!r}: {error}") from None
     for number, line in enumerate(lines, 1):

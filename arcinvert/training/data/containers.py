@@ -6,13 +6,19 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from PIL import Image
+
 from arcinvert.errors import InputError, UsageError
+from arcinvert.faces.images import IMAGE_FORMATS
+from arcinvert.faces.listing import NAMED
 from arcinvert.locking import locked
 from arcinvert.training.data.folders import folder_images
 from arcinvert.training.data.image_files import ImageFiles, decode
 from arcinvert.training.data.recordio import MAGIC, record_images, write_record_faces
 from arcinvert.training.data.shards import shard_images, write_shards
 
+DAMAGED_SHARE = 0.1
+"""Share of damaged images up to which a conversion leaves them out."""
 _BESIDE_RECORDS = (".idx", ".lst", ".bin", "property")
 """Files that stand beside a .rec file, by the end of the name or the whole name."""
 
@@ -63,6 +69,38 @@ def _kind(path: Path) -> str:
     return "rec" if start.startswith(MAGIC) else "tar" if start[257:262] == b"ustar" else "other"
 
 
+def check_output(out: Path, *, per_shard: int | None = None) -> None:
+    """Check that a conversion may write to ``out``.
+
+    Raises:
+        UsageError: see :func:`convert_images`.
+    """
+    if out.suffix == ".rec":
+        if per_shard is not None:
+            raise UsageError(f"expected a folder for tar shards, got {str(out)!r}")
+        if out.exists() or out.with_suffix(".idx").exists():
+            raise UsageError(f"{str(out)!r} or its .idx exists already")
+    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(f"expected a new or empty folder to write to, got {str(out)!r}")
+
+
+def refuse_many_damaged(images: ImageFiles) -> None:
+    """Refuse a set in which the damaged images are not few among many: what is left would be another set.
+
+    Files that are no images count if they are named like one.
+
+    Raises:
+        InputError: more than :data:`DAMAGED_SHARE` of the images cannot be read; the message names the first five.
+    """
+    Image.init()
+    endings = {ending for ending, kind in Image.EXTENSION.items() if kind in IMAGE_FORMATS}
+    damaged = [(file, reason) for file, reason in images.skipped if Path(file).suffix.lower() in endings]
+    if len(damaged) > DAMAGED_SHARE * (len(images) + len(damaged)):
+        named = "; ".join(f"{file!r}: {reason}" for file, reason in damaged[:NAMED])
+        of = len(images) + len(damaged)
+        raise InputError(f"expected at most {DAMAGED_SHARE:.0%} damaged images, got {len(damaged)} of {of}: {named}")
+
+
 def convert_images(images: ImageFiles, out: Path, *, per_shard: int | None = None) -> str:
     """Write images, their bytes unchanged: RecordIO if ``out`` ends in ``.rec``, else a new folder.
 
@@ -79,15 +117,10 @@ def convert_images(images: ImageFiles, out: Path, *, per_shard: int | None = Non
         UsageError: ``out`` exists, or ``per_shard`` with a ``.rec`` file.
         InputError: an image that cannot be trained on, or a name that the container cannot hold.
     """
+    check_output(out, per_shard=per_shard)
     if out.suffix == ".rec":
-        if per_shard is not None:
-            raise UsageError(f"expected a folder for tar shards, got {str(out)!r}")
-        if out.exists() or out.with_suffix(".idx").exists():
-            raise UsageError(f"{str(out)!r} or its .idx exists already")
         write_record_faces(out, images)
         return "rec"
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"expected a new or empty folder to write to, got {str(out)!r}")
     part = out.with_name(f".{out.name}.part")  # the same name each time: a run that was killed left it
     with locked(part):
         whole = part / "whole"

@@ -6,6 +6,7 @@ unpacked: listing reads the tar's headers and labels, and an image is read from 
 
 import io
 import json
+import logging
 import os
 import tarfile
 from collections import Counter
@@ -17,6 +18,8 @@ from arcinvert.checkpoint import atomic_write
 from arcinvert.errors import InputError
 from arcinvert.faces.listing import START, Skipped, not_an_image
 from arcinvert.training.data.image_files import MAX_CONTENT, ImageFile, ImageFiles, decode, identity_name, sort_images
+
+log = logging.getLogger(__name__)
 
 _MAX_LABEL = 1 << 16
 _BLOCK = tarfile.BLOCKSIZE
@@ -75,11 +78,15 @@ def shard_images(source: Path, shards: Sequence[Path]) -> ImageFiles:
 def write_shards(folder: Path, images: ImageFiles, *, per_shard: int = 10_000) -> None:
     """Write ``000000.tar``, ``000001.tar``, ... with ``IDENTITY/NAME.jpg``, ``.cls`` and ``.json`` for each image.
 
-    Labels are 0, 1, ... in the identities' sorted order. The same images give the same bytes.
+    Labels are 0, 1, ... in the identities' sorted order. The same images give the same bytes. A dot inside a name
+    would end the key, so it is written as ``_``.
 
     Raises:
-        InputError: an image that cannot be trained on, or a name with a dot inside, which would end the key.
+        InputError: an image that cannot be trained on, or two of one name.
     """
+    dotted = [entry.file for entry in images.entries if "." in _base(entry)]
+    if dotted:
+        log.info("%d names with dots are written with _ in their place, such as %r", len(dotted), dotted[0])
     labels = {name: label for label, name in enumerate(images.identities)}
     keys: set[str] = set()
     for start in range(0, len(images.entries), per_shard):
@@ -90,9 +97,10 @@ def write_shards(folder: Path, images: ImageFiles, *, per_shard: int = 10_000) -
             for entry in images.entries[start : start + per_shard]:
                 content, where = images.content(entry), images.path(entry)
                 decode(content, where)
-                key, suffix = os.path.splitext(entry.file)
-                if key in keys or "." in key.rpartition("/")[2]:
-                    raise InputError(f"cannot name {where!r} in a shard: {key!r} has a dot or stands there already")
+                key = f"{entry.identity}/{_base(entry).replace('.', '_')}"
+                suffix = os.path.splitext(entry.file)[1]
+                if key in keys:
+                    raise InputError(f"cannot name {where!r} in a shard: {key!r} stands there already")
                 keys.add(key)
                 label = labels[entry.identity]
                 described = json.dumps({"identity": entry.identity, "label": label}).encode()
@@ -100,6 +108,11 @@ def write_shards(folder: Path, images: ImageFiles, *, per_shard: int = 10_000) -
                     member = tarfile.TarInfo(key + name.lower())
                     member.size = len(value)
                     tar.addfile(member, io.BytesIO(value))
+
+
+def _base(entry: ImageFile) -> str:
+    """The name of an image without its folder and suffix."""
+    return os.path.splitext(entry.file.rpartition("/")[2])[0]
 
 
 def _samples(shard: Path) -> _Samples:

@@ -109,3 +109,11 @@ def test_a_name_that_is_no_unicode_is_a_name() -> None:
     assert scan(Memory(ROWS[:3], ["\ud800", "<b>", "=1+1"])).identities == 3
     with pytest.raises(InputError, match="ascending positions"):
         Memory(ROWS).take(np.array([2, 1]))
+
+
+@pytest.mark.parametrize("scale", [1e-42, 1e-36, 1e38])
+def test_rows_of_any_length_have_a_direction(scale: float) -> None:
+    rows = np.concatenate([ROWS[:3] * np.float32(scale), ROWS[3:5]])
+    found, good = unit(rows)
+    assert good.all()
+    assert (found * ROWS[:5]).sum(1) == pytest.approx(1, abs=1e-2 if scale < 1e-40 else 1e-5)

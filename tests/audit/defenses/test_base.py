@@ -5,10 +5,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from arcinvert.audit.defenses import SCHEMES, ProjectedMatch, parse_defense
+from arcinvert.audit.defenses import SCHEMES, parse_defense
 from arcinvert.audit.defenses.base import sign, straight_through
 from arcinvert.errors import InputError, UsageError
-from arcinvert.inversion.objectives import CosineMatch
 from arcinvert.recognizer import Trace
 
 SIZE = 32
@@ -143,20 +142,6 @@ def test_a_guess_beats_the_mean_face(spec: str) -> None:
     guess = defense.estimate(defense.protect(stored, range(50)), own)
     mean = normalize(own.mean(0), dim=0)
     assert (guess * stored).sum(1).mean() > (stored @ mean).mean() + 0.1
-
-
-def test_projected_match_is_the_mixed_target_of_the_presets_without_a_defense() -> None:
-    target, drawn, found = faces(4), faces(4, 1), faces(4, 2)
-    between = normalize(0.4 * target + 0.6 * drawn)
-    terms = ProjectedMatch(parse_defense("none").term(target), drawn, 0.6), CosineMatch(between)
-    slopes = []
-    for term in terms:
-        x = found.clone().requires_grad_()
-        term(traced(x)).sum().backward()
-        assert x.grad is not None
-        radial = (x.grad * found).sum(1, keepdim=True) * found  # what a unit embedding cannot follow
-        slopes.append(normalize(x.grad - radial))
-    torch.testing.assert_close(slopes[0], slopes[1], atol=1e-5, rtol=1e-4)
 
 
 def test_templates_of_another_shape_are_refused() -> None:

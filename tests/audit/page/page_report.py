@@ -6,13 +6,14 @@ from typing import Any
 
 from arcinvert.audit.checks.hygiene import Norms
 from arcinvert.audit.checks.mismatch import Mismatch, MismatchFigures
+from arcinvert.audit.claims import with_p_values
 from arcinvert.audit.config import AttackConfig, AuditConfig
 from arcinvert.audit.defenses.accuracy import Accuracy
 from arcinvert.audit.defenses.sweep import DefenseResult
 from arcinvert.audit.defenses.unlinkability import Linkability
-from arcinvert.audit.judges import Threshold
+from arcinvert.audit.groups import Group, Groups
 from arcinvert.audit.photos import PhotoMatches
-from arcinvert.audit.rates import Kind, Rate
+from arcinvert.audit.rates import Kind, Rate, with_bounds
 from arcinvert.audit.report import (
     AttackSummary,
     Finding,
@@ -26,6 +27,7 @@ from arcinvert.audit.report import (
     StoreSummary,
     Verdict,
 )
+from arcinvert.audit.thresholds import Threshold
 from arcinvert.evaluation.metrics import OperatingPoint
 
 TRIED = 60
@@ -45,13 +47,18 @@ PNG = base64.b64decode(
 
 def judge(name: str, attacked: bool, *counts: tuple[int, int]) -> JudgeResult:
     """Accepted attempts of each kind, at both false match rates."""
-    thresholds = tuple(Threshold(fmr, value, 176_130) for fmr, value in zip(FMRS, (0.2971, 0.4116), strict=True))
+    thresholds = tuple(
+        Threshold(fmr, value, 176_130, impostor_identities=594, basis="photos", low=value - 0.01, high=value + 0.01)
+        for fmr, value in zip(FMRS, (0.2971, 0.4116), strict=True)
+    )
     rates = [
         Rate.measured(name, kind, fmr, accepted, TRIED)
         for kind, pair in zip(KINDS, counts, strict=True)
         for fmr, accepted in zip(FMRS, pair, strict=True)
     ]
-    return JudgeResult(name, name.encode().hex() * 4, attacked, thresholds, tuple(rates), None)
+    return JudgeResult(
+        name, name.encode().hex() * 4, attacked, thresholds, tuple(with_bounds(rates)), None, "594 photos", thresholds
+    )
 
 
 def defense(spec: str, known: bool, eer: float, tar: float | None, accepted: int, d_sys: float = 0.87) -> DefenseResult:
@@ -65,7 +72,7 @@ def defense(spec: str, known: bool, eer: float, tar: float | None, accepted: int
 
 def example(**changes: Any) -> LeakageReport:
     report = LeakageReport(
-        version=2,
+        version=3,
         verdict=Verdict(
             "leaks",
             "A judge that had no part in the attack accepts 27 of 60 reconstructions at one false match in 1,000.",
@@ -75,11 +82,16 @@ def example(**changes: Any) -> LeakageReport:
         ),
         sample=SampleSummary(60, 60, 60, "7e" * 32),
         attack=AttackSummary("mobilefacenet-y1", "3c" * 32, 0.931, 1, 120, 60),
-        judges=(
-            judge("mobilefacenet-y1", True, (60, 60), (57, 50), (0, 0), (1, 0), (1, 0), (49, 37)),
-            judge("mobileface-v3", False, (55, 27), (33, 16), (0, 0), (0, 0), (6, 0), (47, 35)),
+        judges=with_p_values(
+            (
+                judge("mobilefacenet-y1", True, (60, 60), (57, 50), (0, 0), (1, 0), (1, 0), (49, 37)),
+                judge("mobileface-v3", False, (55, 27), (33, 16), (0, 0), (0, 0), (6, 0), (47, 35)),
+            )
         ),
         reidentification=Reidentification(57, 60, 0.95, 0.863, 0.983, 1_000_000),
+        groups=Groups(
+            "sex", (Group("f", 30, (Rate.measured("mobileface-v3", "type I", 0.001, 9, 30),)),), 20, ("x",), 5
+        ),
         restarts=Restarts(
             2,
             "the attacked network's cosine to the template",
@@ -92,10 +104,12 @@ def example(**changes: Any) -> LeakageReport:
         ),
         mismatch=Mismatch(
             False,
+            True,
             ("512 numbers, as the network gives", "the mean points where the network's own mean points"),
-            MismatchFigures(512, 512, 0.934, 0.981, 0.2, None),
+            MismatchFigures(512, 512, 60, 58, 60, 7.2, 40.5),
         ),
         defenses=(
+            defense("none", True, 0.077, 0.367, 27),
             defense("noise:0.05", True, 0.083, 0.351, 22),
             defense("truncate:256", True, 0.095, 0.302, 18),
             defense("int8", True, 0.078, 0.366, 27),
@@ -113,8 +127,13 @@ def example(**changes: Any) -> LeakageReport:
         accuracy_on="300 synthetic faces of 100 people",
         attacker_faces=880,
         photos=PhotoMatches("photos", 60, 60, 58, 0, "by the name of the identity"),
+        black_box=None,
         config=AuditConfig(seed=7, attack=AttackConfig(steps=60, restarts=2), authorization="Ticket 4711, Dr. Example"),
-        run=Run("5a" * 32, "880 synthetic faces, one image each", "b1" * 32, "c2" * 32, "cpu", 1, 431.2),
+        run=Run(
+            *("5a" * 32, "880 synthetic faces, one image each", "b1" * 32, "c2" * 32, "cpu", 1, 431.2),
+            *("2026-01-31T13:45:00Z", "0.3.0", "arcinvert audit data/people.sqlite --defense rotate:KEY -o audit"),
+            {"mobilefacenet-y1": "not stated", "mobileface-v3": "MIT", "face prior": "research only"},
+        ),
         limitations=(
             "Stronger attacks: other networks, more steps, decoders trained for this recognizer.",
             "Whether a live system would accept the images: none was attacked.",

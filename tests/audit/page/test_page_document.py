@@ -10,10 +10,11 @@ from itertools import pairwise
 import pytest
 from page_report import FMRS, PNG, defense, hostile
 
-from arcinvert.audit.judges import Threshold
+from arcinvert.audit.groups import Group, Groups
 from arcinvert.audit.page import page, sweep_page
-from arcinvert.audit.rates import Rate
+from arcinvert.audit.rates import TYPE_I, TYPE_II, Rate
 from arcinvert.audit.report import JudgeResult, LeakageReport, Restarts, Verdict
+from arcinvert.audit.thresholds import Threshold
 from arcinvert.errors import InputError
 
 VOID = {"meta", "img", "br", "hr"}
@@ -91,7 +92,8 @@ def test_the_verdict_comes_first(report: LeakageReport) -> None:
 def test_rates_have_counts_interval_threshold_and_pairs(report: LeakageReport) -> None:
     words = Tree(page(report)).words
     assert "45% 27 of 60; 33% to 58%" in words  # Wilson's interval of 27 of 60 is 0.331 to 0.575
-    assert "threshold 0.412, fixed beforehand on 176,130 impostor pairs" in words
+    assert "threshold 0.412 (0.402 to 0.422), fixed beforehand on 176,130 impostor pairs of 594 people, photos" in words
+    assert "controls at most 0%; second photos 58%; p = " in words
     assert "95% 57 of 60; 86% to 98%" in words
     for control in ("Mean face", "Random face", "Reconstruction of another person", "Real second photo of the person"):
         assert words.count(control) == 4  # two judges, two thresholds
@@ -101,7 +103,7 @@ def test_the_attacked_network_comes_last_and_is_marked(report: LeakageReport) ->
     assert report.judges[0].attacked
     words = Tree(page(report)).words
     tables = words.index("Do the reconstructions pass?")
-    assert words.index("mobileface-v3 Accepting", tables) < words.index("mobilefacenet-y1 (attacked)", tables)
+    assert words.index("mobileface-v3 Thresholds fixed", tables) < words.index("mobilefacenet-y1 (attacked)", tables)
     assert "lets 1 in 1,000 strangers pass" in words
 
 
@@ -113,8 +115,8 @@ def test_tables_have_captions_and_scopes(report: LeakageReport) -> None:
     tree = Tree(page(report) + sweep_page(report))
     tables = [n for n, (name, _) in enumerate(tree.elements) if name == "table"]
     assert (
-        len(tables) == 2 * 2 + 1 + 1 + 1 + 1 + 2
-    )  # judges x thresholds, rank 1, defenses, restarts, thresholds; sweep
+        len(tables) == 2 * 2 + 1 + 1 + 1 + 1 + 1 + 2
+    )  # judges x thresholds, rank 1, a group, defenses, restarts, thresholds; sweep
     assert all(tree.elements[n + 1][0] == "caption" for n in tables)
     assert all(th.get("scope") in ("row", "col") for th in tree.all("th"))
     drawn = [svg for svg in tree.all("svg") if svg.get("role") == "img"]
@@ -213,10 +215,32 @@ def test_the_title_is_the_name_without_folders(report: LeakageReport, name: str,
     assert f"Leakage audit: {shown} Leakage audit of a store of face embeddings {shown} " in tree.words
 
 
+def test_groups_are_rows_of_a_table_for_each_judge(report: LeakageReport) -> None:
+    def group(name: str, accepted: int) -> Group:
+        rates = [Rate.measured("mobileface-v3", kind, fmr, accepted, 30) for kind in (TYPE_I, TYPE_II) for fmr in FMRS]
+        return Group(name, 30, tuple(rates))
+
+    groups = Groups("site", (group("north", 12), group("south", 3)), 20, (), 0)
+    words = Tree(page(replace(report, groups=groups))).words
+    north = "north 30 templates 40% 12 of 30; 25% to 58% 40% 12 of 30; 25% to 58% not measured"
+    assert f"Accepted by mobileface-v3 Group Type I Type II Real second photo (control) {north} south" in words
+    assert words.count("30 templates") == 2  # at the operating point, by the one judge with rates
+
+
+def test_it_says_when_and_with_what_it_was_made(report: LeakageReport) -> None:
+    for found in (page(report), sweep_page(report)):
+        words = Tree(found).words
+        for part in ("2026-01-31 13:45 UTC", "arcinvert 0.3.0", "--defense rotate:KEY -o audit", "mobileface-v3: MIT"):
+            assert part in words
+        for judge in report.judges:
+            assert f"{judge.name} SHA-256 {judge.digest if not judge.attacked else report.attack.digest}" in words
+
+
 def test_defenses_with_and_without_their_key(report: LeakageReport) -> None:
     words = Tree(page(report)).words
-    assert "6. Secret rotation rotate:17 7.7% 37% 0% 0 of 60; 0% to 6.0% mobilefacenet-y1: 10% 45% 27 of 60" in words
-    assert "1. Gaussian noise, σ = 0.05 noise:0.05 8.3% 35% has no key 37% 22 of 60" in words
+    assert "7. Secret rotation rotate:17 7.7% 37% 0% 0 of 60; 0% to 6.0% mobilefacenet-y1: 10% 45% 27 of 60" in words
+    assert "1. No defense none 7.7% 37% has no key 45% 27 of 60" in words
+    assert "2. Gaussian noise, σ = 0.05 noise:0.05 8.3% 35% has no key 37% 22 of 60" in words
     assert "0.04 by chance 0.03" in words
 
 

@@ -80,6 +80,7 @@ def test_pickled_objects_are_refused(tmp_path: Path) -> None:
     assert next(store.blocks()).identities is None
     assert "pickles run code" in store.contents.unread["names"]
     assert "dtype=str" in store.contents.unread["names"]
+    assert [note.text for note in store.notes] == [store.contents.unread["names"]]
     np.savez(tmp_path / "c.npz", embeddings=ROWS, names=np.array(["a", "b"]))
     assert "no list of 50 names" in open_store(str(tmp_path / "c.npz")).contents.unread["names"]
     assert store.contents.identity == "names"

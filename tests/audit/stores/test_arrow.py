@@ -45,6 +45,17 @@ def test_a_column_for_each_number(tmp_path: Path) -> None:
     assert block.identities == ["1"] * 60
 
 
+def test_rows_of_another_size_in_another_file_are_left_out_and_counted(tmp_path: Path) -> None:
+    for name, size in (("a", 24), ("b", 12)):
+        rows = pa.FixedSizeListArray.from_arrays(pa.array(ROWS.ravel()), size)
+        pq.write_table(pa.table({"embedding": rows}), tmp_path / f"{name}.parquet")
+    store = open_store(str(tmp_path))
+    assert (store.count, store.size) == (180, 24)
+    blocks = list(store.blocks())
+    assert np.array_equal(np.concatenate([block.templates for block in blocks]), ROWS)
+    assert sum(block.skipped.get("ragged", 0) for block in blocks) == 120
+
+
 @pytest.mark.parametrize("fixed", [False, True])
 def test_null_and_ragged_rows_are_left_out_and_counted(fixed: bool, tmp_path: Path) -> None:
     rows = ROWS.tolist()
@@ -119,3 +130,15 @@ def test_what_holds_no_embeddings(tmp_path: Path) -> None:
         open_store(write(tmp_path, {"embedding": pa.array([None], pa.list_(pa.float32()))}))
     with pytest.raises(InputError, match="8192 numbers"):
         open_store(write(tmp_path, {"embedding": [list(range(9000))]}))
+
+
+def test_text_that_is_no_utf_8(tmp_path: Path) -> None:
+    offsets = pa.py_buffer(np.array([0, 2, 4], np.int32).tobytes())
+    names = pa.Array.from_buffers(pa.string(), 2, [None, offsets, pa.py_buffer(b"\xff\xfeab")])
+    path = write(tmp_path, {"embedding": pa.array(ROWS[:2].tolist()), "name": names, "vxyz": [1, 2]})
+    store = open_store(path)
+    assert store.contents.columns["name"] == b"\xff\xfe"
+    assert next(store.blocks()).identities == ["\ufffd\ufffd", "ab"]
+    Path(path).write_bytes(Path(path).read_bytes().replace(b"vxyz", b"v\xffyz"))
+    with pytest.raises(InputError, match="not a whole parquet file"):
+        scan(open_store(path))

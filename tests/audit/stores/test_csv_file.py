@@ -160,3 +160,17 @@ def test_rows_longer_than_the_header_are_counted(tmp_path: Path) -> None:
     lines = [",".join(f"f{n}" for n in range(12))] + [",".join(map(str, row)) for row in ROWS]
     lines[3] = lines[3].replace(".", ",")
     assert scan(open_store(write(tmp_path, "\n".join(lines)))).skipped_rows == 1
+
+
+def test_the_header_is_what_the_user_says(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(",".join(f"{n / 8}" for n in range(16)) + "\n" + ",".join("1" for _ in range(16)) + "\n")
+    assert [open_store(str(path), header=header).count for header in (None, False)] == [2, 2]
+    with pytest.raises(InputError, match="no column"):  # names such as 0.125 are no run of numbers
+        open_store(str(path), header=True)
+    counted = tmp_path / "b.csv"
+    counted.write_text(",".join(map(str, range(16))) + "\n" + ",".join("0.5" for _ in range(16)) + "\n")
+    assert [open_store(str(counted), header=header).count for header in (None, True, False)] == [1, 1, 2]
+    np.save(tmp_path / "a.npy", np.eye(4, dtype=np.float32))
+    with pytest.raises(UsageError, match="--no-header"):
+        open_store(str(tmp_path / "a.npy"), header=False)

@@ -1,5 +1,6 @@
 import base64
 import gzip
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -159,3 +160,16 @@ def test_damage_is_refused(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", OPEN, *paths], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["refused"] * len(paths)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")
+def test_an_index_that_asks_for_any_amount_of_memory_is_refused(tmp_path: Path) -> None:
+    index = faiss.index_factory(8, "IDMap,SQ8")
+    index.train(np.ones((9, 8), np.float32))
+    index.add_with_ids(np.ones((9, 8), np.float32), np.arange(9))
+    content = faiss.serialize_index(index).tobytes()
+    size = struct.pack("<Q", 72)  # the codes, a byte a number
+    assert content.count(size) == 1
+    (tmp_path / "a.faiss").write_bytes(content.replace(size, struct.pack("<Q", 30 << 30)))
+    with pytest.raises(InputError, match="is no FAISS index that can be read"):
+        open_store(str(tmp_path / "a.faiss"))

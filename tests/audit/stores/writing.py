@@ -1,4 +1,4 @@
-"""Writes the same embeddings into every kind of store that is read; the package itself never writes one."""
+"""Writes the same embeddings into every kind of store that is read; of the package only ``convert`` writes some."""
 
 import csv
 import json

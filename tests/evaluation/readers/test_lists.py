@@ -40,7 +40,7 @@ def test_labels_without_a_file_and_too_long(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(InputError, match="No such file"):
         read_labels(tmp_path / "none.txt")
     monkeypatch.setattr(lists, "MAX_TEXT", 3)
-    with pytest.raises(InputError, match="larger than"):
+    with pytest.raises(InputError, match="expected at most 3 bytes, got"):
         read_labels(text_file(tmp_path, "abcd"))
 
 

@@ -171,12 +171,15 @@ def test_other_files_under_these_names(tmp_path: Path) -> None:
         open_faces(tmp_path / "missing")
 
 
-def test_a_name_that_ends_the_key_is_refused_and_nothing_is_left(tmp_path: Path) -> None:
-    (tmp_path / "faces" / "a").mkdir(parents=True)
-    (tmp_path / "faces" / "a" / "0.1.png").write_bytes(png())
-    with pytest.raises(InputError, match="has a dot or stands there already"):
-        convert_images(list_images(tmp_path / "faces"), tmp_path / "new", per_shard=5)
-    assert [path.name for path in tmp_path.iterdir()] == ["faces"]
+def test_dots_in_names_are_written_as_underscores(tmp_path: Path) -> None:
+    (tmp_path / "faces" / "Dr. A").mkdir(parents=True)
+    (tmp_path / "faces" / "Dr. A" / "0.1.png").write_bytes(png())
+    convert_images(list_images(tmp_path / "faces"), tmp_path / "new", per_shard=5)
+    assert [entry.file for entry in list_images(tmp_path / "new").entries] == ["Dr. A/0_1.png"]
+    (tmp_path / "faces" / "Dr. A" / "0_1.png").write_bytes(png())
+    with pytest.raises(InputError, match="stands there already"):
+        convert_images(list_images(tmp_path / "faces"), tmp_path / "other", per_shard=5)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["faces", "new"]
 
 
 def test_a_folder_with_something_in_it_is_not_written_to(tiny_faces: Path, tmp_path: Path) -> None:

@@ -81,6 +81,7 @@ JOBS = {
         "--targets 1 --steps 2 --race 4",
     ),
     "step": Job("benchmarks/step.py --rounds 20 --against 16 --json {json}", "--rounds 1 --against 2"),
+    "step-exact": Job("benchmarks/step.py --exact --rounds 20 --against 16 --json {json}", "--rounds 1 --against 2"),
     "first": Job("benchmarks/command.py --json {json}", "--rounds 1"),
     "calibration-faces": Job(
         "benchmarks/calibration_faces.py --data {data} --checkpoint {y1} --judge {v3} --json {json}",

@@ -31,6 +31,7 @@ import torch
 from stepping import StepSeconds, bare_pass, inverter_of, peak_bytes, seconds_of, step_seconds, synchronize
 
 from arcinvert.device import choose_device
+from arcinvert.faceprior import prior
 from arcinvert.inversion.presets import PRESETS, preset_of
 from arcinvert.inversion.reconstruct import PRECISIONS
 from arcinvert.inversion.tracer import Tracer
@@ -115,6 +116,7 @@ def in_a_process(options: argparse.Namespace, name: str) -> list[Row]:
     words = ["--network", name, "--preset", options.preset, "--device", options.device, "--rows"]
     words += [word for batch in options.batch for word in ("--batch", str(batch))]
     words += [word for precision in options.precision for word in ("--precision", precision)]
+    words += ["--exact"] * options.exact
     words += ["--rounds", str(options.rounds), "--steps", str(options.steps), "--seconds", str(options.seconds)]
     done = subprocess.run([sys.executable, __file__, *words], check=True, stdout=subprocess.PIPE, text=True)
     rows: list[Row] = json.loads(done.stdout)
@@ -205,6 +207,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--seconds", type=float, default=0.0, help="about so long for each row; 0: no limit")
     parser.add_argument("--against", type=int, help="a second size of batch, to be compared with single images")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--exact", action="store_true", help="the decoder as where bfloat16 does not run in hardware")
     parser.add_argument("--rows", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args(words)
@@ -212,6 +215,8 @@ def main(words: Sequence[str] | None = None) -> None:
     options.precision = options.precision or ["float32"]
 
     torch.set_flush_denormal(True)
+    if options.exact:
+        prior.has_bfloat16 = lambda device: False
     if options.rows:
         print(json.dumps([row for name in options.network for row in rows_of(options, name)]))
         return

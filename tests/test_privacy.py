@@ -91,7 +91,7 @@ def test_the_main_jobs_contact_nothing(
     trace = tmp_path / "trace"
     watch = ["strace", "-f", "--seccomp-bpf", "-qq", "-e", "trace=connect,sendto,sendmmsg,sendmsg", "-e", "signal=none"]
     command = [*([*watch, "-o", str(trace)] if can_trace() else []), sys.executable, "-c", JOBS, *arguments]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert set(json.loads(done.stdout.splitlines()[-1]).values()) == {0}, done.stderr
     assert not (tmp_path / "asked").exists(), (tmp_path / "asked").read_text()

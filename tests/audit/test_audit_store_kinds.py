@@ -21,6 +21,7 @@ from PIL import Image
 from torch import Tensor
 
 from arcinvert.audit import AttackConfig, AuditConfig, LeakageReport, audit, open_store
+from arcinvert.audit.judges import prior_faces
 from arcinvert.audit.sample import read_sample
 from arcinvert.calibration.calibration import Calibration
 from arcinvert.faceprior.prior import FacePrior
@@ -134,8 +135,17 @@ def held_out(test_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 def test_real_templates_give_the_same_report_in_every_kind(
-    held_out: Path, test_data: Path, tmp_path: Path, postgres: str
+    held_out: Path,
+    test_data: Path,
+    tmp_path: Path,
+    postgres: str,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
 ) -> None:
+    # Thresholds on few synthetic faces: a thousand would take nearly all of the time, alike for each kind.
+    monkeypatch.setattr("arcinvert.audit.judges.THRESHOLD_FACES", 64)
+    prior_faces.cache_clear()
+    request.addfinalizer(prior_faces.cache_clear)
     named = os.environ.get("ARCINVERT_AUDIT_CHECKPOINT")
     attacked, steps = Inverter.load(named), int(os.environ.get("ARCINVERT_AUDIT_STEPS", "2"))
     judge = Recognizer.load(test_data / "models" / "mobileface-v3.onnx")

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 
+from arcinvert.device import has_bfloat16
 from arcinvert.evaluation.allpairs.pairs import all_pairs
 from arcinvert.inverter import Inverter
 
@@ -46,8 +47,9 @@ def documented(name: str) -> dict[str, Any]:
 def test_a_step_costs_no_more_than_the_documents_say() -> None:
     options = argparse.Namespace(rounds=3, steps=5, seconds=0.0, preset="fast")
     row = script("step").measure(options, "default", Inverter.load(), 4, "float32")
-    assert row["ratio_attacked_cpu"] < TOLERANCE * documented("step")["ratio_attacked"]
-    assert row["ratio_cpu"] < TOLERANCE * documented("step")["ratio"]
+    known = documented("step" if has_bfloat16(torch.device("cpu")) else "step-exact")
+    assert row["ratio_attacked_cpu"] < TOLERANCE * known["ratio_attacked"]
+    assert row["ratio_cpu"] < TOLERANCE * known["ratio"]
 
 
 def test_a_step_of_the_trainer_costs_no_more_than_the_documents_say() -> None:

@@ -72,7 +72,7 @@ def raising(error: BaseException) -> Callable[..., None]:
 
 
 def module(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    options = {"capture_output": True, "text": True, "timeout": 120, **options}
+    options = {"capture_output": True, "text": True, "timeout": 600, **options}
     return subprocess.run([sys.executable, "-m", "arcinvert", *arguments], **options)
 
 
@@ -409,8 +409,14 @@ def test_debug_is_reset_for_the_next_run(capsys: pytest.CaptureFixture[str], tmp
 
 
 def test_calibrate_prints_its_result(
-    capsys: pytest.CaptureFixture[str], tiny_checkpoint: Path, tiny_faces: Path, tmp_path: Path
+    capsys: pytest.CaptureFixture[str],
+    tiny_checkpoint: Path,
+    tiny_faces: Path,
+    small_prior: FacePrior,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("arcinvert.faceprior.prior.default_face_prior", lambda: small_prior)
     out = tmp_path / "c.safetensors"
     arguments = ["calibrate", "-o", str(out), "--checkpoint", str(tiny_checkpoint), "--faces", str(tiny_faces)]
     assert run([*arguments, "--json"]) == 0
@@ -636,7 +642,7 @@ def test_module_runs_and_exits_with_the_code() -> None:
 
 def test_help_imports_no_torch() -> None:
     command = [sys.executable, "-X", "importtime", "-m", "arcinvert", "synth", "--help"]
-    said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=600)
     assert "arcinvert.cli.synth" in said.stderr
     for heavy in ("torch", "numpy", "PIL", "safetensors"):
         assert f" {heavy}\n" not in said.stderr
@@ -663,7 +669,7 @@ def test_a_full_disk_behind_stdout_is_the_environment(unbuffered: str) -> None:
 
 def test_a_closed_stdout_is_no_bug() -> None:
     command = f'"{sys.executable}" -m arcinvert --version >&-'
-    done = subprocess.run(command, shell=True, stderr=subprocess.PIPE, text=True, check=False, timeout=60)
+    done = subprocess.run(command, shell=True, stderr=subprocess.PIPE, text=True, check=False, timeout=600)
     assert done.returncode == 0
     assert "bug" not in done.stderr
 

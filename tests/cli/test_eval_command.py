@@ -196,6 +196,6 @@ def test_torchrun_shares_the_pairs_and_speaks_once(stored: tuple, capsys: pytest
     alone = json.loads(capsys.readouterr().out)
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command = [*launcher, "-m", "arcinvert", "eval", "verification", *stored[0], "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=180)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == alone

@@ -135,7 +135,7 @@ def test_killed_by_the_system_at_any_moment_it_ends_the_same(tiny_faces: Path, c
     for moment in (0.0, 0.05):  # after the first state of each process: while it computes, or while it writes
         running = process(*arguments)
         before = state.stat().st_mtime_ns if state.exists() else 0
-        end = time.monotonic() + 120
+        end = time.monotonic() + 600
         while time.monotonic() < end and running.poll() is None:
             if state.exists() and state.stat().st_mtime_ns != before:
                 break
@@ -159,7 +159,7 @@ def test_two_processes_of_torchrun_train_one_network(tiny_faces: Path, config: P
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "arcinvert"]
     config.write_text(CONFIG + "keep_head = true\n")
     running = process(*launch, *command(tiny_faces, config, "-o", out, "--json"))
-    said, remarks = running.communicate(timeout=300)
+    said, remarks = running.communicate(timeout=600)
     assert running.returncode == 0, remarks
     (line,) = [line for line in said.splitlines() if line.startswith("{")]
     stored = load_checkpoint(out)

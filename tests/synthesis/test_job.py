@@ -359,7 +359,7 @@ def test_each_rank_computes_its_share_and_the_first_writes_the_manifest(
     @dataclass(frozen=True)
     class Threads(Processes):
         def wait(self) -> None:
-            barrier.wait(timeout=300)
+            barrier.wait(timeout=600)
 
     def work(rank: int) -> None:
         settings = replace(QUICK, **RECORDED)

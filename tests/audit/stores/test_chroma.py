@@ -48,7 +48,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.save(made / "rows.npy", ROWS)
     environment = os.environ | {"ANONYMIZED_TELEMETRY": "False"}
     words = [sys.executable, "-c", WRITER, str(made / "db"), str(made / "rows.npy")]
-    subprocess.run(words, check=True, env=environment, capture_output=True, timeout=120)
+    subprocess.run(words, check=True, env=environment, capture_output=True, timeout=600)
     return made / "db"
 
 

@@ -59,7 +59,7 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     made = tmp_path_factory.mktemp("milvus")
     np.save(made / "rows.npy", ROWS)
     words = [sys.executable, "-c", WRITER, str(made / "m.db"), str(made / "rows.npy"), request.param]
-    subprocess.run(words, check=True, capture_output=True, timeout=120, env=os.environ)
+    subprocess.run(words, check=True, capture_output=True, timeout=600, env=os.environ)
     assert bool(list((made / "m.db").rglob("wal_data_*.arrow"))) == (request.param == "killed")
     return made / "m.db"
 

@@ -184,7 +184,7 @@ def test_two_processes_share_the_tiles(tmp_path: Path, monkeypatch: pytest.Monke
         subprocess.Popen([sys.executable, str(tmp_path / "shared.py"), str(rank), *given], cwd=Path.cwd())
         for rank in range(2)
     ]
-    assert [process.wait(timeout=120) for process in running] == [0, 0]
+    assert [process.wait(timeout=600) for process in running] == [0, 0]
     monkeypatch.setattr(pairs, "TAIL", 200)  # some thresholds by the tail, some by refinement
     found = all_pairs(rows, labels, FMRS, whole=True, side=64)
     whole = found.whole

@@ -101,6 +101,10 @@ JOBS = {
         "benchmarks/many.py --targets 100 --targets 1000 --targets 10000 --plot docs/images/many.png --json {json}",
         "--targets 16 --whole 2 --plot {work}/many.png",
     ),
+    "loops": Job(
+        "benchmarks/train.py --only step --rounds 3 --steps 2 --json {json}",
+        "--width 0.05 --batch 4 --identities 10 --rounds 1 --steps 1",
+    ),
     "adapter": Job(
         "benchmarks/adapter_table.py --data {data} --checkpoint {y1} --json {json}",
         "--seeds 1 --set batch_size=64",

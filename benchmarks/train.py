@@ -5,7 +5,9 @@
 *step*: images/s of three loops over the same network and batch, in turn in one process, with ratios per round. *bare*
 is forward, backward and SGD step on one fixed batch, without data, augmentation and head; *trainer* is a step of
 ``arcinvert train``; *plain* is a straightforward loop (contiguous memory, mirror images, a linear layer of unit rows
-with the ArcFace margin, one SGD over everything). On a busy machine the ratio by processor time is the reliable one.
+with the ArcFace margin, one SGD over everything). *timm* and *lightning*, where these packages are installed (``pip
+install timm lightning``), are the same network and loss in their parts: timm's loader, optimizer and schedule; a
+LightningModule under Lightning's Trainer. On a busy machine the ratio by processor time is the reliable one.
 
 *head*: one step (forward, backward, update) for embeddings of size 512 and a batch of 64, with all classes and with a
 tenth of them; peak memory is that of the whole process, and each measurement has its own process.
@@ -14,14 +16,18 @@ tenth of them; peak memory is that of the whole process, and each measurement ha
 """
 
 import argparse
+import itertools
 import json
+import logging
 import multiprocessing
 import resource
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +55,55 @@ def noise(identities: int, pictures: int) -> FaceDataset:
     return FaceDataset(tuple(map(str, range(pictures))), images, labels, names, "")
 
 
-def bare_loop(run: Run) -> Callable[[], None]:
-    network = build_backbone(run.config.backbone, **run.config.backbone_settings()).train()
+Timed = Callable[[int], tuple[float, float]]
+"""Takes so many steps; seconds, and the processor's, of them all."""
+
+
+def timed(step: Callable[[], None]) -> Timed:
+    def steps(count: int) -> tuple[float, float]:
+        started, busy = time.perf_counter(), time.process_time()
+        for _ in range(count):
+            step()
+        return time.perf_counter() - started, time.process_time() - busy
+
+    return steps
+
+
+def network_of(run: Run) -> nn.Module:
+    return build_backbone(run.config.backbone, **run.config.backbone_settings()).train()
+
+
+class Plain(nn.Module):
+    """Network, unit class centers and the ArcFace margin, without anything of the package but the network."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__()
+        self.network = network_of(run)
+        self.centers = nn.Parameter(0.01 * torch.randn(len(run.faces.identities), run.config.embedding_size))
+
+    def forward(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        cosine = nn.functional.normalize(self.network(images)) @ nn.functional.normalize(self.centers).T
+        own = torch.arange(len(labels)), labels
+        angle = torch.acos(cosine[own].clamp(-1 + 1e-7, 1 - 1e-7))
+        return nn.functional.cross_entropy(64 * cosine.index_put(own, torch.cos(angle + 0.5)), labels)
+
+
+class Pictures(torch.utils.data.Dataset[tuple[torch.Tensor, int]]):
+    """The same faces one by one, as a DataLoader takes them: (3, 112, 112) in -1..1, mirrored half of the time."""
+
+    def __init__(self, run: Run) -> None:
+        self.faces = run.faces
+
+    def __len__(self) -> int:
+        return len(self.faces)
+
+    def __getitem__(self, row: int) -> tuple[torch.Tensor, int]:
+        image = self.faces.images[row].permute(2, 0, 1).float().div(127.5).sub(1)
+        return (image.flip(2) if torch.rand(()) < 0.5 else image), int(self.faces.labels[row])
+
+
+def bare_loop(run: Run) -> Timed:
+    network = network_of(run)
     network.to(memory_format=run.layout)  # type: ignore[call-overload]
     images, _ = run.data.at(0)
     optimizer = torch.optim.SGD([p for p in network.parameters() if p.requires_grad], **SGD)
@@ -60,28 +113,96 @@ def bare_loop(run: Run) -> Callable[[], None]:
         network(images).square().mean().backward()
         optimizer.step()
 
-    return step
+    return timed(step)
 
 
-def plain_loop(run: Run) -> Callable[[], None]:
-    network = build_backbone(run.config.backbone, **run.config.backbone_settings()).train()
-    centers = nn.Parameter(0.01 * torch.randn(len(run.faces.identities), run.config.embedding_size))
-    optimizer = torch.optim.SGD([*network.parameters(), centers], **SGD)
+def plain_loop(run: Run) -> Timed:
+    model = Plain(run)
+    optimizer = torch.optim.SGD(model.parameters(), **SGD)
 
     def step() -> None:
         rows = torch.randint(len(run.faces), (run.config.batch_size,))
         images = run.faces.images[rows].permute(0, 3, 1, 2).contiguous().float().div(127.5).sub(1)
         images = torch.where(torch.rand(len(rows), 1, 1, 1) < 0.5, images.flip(3), images)
-        labels = run.faces.labels[rows]
-        cosine = nn.functional.normalize(network(images)) @ nn.functional.normalize(centers).T
-        own = torch.arange(len(rows)), labels
-        angle = torch.acos(cosine[own].clamp(-1 + 1e-7, 1 - 1e-7))
-        loss = nn.functional.cross_entropy(64 * cosine.index_put(own, torch.cos(angle + 0.5)), labels)
+        loss = model(images, run.faces.labels[rows])
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
 
-    return step
+    return timed(step)
+
+
+def timm_loop(run: Run) -> Timed:
+    """What timm's training script does in a step, on the CPU, in the memory layout that the trainer chooses."""
+    from timm.optim import create_optimizer_v2
+    from timm.scheduler import CosineLRScheduler
+    from timm.utils import AverageMeter
+
+    model = Plain(run)
+    model.network.to(memory_format=run.layout)  # type: ignore[call-overload]
+    optimizer = create_optimizer_v2(model, opt="sgd", lr=SGD["lr"], momentum=0.9, weight_decay=SGD["weight_decay"])
+    schedule, meter = CosineLRScheduler(optimizer, t_initial=10**6, t_in_epochs=False), AverageMeter()
+    loader = torch.utils.data.DataLoader(Pictures(run), run.config.batch_size, shuffle=True, drop_last=True)
+    batches: Iterator[Any] = itertools.chain.from_iterable(itertools.repeat(loader))
+    count = itertools.count(1)
+
+    def step() -> None:
+        images, labels = next(batches)
+        loss = model(images.contiguous(memory_format=run.layout), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        meter.update(loss.item(), len(images))
+        schedule.step_update(num_updates=next(count), metric=meter.avg)
+
+    return timed(step)
+
+
+def lightning_loop(run: Run) -> Timed:
+    """A LightningModule under a Trainer; its start and the first step are not counted."""
+    import lightning
+
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+
+    class Module(lightning.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = Plain(run)
+            self.model.network.to(memory_format=run.layout)  # type: ignore[call-overload]
+            self.times: list[tuple[float, float]] = []
+
+        def training_step(self, batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+            images, labels = batch
+            loss = self.model(images.contiguous(memory_format=run.layout), labels)
+            self.log("loss", loss)
+            return loss
+
+        def on_train_batch_end(self, *_: object) -> None:
+            self.times.append((time.perf_counter(), time.process_time()))
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.SGD(self.model.parameters(), **SGD)
+
+    module = Module()
+    loader = torch.utils.data.DataLoader(Pictures(run), run.config.batch_size, shuffle=True, drop_last=True)
+
+    def steps(count: int) -> tuple[float, float]:
+        module.times.clear()
+        off: dict[str, Any] = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar"), False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            trainer = lightning.Trainer(
+                accelerator="cpu", max_steps=count + 1, max_epochs=-1, enable_model_summary=False, **off
+            )
+            trainer.fit(module, loader)
+        (first, first_busy), (last, last_busy) = module.times[0], module.times[-1]
+        return last - first, last_busy - first_busy
+
+    return steps
+
+
+OTHERS = {"timm": timm_loop, "lightning": lightning_loop}
+"""Loops in the parts of other packages, where these are installed."""
 
 
 def measure_step(options: argparse.Namespace) -> dict[str, Any]:
@@ -91,17 +212,16 @@ def measure_step(options: argparse.Namespace) -> dict[str, Any]:
     def trainer() -> None:
         run.advance(*run.data.at(run.step))
 
-    loops = {"bare": bare_loop(run), "trainer": trainer, "plain": plain_loop(run)}
+    loops = {"bare": bare_loop(run), "trainer": timed(trainer), "plain": plain_loop(run)}
+    loops |= {name: loop(run) for name, loop in OTHERS.items() if find_spec(name) is not None}
     seconds: dict[str, list[float]] = {name: [] for name in loops}
     work: dict[str, list[float]] = {name: [] for name in loops}
     for number in range(options.rounds + 1):
         for name, loop in loops.items():
-            started, busy = time.perf_counter(), time.process_time()
-            for _ in range(options.steps):
-                loop()
+            spent, busy = loop(options.steps)
             if number:  # the first round warms up
-                seconds[name].append((time.perf_counter() - started) / options.steps)
-                work[name].append((time.process_time() - busy) / options.steps)
+                seconds[name].append(spent / options.steps)
+                work[name].append(busy / options.steps)
     ratios = [bare / whole for bare, whole in zip(seconds["bare"], seconds["trainer"], strict=True)]
     by_work = [bare / whole for bare, whole in zip(work["bare"], work["trainer"], strict=True)]
     return {

@@ -104,6 +104,9 @@ def varied(
 ) -> Tensor:
     """Attributes (B, 5) of a target's variations: the controls; from variation 1 on, what varies is drawn at random.
 
+    Pose, expression and light are each drawn from one half of their range, by the variation's number, so that even a
+    few variations look to both sides, smile and do not, and are lit from both sides.
+
     Args:
         controls: of every image.
         variation: (B,) 0 for the first image of a target.
@@ -114,8 +117,9 @@ def varied(
     for number, generator in zip(variation, generators, strict=True):
         asked = controls.attributes()
         yaw, pitch, smile, light, bright = torch.rand(5, generator=generator).tolist()
-        pose = (36 * yaw - 18, 20 * pitch - 10) if "pose" in vary else None
-        drawn = [*Controls(pose, 0.78 + 0.22 * smile, 0.3 * light - 0.15).attributes()]
+        right, wide, lit = number % 2, number // 2 % 2, (number + number // 2) % 2
+        pose = ((2 * right - 1) * (6 + 12 * yaw), 20 * pitch - 10) if "pose" in vary else None
+        drawn = [*Controls(pose, 0.74 + 0.16 * wide + 0.1 * smile, (lit - 0.5) * (0.1 + 0.2 * light)).attributes()]
         drawn[4] = 0.3 + 0.3 * bright
         free = ["pose" in vary, "pose" in vary, "expression" in vary, "light" in vary, "light" in vary]
         rows.append(

@@ -1,7 +1,9 @@
 """Weight files, and the files of a training run."""
 
+import functools
 import io
 import json
+import math
 import pickle
 import struct
 import tomllib
@@ -11,19 +13,26 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fuzz_target import Target, saved
+from fuzz_target import Target, folder_of_tests, saved
 
 from arcinvert.adapter import Adapter, Perceptron
 from arcinvert.backbones import build_backbone
+from arcinvert.calibration.calibration import Calibration
+from arcinvert.calibration.fit import calibrate
 from arcinvert.checkpoint import save_checkpoint
 from arcinvert.errors import UsageError
+from arcinvert.faceprior.prior import load_face_prior
 from arcinvert.faces.scrfd import SCRFD
 from arcinvert.formats import hub
+from arcinvert.inversion.priors import stored_statistics
 from arcinvert.recognizer import Recognizer
 from arcinvert.training.config import TrainConfig
 from arcinvert.training.state import load_state
 
 SETTINGS = {"width": 1 / 64, "embedding_size": 4}
+KINDS = {str(kind).removeprefix("torch."): kind for kind in (
+    torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.int16, torch.int8,
+    torch.uint8, torch.bool)}  # fmt: skip
 CONTRACT = {"size": [112, 112], "color": "RGB", "mean": [0.5] * 3, "std": [0.5] * 3}
 
 
@@ -47,6 +56,38 @@ def _ours(folder: Path) -> Sequence[bytes]:
     header = {"backbone": "iresnet18", "backbone_settings": SETTINGS, "embedding_size": 4, "preprocessing": CONTRACT}
     tensors = {f"network.{key}": value for key, value in _network().state_dict().items()}
     return [saved(folder / "seed", lambda path: save_checkpoint(path, header, tensors))]
+
+
+def _calibrations(folder: Path) -> Sequence[bytes]:
+    """Header, shapes and types of a calibration: what its reader must check; the numbers are any."""
+    with folder_of_tests("."):
+        from priors import HEADER, stored_prior
+    save_checkpoint(folder / "prior", HEADER, stored_prior())
+    (folder / "net.safetensors").write_bytes(_ours(folder)[0])
+    made = calibrate(Recognizer.load(folder / "net.safetensors"), load_face_prior(folder / "prior"))
+    tensors = {name: [list(t.shape), str(t.dtype).removeprefix("torch.")] for name, t in made.to_tensors().items()}
+    few = {name: entry for name, entry in tensors.items() if "layer" not in name or "layer4.0.bn1" in name}
+    return [json.dumps({"header": made.header, "tensors": kept}).encode() for kept in (tensors, few)]
+
+
+@functools.cache
+def _tiny(path: Path) -> Recognizer:
+    return Recognizer.load(path)
+
+
+def _use_calibration(path: Path) -> None:
+    try:
+        content = json.loads(path.read_bytes())
+        tensors = {name: torch.zeros(shape, dtype=KINDS[kind]) for name, (shape, kind) in
+                   content["tensors"].items() if math.prod(shape) < 1e6}  # fmt: skip
+        header = {**content["header"]}
+    except Exception:  # no description
+        raise UsageError("no description") from None
+    recognizer = _tiny(path.with_name("net.safetensors"))
+    found, target = Calibration.from_tensors(tensors, header, recognizer), torch.eye(4)[:1]
+    found.latents.predict(target), found.auxiliary.predict(target)
+    found.maps.predict(target), found.auxiliary_maps.predict(target)
+    stored_statistics(recognizer, found)
 
 
 def _cvlface(folder: Path) -> Sequence[bytes]:
@@ -244,6 +285,7 @@ TARGETS = [
     Target("pdparams", "net.pdparams", _paddle, _load),
     Target("onnx detector", "det.onnx", _onnx, SCRFD, ("onnxruntime", "insightface")),
     Target("adapter", "adapter.safetensors", _adapters, _use_adapter),
+    Target("calibration", "calibration.json", _calibrations, _use_calibration),
     Target("training state", "net.state", _state, load_state),
     Target("training config", "run.toml", _config, _read_config),
     Target("lock of a download", "net.onnx.lock.json", _lock, _read_lock),

@@ -65,6 +65,16 @@ def test_first_images_are_free_and_variations_differ() -> None:
     assert torch.equal(varied(Controls(), [2], generators(3)[2:]), found[2:3])
 
 
+def test_four_variations_look_to_both_sides_smile_and_do_not_and_are_lit_from_both_sides() -> None:
+    for seed in range(5):
+        drawn = [torch.Generator().manual_seed(10 * seed + n) for n in range(5)]
+        yaw, _, smile, light, _ = varied(Controls(), range(5), drawn)[1:].T
+        assert (yaw > LATENT_AHEAD).tolist() == [True, False, True, False]
+        assert (smile > Controls(smile=0.89).attributes()[2]).tolist() == [False, True, True, False]
+        assert (light > 0).tolist() == [True, True, False, False]
+        assert float(yaw.unique().numel()) == 4
+
+
 @pytest.mark.parametrize(
     ("vary", "free"),
     [((), set()), (("color",), set()), (("pose",), {0, 1}), (("expression",), {2}), (("light",), {3, 4})],

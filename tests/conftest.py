@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from PIL import Image
 from priors import HEADER, stored_prior
 from torch import Tensor
@@ -215,10 +216,14 @@ def targets(tiny_recognizer: Recognizer, small_prior: FacePrior) -> Tensor:
 
 @pytest.fixture(scope="session")
 def calibrated_checkpoint(tiny_checkpoint: Path, tiny_faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny checkpoint, calibrated by the command line; read-only."""
-    out = tmp_path_factory.mktemp("calibrated") / "tiny.safetensors"
+    """The tiny checkpoint, calibrated by the command line, once for all workers; read-only."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "calibrated"
+    folder.mkdir(exist_ok=True)
+    out = folder / "tiny.safetensors"
     words = ["calibrate", "-o", str(out), "--checkpoint", str(tiny_checkpoint), "--faces", str(tiny_faces)]
-    assert run(["-q", *words]) == 0
+    with FileLock(folder / "lock"):
+        assert out.exists() or run(["-q", *words]) == 0
     return out
 
 

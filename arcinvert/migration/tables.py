@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from arcinvert.audit.stores.arrow import BATCH, ParquetStore
+from arcinvert.audit.stores.arrow import BATCH, ParquetStore, open_parquet
 from arcinvert.audit.stores.csv_file import CsvStore
 from arcinvert.audit.stores.store import one_line
 from arcinvert.audit.stores.vectors import matrix
@@ -88,7 +88,7 @@ def write_parquet(store: ParquetStore, mapping: LinearMap, out: Path, count: Cou
         raise UsageError(f"expected one parquet file to convert, {store.name!r} is a folder; convert its files")
     pa, parquet = store.pa, store.parquet
     try:
-        with parquet.ParquetFile(store.files[0], pre_buffer=False) as file, atomic_write(out) as temporary:
+        with open_parquet(parquet, store.files[0]) as file, atomic_write(out) as temporary:
             schema = _schema(store, file.schema_arrow, mapping.sizes[1])
             with parquet.ParquetWriter(temporary, schema, compression=compression(file.metadata)) as writer:
                 for batch in file.iter_batches(BATCH, use_threads=False):

@@ -25,8 +25,17 @@ from arcinvert.audit.stores.store import (
 from arcinvert.audit.stores.vectors import Mask, Reader, Rows, matrix, size_of
 from arcinvert.errors import InputError
 
-BUFFER, BATCH = 1 << 20, 8192
-"""Bytes read and rows decoded at a time: larger values are slower and need more memory."""
+BATCH = 8192
+"""Rows decoded at a time: more is slower and needs more memory."""
+
+
+def open_parquet(parquet: Any, file: Path) -> Any:
+    """A parquet file, mapped into memory: a damaged one may claim huge pages, but no memory is taken for them.
+
+    Raises:
+        pyarrow.ArrowException, OSError, UnicodeError: it is damaged, or not there.
+    """
+    return parquet.ParquetFile(file, memory_map=True, buffer_size=0, pre_buffer=False)
 
 
 class Columns:
@@ -126,7 +135,7 @@ class Columns:
 
 
 class ParquetStore(Store):
-    """A parquet file, or a folder of them in the order of their names; read through a small buffer."""
+    """A parquet file, or a folder of them in the order of their names."""
 
     kind = "parquet"
 
@@ -155,7 +164,7 @@ class ParquetStore(Store):
 
     def _open(self, file: Path) -> Any:
         try:
-            return self.parquet.ParquetFile(file, buffer_size=BUFFER, pre_buffer=False)
+            return open_parquet(self.parquet, file)
         except (self.pa.ArrowException, OSError, UnicodeError) as error:  # names of columns may be no UTF-8
             raise InputError(f"{str(file)!r} is not a whole parquet file: {one_line(error)}") from None
 

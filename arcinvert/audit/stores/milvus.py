@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from arcinvert.audit.stores.arrow import BATCH, BUFFER, Columns, first_row, python_values
+from arcinvert.audit.stores.arrow import BATCH, Columns, first_row, open_parquet, python_values
 from arcinvert.audit.stores.columns import guess, identity_column, named
 from arcinvert.audit.stores.milvus_files import (
     COLLECTIONS,
@@ -144,11 +144,11 @@ class MilvusStore(Store):
             raise InputError(f"{self.name} lacks a file that its manifest lists: {file.name!r}")
         try:
             if file.suffix == ".arrow":
-                with self.pa.OSFile(str(file)) as source, self.pa.ipc.open_stream(source) as stream:
+                with self.pa.memory_map(str(file)) as source, self.pa.ipc.open_stream(source) as stream:
                     while (batch := self._next(stream, file)) is not None:
                         yield batch.select(list(columns))
                 return
-            with self.parquet.ParquetFile(file, buffer_size=BUFFER, pre_buffer=False) as opened:
+            with open_parquet(self.parquet, file) as opened:
                 for batch in opened.iter_batches(rows, columns=list(columns), use_threads=False):
                     yield batch.select(list(columns))
         except (self.pa.ArrowException, OSError, KeyError, UnicodeError) as error:  # names may be no UTF-8
@@ -173,9 +173,9 @@ class MilvusStore(Store):
     def _schema(self) -> Any:
         for file in self.files:
             if file.suffix != ".arrow":
-                with self.parquet.ParquetFile(file) as opened:
+                with open_parquet(self.parquet, file) as opened:
                     return opened.schema_arrow
-            with self.pa.OSFile(str(file)) as source, self.pa.ipc.open_stream(source) as stream:
+            with self.pa.memory_map(str(file)) as source, self.pa.ipc.open_stream(source) as stream:
                 return stream.schema
         raise InputError(f"expected embeddings, {self.name} has no files")
 

@@ -83,6 +83,8 @@ def read_pairs(path: Path, folder: Path) -> Pairs:
             raise InputError(f"{str(path)!r}, line {number}: a picture is paired with itself")
         pairs.append((found.setdefault(one, len(found)), found.setdefault(other, len(found)), same))
     folds = _folds(header, [same for *_, same in pairs], str(path)) if is_lfw else None
+    if not pairs:
+        raise InputError(f"expected pairs after the header of {str(path)!r}, found none")
     try:
         files = _resolve(list(found), folder, is_lfw)
     except OSError as error:  # a name that is too long

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from arcinvert.audit.stores.arrow import BATCH, ParquetStore, python_values
+from arcinvert.audit.stores.arrow import BATCH, ParquetStore, open_parquet, python_values
 from arcinvert.audit.stores.csv_file import CsvStore
 from arcinvert.audit.stores.store import one_line
 from arcinvert.checkpoint import atomic_write
@@ -70,7 +70,7 @@ def add_to_parquet(store: ParquetStore, rows: Rows, names: Sequence[str], out: P
         raise UsageError(f"expected one parquet file to copy, {store.name!r} is a folder")
     pa, parquet = store.pa, store.parquet
     try:
-        with parquet.ParquetFile(store.files[0], pre_buffer=False) as file:
+        with open_parquet(parquet, store.files[0]) as file:
             schema = file.schema_arrow
             added = _added(store, file, schema, rows, names)
             with (

@@ -142,3 +142,20 @@ def test_text_that_is_no_utf_8(tmp_path: Path) -> None:
     Path(path).write_bytes(Path(path).read_bytes().replace(b"vxyz", b"v\xffyz"))
     with pytest.raises(InputError, match="not a whole parquet file"):
         scan(open_store(path))
+
+
+def test_a_page_that_claims_to_be_huge_takes_no_memory(tmp_path: Path) -> None:
+    path = Path(write(tmp_path, {"embedding": pa.FixedSizeListArray.from_arrays(pa.array(ROWS.ravel()), 24)}))
+    content = path.read_bytes()
+    assert content[:7] == b"PAR1\x15\x04\x15"  # its first page: kind, size, size in the file, as Thrift writes them
+    start = next(n for n in range(7, 20) if content[n] == 0x15) + 1
+    end = next(n for n in range(start, 20) if not content[n] & 0x80) + 1
+    claim, number = bytearray(), 2 * 800_000_000
+    while number:
+        claim.append(number & 0x7F | (0x80 if number > 0x7F else 0))
+        number >>= 7
+    path.write_bytes(content[:start] + claim + content[end:])
+    before = pa.default_memory_pool().max_memory()
+    with pytest.raises(InputError, match="is damaged"):
+        scan(open_store(str(path)))
+    assert pa.default_memory_pool().max_memory() < max(before, 1 << 28) + 1

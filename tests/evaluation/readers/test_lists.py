@@ -81,6 +81,12 @@ def test_a_header_of_one_number_names_no_folds(tmp_path: Path, people: Path) -> 
     assert pairs.same.tolist() == [True, False]
 
 
+@pytest.mark.parametrize("header", ["0", "0 0"])
+def test_a_header_alone_has_no_pairs(tmp_path: Path, people: Path, header: str) -> None:
+    with pytest.raises(InputError, match="expected pairs after the header"):
+        read_pairs(text_file(tmp_path, header + "\n"), people)
+
+
 @pytest.mark.parametrize(
     ("line", "separator"),
     [("Ann/Ann_0001.jpg{}Cy/Cy_0003.JPG{}0", " "), ("Ann/Ann_0001.jpg{}Ann/Ann_0002.jpg{}1", ", ")],

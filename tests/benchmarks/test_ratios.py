@@ -1,6 +1,7 @@
 """Guards of speed: ratios of processor times, measured side by side in one process, against those of the documents.
 
-Times differ between machines and with what else runs; ratios hardly do. A bound leaves a quarter for what they do.
+Times differ between machines and with what else runs; ratios do less. A bound leaves a quarter for what they do, and the
+best of several rounds counts: what else runs makes a round worse, code that got slower makes all of them worse.
 """
 
 import argparse
@@ -48,22 +49,25 @@ def test_a_step_costs_no_more_than_the_documents_say() -> None:
     options = argparse.Namespace(rounds=3, steps=5, seconds=0.0, preset="fast")
     row = script("step").measure(options, "default", Inverter.load(), 4, "float32")
     known = documented("step" if has_bfloat16(torch.device("cpu")) else "step-exact")
-    assert row["ratio_attacked_cpu"] < TOLERANCE * known["ratio_attacked"]
-    assert row["ratio_cpu"] < TOLERANCE * known["ratio"]
+    assert row["ratio_attacked_cpu_range"][0] < TOLERANCE * known["ratio_attacked"]
+    assert row["ratio_cpu_range"][0] < TOLERANCE * known["ratio"]
 
 
 def test_a_step_of_the_trainer_costs_no_more_than_the_documents_say() -> None:
     options = argparse.Namespace(backbone="iresnet18", width=0.5, batch=16, identities=100, rounds=3, steps=1)
     found = script("train").measure_step(options)
-    assert found["trainer_to_bare_cpu"] > documented("training")["step"]["trainer_to_bare_cpu"] / TOLERANCE
+    assert found["range_cpu"][1] > documented("training")["step"]["trainer_to_bare_cpu"] / TOLERANCE
 
 
 def test_all_pairs_run_at_half_the_rate_of_the_product_even_on_few_rows() -> None:
     pairs = script("pairs")
     embeddings, labels = pairs.synthetic(12_000, 512, 10, 1.7)
-    seconds, _, _ = pairs.timed(lambda: all_pairs(embeddings, labels, [1e-5]))
-    rate, _ = pairs.bare_rate(512, seconds=1.0)
-    assert 512 * 12_000 * 11_999 / seconds > 0.4 * rate  # few rows: a tenth of the tiles has genuine pairs
+    shares = []
+    for _ in range(3):
+        seconds, _, _ = pairs.timed(lambda: all_pairs(embeddings, labels, [1e-5]))
+        rate, _ = pairs.bare_rate(512, seconds=0.5)
+        shares.append(512 * 12_000 * 11_999 / seconds / rate)
+    assert max(shares) > 0.4  # few rows: a tenth of the tiles has genuine pairs
 
 
 def test_the_last_images_of_a_job_cost_what_the_first_ones_do(tmp_path: Path) -> None:

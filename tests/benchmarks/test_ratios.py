@@ -1,7 +1,7 @@
 """Guards of speed: ratios of processor times, measured side by side in one process, against those of the documents.
 
-Times differ between machines and with what else runs; ratios do less. A bound leaves a quarter for what they do, and the
-best of several rounds counts: what else runs makes a round worse, code that got slower makes all of them worse.
+Times differ between machines and with what else runs; ratios do less. A bound leaves a quarter for what they do, and
+the best of several rounds counts: what else runs makes a round worse, code that got slower makes all of them worse.
 """
 
 import argparse

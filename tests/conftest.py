@@ -45,8 +45,9 @@ for _name in [name for name in os.environ if FOREIGN.match(name) or name in NO_T
     del os.environ[_name]
 switch_off()
 
-# The networks here are tiny: a second thread gains nothing, and only waits on a busy machine.
+# The networks here are tiny: a second thread gains nothing, and only waits on a busy machine; in started processes too.
 torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
 """Guards of speed: ratios of processor times, measured side by side in one process, against those of the documents.
 
-Times differ between machines and with what else runs; ratios do less. A bound leaves a quarter for what they do, and
-the best of several rounds counts: what else runs makes a round worse, code that got slower makes all of them worse.
+Times differ between machines and with what else runs; ratios do less. A bound leaves a quarter for what they do. Of all
+pairs, whose bare product is measured by the clock, the best of three rounds counts.
 """
 
 import argparse
@@ -49,14 +49,14 @@ def test_a_step_costs_no_more_than_the_documents_say() -> None:
     options = argparse.Namespace(rounds=3, steps=5, seconds=0.0, preset="fast")
     row = script("step").measure(options, "default", Inverter.load(), 4, "float32")
     known = documented("step" if has_bfloat16(torch.device("cpu")) else "step-exact")
-    assert row["ratio_attacked_cpu_range"][0] < TOLERANCE * known["ratio_attacked"]
-    assert row["ratio_cpu_range"][0] < TOLERANCE * known["ratio"]
+    assert row["ratio_attacked_cpu"] < TOLERANCE * known["ratio_attacked"]
+    assert row["ratio_cpu"] < TOLERANCE * known["ratio"]
 
 
 def test_a_step_of_the_trainer_costs_no_more_than_the_documents_say() -> None:
     options = argparse.Namespace(backbone="iresnet18", width=0.5, batch=16, identities=100, rounds=3, steps=1)
     found = script("train").measure_step(options)
-    assert found["range_cpu"][1] > documented("training")["step"]["trainer_to_bare_cpu"] / TOLERANCE
+    assert found["trainer_to_bare_cpu"] > documented("training")["step"]["trainer_to_bare_cpu"] / TOLERANCE
 
 
 def test_all_pairs_run_at_half_the_rate_of_the_product_even_on_few_rows() -> None:

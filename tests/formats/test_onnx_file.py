@@ -714,6 +714,7 @@ class TestContract:
 GOOD = [*STEM, *pooled("x")]
 MILLION, BACKWARDS = rand(1000, 1000), (ints(9), ints(0), ints(1), ints(-1))
 TEXT = helper.make_tensor("t", TensorProto.STRING, [1], [b"a"])
+FLOAT8, INT4 = (helper.make_tensor("t", kind, [2], [0, 1]) for kind in (TensorProto.FLOAT8E5M2, TensorProto.INT4))
 
 
 def refused(path: Path, made: onnx.ModelProto | bytes, match: str) -> None:
@@ -857,6 +858,8 @@ class TestRefusals:
             ([node("Cast", ["x"], to=TensorProto.INT32)], {}, 13, "the image to integers"),
             ([node("Constant", [], "c")], {}, 13, "of the kind 'none'"),
             ([node("Constant", [], "c", value=TEXT)], {}, 13, "expected numbers"),
+            ([node("Constant", [], "c", value=FLOAT8)], {}, 19, "holds float8_e5m2, expected numbers"),
+            ([node("Constant", [], "c", value=INT4)], {}, 21, "holds int4, expected numbers"),
             ([node("Clip", ["x", "w"])], {"w": rand(6, 1, 1)}, 13, "incomplete"),
             ([node("LeakyRelu", ["x"], alpha="steep")], {}, 13, "the leaky_relu step 'y' does not fit"),
             ([node("Add", ["x", "w"])], {"w": rand(5, 1, 1)}, 13, "the add step 'y' does not fit"),

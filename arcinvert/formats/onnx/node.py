@@ -54,7 +54,7 @@ def stored_tensor(tensor: Any, file: ModelFile) -> Tensor:
     except (*TORCH_ERRORS, OSError) as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(f"{str(path)!r} is damaged: tensor {tensor.name!r}: {reason}") from None
-    if array.dtype.kind not in "fiub" and array.dtype != np.bool_:
+    if array.dtype.kind not in "fiub" or array.dtype.isbuiltin != 1:  # 1: numpy's own; float8_e5m2 says "f", too
         raise CheckpointError(f"tensor {tensor.name!r} of {str(path)!r} holds {array.dtype}, expected numbers")
     return torch.from_numpy(np.array(array, order="C"))
 

@@ -7,6 +7,7 @@ python forked.py SOCKET MODULE...     (the process that is forked; it serves unt
 
 import contextlib
 import importlib
+import io
 import json
 import os
 import resource
@@ -49,6 +50,7 @@ class _Process:
         for stream in (self.stdin, self.stdout):
             with contextlib.suppress(BrokenPipeError):
                 stream.close()
+        self.stdin = io.BytesIO()  # what is sent to a process that has ended is lost
         if not select.select([self.ended], [], [], PATIENCE)[0]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)

@@ -34,7 +34,9 @@ def test_a_process_reads_files_until_one_kills_it(tmp_path: Path, monkeypatch: p
 
     first = ask("a")
     assert ask("b") == first
+    dead = child.Child(str(program), ["dies"], "dies", 1 << 30, 10)
     with pytest.raises(InputError, match="dies cannot be read: it ends the process"):
-        ask("dies")
+        dead.reply()
+    dead.send("row 3")  # what is sent to it is lost, as by a process that has ended
     assert ask("c") != first
     forked.close()

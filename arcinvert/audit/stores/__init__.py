@@ -31,6 +31,8 @@ KINDS = (*_FILES, "npz", *_COLUMNS, *_TABLES, "postgres", "mysql")
 _BLOBS = (*_COLUMNS, "sqlite", "lancedb", "postgres", "mysql")
 _FOLDERS = ("lancedb", "qdrant", "chroma", "milvus")
 _MAGIC = ((b"\x93NUMPY", "npy"), (b"PK", "npz"), (b"PAR1", "parquet"), (b"SQLite format 3\0", "sqlite"))
+MOST_ROWS = 1 << 36
+"""A store that claims more is damaged: no memory holds a byte for each."""
 _TEXT = (".csv", ".tsv", ".txt")
 _INDEX = tuple(
     b"I" + letter for letter in (b"x", b"w", b"v", b"m", b"n", b"l", b"B", b"H", b"L", b"N", b"P", b"R", b"V")
@@ -111,6 +113,8 @@ def open_store(
                 store = _open(path, kind, table, column, identity, numbers)
         except OSError as error:
             raise InputError(f"cannot read the store {source!r}: {error.strerror or error}") from None
+    if not 0 <= store.count <= MOST_ROWS:
+        raise InputError(f"{store.name} is damaged: it claims {store.count} rows")
     if size is not None and store.size != size:
         raise InputError(f"expected embeddings of {size} numbers, {store.name} has {store.size}")
     if size is None and kind in ("npy", "npz"):

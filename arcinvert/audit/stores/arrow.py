@@ -146,7 +146,7 @@ class ParquetStore(Store):
         self.name = str(path)
         self.files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
         opened = [self._open(file) for file in self.files]
-        self.counts = [file.metadata.num_rows for file in opened]
+        self.counts = [self._rows_of(file.metadata, path) for file, path in zip(opened, self.files, strict=True)]
         self.count = sum(self.counts)
         if not self.count:
             raise InputError(f"expected embeddings, {self.name!r} has no rows")
@@ -155,6 +155,15 @@ class ParquetStore(Store):
         self.size = self.columns.size
         first = dict.fromkeys(self.columns.rest)
         self.contents = Contents(first | self._values(self.columns.rest), self.columns.identity)
+
+    @staticmethod
+    def _rows_of(metadata: Any, file: Path) -> int:
+        """The number of rows, which a damaged file may give wrong."""
+        parts = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+        count = int(metadata.num_rows)
+        if min(parts, default=0) < 0 or sum(parts) != count:
+            raise InputError(f"{str(file)!r} is damaged: it claims {count} rows, its row groups {sum(parts)}")
+        return count
 
     def _values(self, columns: list[str]) -> dict[str, object]:
         for number in range(len(self.files)):

@@ -119,6 +119,25 @@ def test_damage_is_one_line(tmp_path: Path) -> None:
         list(open_store(str(path)).blocks())
 
 
+@pytest.mark.parametrize("claimed", [-61, 0, 61])
+def test_a_wrong_number_of_rows(claimed: int, tmp_path: Path) -> None:
+    path = write_store("parquet", tmp_path, ROWS, None)
+    content = path.read_bytes()
+    start = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+    known, wrong = (bytes([0x16, 2 * n if n >= 0 else -2 * n - 1]) for n in (len(ROWS), claimed))  # an i64 of Thrift
+    assert content[start:].count(known) == 1
+    path.write_bytes(content[:start] + content[start:].replace(known, wrong))
+    with pytest.raises(InputError, match=f"is damaged: it claims {claimed} rows, its row groups 60"):
+        open_store(str(path))
+
+
+def test_more_rows_than_any_machine_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_store("parquet", tmp_path, ROWS, None)
+    monkeypatch.setattr("arcinvert.audit.stores.MOST_ROWS", len(ROWS) - 1)
+    with pytest.raises(InputError, match="is damaged: it claims 60 rows"):
+        open_store(str(path))
+
+
 def test_what_holds_no_embeddings(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="choose one with --column"):
         open_store(write(tmp_path, {"a": [1, 2]}))

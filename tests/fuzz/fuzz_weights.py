@@ -29,6 +29,9 @@ from arcinvert.recognizer import Recognizer
 from arcinvert.training.config import TrainConfig
 from arcinvert.training.state import load_state
 
+with folder_of_tests("faces"):
+    from detectors import built
+
 SETTINGS = {"width": 1 / 64, "embedding_size": 4}
 KINDS = {str(kind).removeprefix("torch."): kind for kind in (
     torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.int16, torch.int8,
@@ -163,6 +166,14 @@ def _int8(folder: Path) -> Sequence[bytes]:
     return [helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString() for graph in graphs]
 
 
+def _detectors(folder: Path) -> Sequence[bytes]:
+    return [built(64, batched=batched).SerializeToString() for batched in (False, True)]
+
+
+def _use_detector(path: Path) -> None:
+    SCRFD(path).detect(np.full((64, 64, 3), 128, np.uint8))
+
+
 def _adapters(folder: Path) -> Sequence[bytes]:
     header = {"kind": "adapter", "size": 4, "hidden": 3, "embedding_size": 4}
     tensors = {f"network.{key}": value for key, value in Perceptron(4, 3, 4).state_dict().items()}
@@ -283,7 +294,7 @@ TARGETS = [
     Target("mxnet symbol", "net-symbol.json", _symbol, _load),
     Target("mxnet params", "net-0000.params", _params, _load),
     Target("pdparams", "net.pdparams", _paddle, _load),
-    Target("onnx detector", "det.onnx", _onnx, SCRFD, ("onnxruntime", "insightface")),
+    Target("onnx detector", "det.onnx", _detectors, _use_detector, ("onnxruntime", "insightface")),
     Target("adapter", "adapter.safetensors", _adapters, _use_adapter),
     Target("calibration", "calibration.json", _calibrations, _use_calibration),
     Target("training state", "net.state", _state, load_state),

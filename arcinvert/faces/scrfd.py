@@ -40,7 +40,8 @@ class SCRFD:
             that fills the image is too large for the network, hence the second pass.
 
     Raises:
-        InputError: no file, not ONNX, with data in other files, or not an SCRFD of five points.
+        InputError: no file, not ONNX, with data in other files, or not an SCRFD of five points; when it detects,
+            numbers that are not finite.
         EnvironmentProblem: the packages of the extra ``scrfd`` are missing or do not load.
     """
 
@@ -65,8 +66,11 @@ class SCRFD:
         scale = share * min(width / pil.width, height / pil.height)
         # Scaled edge on edge, as OpenCV resizes.
         view = warp(pil, np.column_stack([scale * np.eye(2), np.full(2, (scale - 1) / 2)]), width, height)
-        levels = self._model.forward(np.ascontiguousarray(view[..., ::-1]), self.threshold)  # blue first
+        with np.errstate(over="ignore", invalid="ignore"):
+            levels = self._model.forward(np.ascontiguousarray(view[..., ::-1]), self.threshold)  # blue first
         scores, boxes, points = (np.vstack(level).astype(np.float64) for level in levels)
+        if not all(np.isfinite(part).all() for part in (scores, boxes, points)):
+            raise InputError(f"expected boxes and points of finite size, the SCRFD {str(self.file)!r} finds others")
         best = self._model.nms(np.hstack([boxes, scores]))
         return [Face(float(scores[i, 0]), tuple((boxes[i] / scale).tolist()), points[i] / scale) for i in best]
 

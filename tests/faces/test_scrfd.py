@@ -160,6 +160,17 @@ def test_images_of_odd_shape_have_no_face(files: dict[str, Path], shape: tuple[i
     assert SCRFD(files["det"]).detect(np.full(shape, 90, np.uint8)) == []
 
 
+@pytest.mark.parametrize("value", [3e38, np.inf, np.nan])
+def test_a_box_that_is_not_finite_is_refused_in_one_line(value: float, tmp_path: Path) -> None:
+    model = built(64)
+    bias = next(tensor for tensor in model.graph.initializer if tensor.name == "points16b")
+    bias.CopyFrom(numpy_helper.from_array(np.full(20, value, np.float32), bias.name))
+    detector = SCRFD(saved(model, tmp_path / "det.onnx"))
+    assert detector.detect(squares(64, 64)) == []
+    with pytest.raises(InputError, match=r"finite size, the SCRFD '.*det.onnx' finds others"):
+        detector.detect(squares(64, 64, (16, 16, 16, GREEN)))
+
+
 def test_refuses_an_array_that_is_no_image(files: dict[str, Path]) -> None:
     with pytest.raises(InputError, match="uint8"):
         SCRFD(files["det"]).detect(np.zeros((9, 9, 3)))

@@ -89,7 +89,7 @@ JOBS = {
     ),
     "networks": Job(
         "benchmarks/step.py --network default --network {y1} --network {edge} --network vit-s --network iresnet50"
-        " --network iresnet100 --batch 1 --batch 4 --batch 16 --seconds 30 --json {json}",
+        " --network iresnet100 --batch 1 --batch 4 --batch 16 --batch 64 --seconds 60 --json {json}",
         "--network iresnet18:0.25 --batch 1 --seconds 0 --rounds 1 --steps 2",
     ),
     "large": Job(
@@ -102,7 +102,7 @@ JOBS = {
         "--targets 16 --whole 2 --plot {work}/many.png",
     ),
     "loops": Job(
-        "benchmarks/train.py --only step --batch 32 --rounds 3 --steps 2 --json {json}",
+        "benchmarks/train.py --only step --batch 32 --rounds 8 --steps 2 --json {json}",
         "--width 0.05 --batch 4 --identities 10 --rounds 1 --steps 1",
     ),
     "adapter": Job(

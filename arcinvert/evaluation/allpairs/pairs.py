@@ -10,7 +10,7 @@ of the time:
 2. *Histogram.* Ranks above :data:`TAIL`, AUC and EER need the whole range: exact counts in bins of 2^-17, about
    7.6e-6. Scaling a float32 by 2^17 and rounding down is exact, so a bin has sharp edges. Together with the second pass
    this runs at about a quarter of the product's rate on one core (``benchmarks/pairs.py --whole``), the tail alone at
-   three quarters.
+   0.87 of it.
 3. *Refinement.* The histogram gives the bin of a wanted rank, and the bin in which FMR and FNMR cross. A second pass
    collects the distinct scores in those bins and their counts. Their number is bounded by the float32 numbers in a bin
    of 2^-17, whatever the number of pairs.

@@ -2,10 +2,12 @@
 
 import copy
 import functools
+from collections.abc import Callable
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, Self
 
 import torch
+from torch import Tensor, nn
 
 from arcinvert.errors import UsageError
 
@@ -59,3 +61,20 @@ def has_bfloat16(device: torch.device) -> bool:
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)() if device.type == "cpu" else {}
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def bytes_kept(network: nn.Module, call: Callable[[Tensor], Any], given: Tensor) -> int:
+    """Bytes that ``call(given)`` keeps for a backward pass to ``given``, in addition to the network's weights."""
+    known = {value.data_ptr() for value in [*network.parameters(), *network.buffers()]}
+    kept: dict[int, int] = {}
+
+    def keep(value: Tensor) -> Tensor:
+        storage = value.untyped_storage()
+        if storage.data_ptr() not in known:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return value
+
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value):
+        result = call(given.detach().requires_grad_())
+    del result
+    return sum(kept.values())

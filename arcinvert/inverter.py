@@ -17,7 +17,7 @@ from arcinvert.device import choose_device
 from arcinvert.embeddings import check_embeddings
 from arcinvert.errors import InputError, UsageError
 from arcinvert.faceprior.prior import FacePrior, default_face_prior
-from arcinvert.formats.license import license_of_digest
+from arcinvert.formats.license import GENERATOR, license_of_digest
 from arcinvert.inversion.controls import VARIED, Controls
 from arcinvert.inversion.memory import images_at_once, in_parts
 from arcinvert.inversion.presets import Attack, preset_of
@@ -127,9 +127,11 @@ class Inverter:
     @property
     def licenses(self) -> dict[str, str]:
         """The license of every weight file that an inversion uses, by the part that it plays."""
+        generator = {} if self.prior.generator is None else {"generator": GENERATOR}
         return {
             "recognizer": self.recognizer.license,
             "face prior": license_of_digest(self.prior.digest),
+            **generator,
             "auxiliary network": license_of_digest(default_auxiliary().digest),
         }
 
@@ -241,7 +243,9 @@ class Inverter:
                         best[i] = replace(new if better else old, attempts=retry + 1, seconds=seconds)
                 return best
 
-            yield from in_parts(batches, work, most=images_at_once(self.recognizer, max(map(len, batches), default=1)))
+            drawn = self.prior.refined_bytes if preset_of(settings.preset).refine_steps else 0
+            largest = max(map(len, batches), default=1)
+            yield from in_parts(batches, work, most=images_at_once(self.recognizer, largest, drawn))
 
 
 def _array(embeddings: "Tensor | ArrayLike") -> "NDArray[Any]":

@@ -19,6 +19,7 @@ from torch.nn.functional import normalize
 from arcinvert.backbones.frozen import FrozenBatchNorm, freeze
 from arcinvert.backbones.operations import FoldedNorm
 from arcinvert.checkpoint import Checkpoint, build_network, load_checkpoint
+from arcinvert.device import bytes_kept
 from arcinvert.errors import CheckpointError, InputError
 from arcinvert.formats import open_checkpoint
 from arcinvert.formats.license import license_of
@@ -187,20 +188,8 @@ class Recognizer:
     @functools.cached_property
     def kept_bytes(self) -> int:
         """Bytes that a forward pass keeps of one image for the backward pass, in addition to the weights."""
-        known = {value.data_ptr() for value in [*self.network.parameters(), *self.network.buffers()]}
-        kept: dict[int, int] = {}
-
-        def keep(value: Tensor) -> Tensor:
-            storage = value.untyped_storage()
-            if storage.data_ptr() not in known:
-                kept[storage.data_ptr()] = storage.nbytes()
-            return value
-
-        image = torch.zeros(1, 3, *self.preprocessing.size, device=self.device, requires_grad=True)
-        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value):
-            trace = self.trace(image)
-        del trace
-        return sum(kept.values())
+        image = torch.zeros(1, 3, *self.preprocessing.size, device=self.device)
+        return bytes_kept(self.network, self.trace, image)
 
     def statistics(self, layer: str) -> ChannelStatistics | None:
         """The stored statistics of a BatchNorm layer; None for one of :attr:`folded`."""

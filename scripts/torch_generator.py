@@ -5,7 +5,8 @@
 
 writes the weights of the package ``random-face`` (Apache License 2.0) and the latent space: 256 whitened principal
 axes of the styles, the latents of random people, and where in a picture the aligned face is expected, learned from
-what the detector finds in the first pictures of ``make_pairs.py``.
+what the detector finds in the first pictures of ``make_pairs.py``. The same network goes, in 8 bits, to
+arcinvert/data/generator.safetensors.
 """
 
 import argparse
@@ -16,11 +17,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import affine_grid, avg_pool2d, conv2d, grid_sample, leaky_relu, pixel_shuffle
 
-STYLE, AXES = 512, 256
-EARLY, LATE = 5, 12
-"""How many of the first and of the last style inputs are early and late; see ``face_generator.py``."""
+from arcinvert.checkpoint import quantized, save_checkpoint
+from arcinvert.faceprior.generator import AXES, FaceGenerator
+from arcinvert.formats.license import GENERATOR
+
 CONVOLUTIONS = (
     (11, None, 21, 40, 41),
     (77, 87, 88, 107, 108), (110, 120, 121, 140, 141), (177, 187, 188, 207, 208), (210, 220, 221, 240, 241),
@@ -31,85 +32,62 @@ CONVOLUTIONS = (
 """Numbers of the nodes of a layer: style, depthwise and pointwise convolution, noise, bias."""
 SCALES = {11: 19, 77: 85, 110: 118, 177: 185, 210: 218, 277: 285, 310: 318, 377: 385, 410: 418, 477: 485, 510: 518,
           577: 585, 610: 618, 677: 685, 710: 718, 743: 751}  # fmt: skip
-UPS = {1: 52, 3: 152, 5: 252, 7: 352, 9: 452, 11: 552, 13: 652}
-"""Before which layer the size doubles, and the node of its style."""
+UPS = (52, 152, 252, 352, 452, 552, 652)
+"""Nodes of the styles before the size doubles, in the order of the layers."""
+LAST = (743, 753, 754)
+"""Nodes of the style, the convolution and the bias that make the picture."""
+SHARE = 224 / 256
+"""Of the crops of ``make_pairs.py``, without their margin."""
 RIDGE = 300.0
 """How much large weights cost in the regression from latents to the place of the face."""
 LARGE = 2000
 """Arrays of more numbers are stored in half precision."""
-ORDER = (11, 52, 77, 110, 152, 177, 210, 252, 277, 310, 352, 377, 410, 452, 477, 510, 552, 577, 610, 652, 677, 710, 743)
 
 
-def haar(x: Tensor) -> Tensor:
-    """(B, 4 C, H, W), the low band first -> (B, C, 2 H, 2 W): the inverse Haar wavelet transform."""
-    count, channels, height, width = x.shape
-    n = channels // 4
-    low = x[:, :n]
-    down, across, both = x[:, n:].reshape(count, n, 3, height, width).unbind(2)
-    a, b, c, d = low + down, low - down, across + both, across - both
-    return pixel_shuffle(0.5 * torch.stack([a + c, a - c, b + d, b - d], 2).reshape(count, channels, height, width), 2)
+def generator_of(stored: dict[str, np.ndarray]) -> FaceGenerator:
+    """The generator of the arrays that :func:`extracted` and :func:`latent_space` give."""
+    generator = FaceGenerator()
+
+    def tensor(name: str) -> Tensor:
+        return torch.from_numpy(np.array(stored[name], np.float32))
+
+    mean, axes = tensor("space.mean"), tensor("space.decode")
+
+    def set_style(linear: nn.Linear, node: int) -> None:
+        weight, bias = tensor(f"gemm.{node}.w"), tensor(f"gemm.{node}.b")
+        scale = float(stored[f"mul.{SCALES[node]}"][0]) if node in SCALES else 1.0
+        linear.weight.data, linear.bias.data = weight @ axes.T * scale, (weight @ mean + bias) * scale
+
+    rises = iter(UPS)
+    generator.constant.data = tensor("const")[0]
+    for layer, (style, depth, point, noise, bias) in zip(generator.layers, CONVOLUTIONS, strict=True):
+        if layer.rise is not None:
+            set_style(layer.rise, next(rises))
+        set_style(layer.style, style)
+        if depth is not None:
+            layer.depth.data = tensor(f"conv.{depth}").reshape(layer.depth.shape)
+        layer.point.data = tensor(f"conv.{point}").reshape(layer.point.shape)
+        shift = tensor(f"noise.{noise}")[0, 0]
+        edge = (len(shift) - layer.size) // 2
+        layer.noise.data = shift[edge : edge + layer.size, edge : edge + layer.size].contiguous()
+        layer.bias.data = tensor(f"bias.{bias}")
+    set_style(generator.style, LAST[0])
+    generator.last.weight.data = tensor(f"conv.{LAST[1]}")[:3, :, 0, 0].contiguous()
+    generator.last.bias.data = tensor(f"bias.{LAST[2]}")[:3].contiguous()
+    whole = torch.tensor([[SHARE], [SHARE], [1.0], [1.0]])
+    generator.place.weight.data = tensor("space.align").T * whole
+    generator.place.bias.data = tensor("space.align_bias") * whole[:, 0]
+    return generator.eval().requires_grad_(False)
 
 
-class Generator(nn.Module):
-    """(B, 768) whitened early, middle and late latents -> (B, 3, 512, 512), RGB in about [0, 1]."""
-
-    def __init__(self, stored: dict[str, np.ndarray]) -> None:
-        super().__init__()
-
-        def tensor(name: str) -> Tensor:
-            return torch.from_numpy(np.array(stored[name], np.float32))
-
-        mean, axes = tensor("space.mean"), tensor("space.decode")
-        self.register_buffer("const", tensor("const"))
-        self.styles = nn.ModuleDict()
-        for node in ORDER:
-            weight, bias = tensor(f"gemm.{node}.w"), tensor(f"gemm.{node}.b")
-            scale = float(stored[f"mul.{SCALES[node]}"][0]) if node in SCALES else 1.0
-            linear = nn.Linear(AXES, len(weight))
-            linear.weight.data, linear.bias.data = weight @ axes.T * scale, (weight @ mean + bias) * scale
-            self.styles[str(node)] = linear
-        for style, depth, point, noise, bias in CONVOLUTIONS:
-            if depth is not None:
-                self.register_buffer(f"depth{style}", tensor(f"conv.{depth}").reshape(-1, 1, 3, 3))
-            self.register_buffer(f"point{style}", tensor(f"conv.{point}"))
-            self.register_buffer(f"bias{style}", tensor(f"noise.{noise}") + tensor(f"bias.{bias}")[None, :, None, None])
-        self.register_buffer("last", tensor("conv.753"))
-        self.register_buffer("last_bias", tensor("bias.754"))
-        self.register_buffer("align", tensor("space.align"))
-        self.register_buffer("align_bias", tensor("space.align_bias"))
-
-    def forward(self, latents: Tensor) -> Tensor:
-        early, middle, late = latents.split(AXES, 1)
-        group = {
-            node: early if i < EARLY else late if i >= len(ORDER) - LATE else middle for i, node in enumerate(ORDER)
-        }
-
-        def styled(x: Tensor, node: int) -> Tensor:
-            return x * self.styles[str(node)](group[node])[:, :, None, None]
-
-        x: Tensor = self.const.expand(len(latents), -1, -1, -1)
-        for layer, (node, depth, _, _, _) in enumerate(CONVOLUTIONS):
-            if layer in UPS:
-                x = haar(styled(x, UPS[layer]))
-            x = styled(x, node)
-            if depth is None:
-                x = conv2d(x, getattr(self, f"point{node}"), padding=1)
-            else:
-                x = conv2d(x, getattr(self, f"depth{node}"), padding=1, groups=x.shape[1])
-                x = conv2d(x, getattr(self, f"point{node}"))
-            x = leaky_relu(x + getattr(self, f"bias{node}"), 0.2)
-        x = conv2d(styled(x, 743), self.last, self.last_bias)
-        return 0.5 + 0.25 * x[:, :3].float()  # the low band of the last wavelet transform: the picture at half its size
-
-    def crop(self, latents: Tensor, size: int = 224) -> Tensor:
-        """(B, 768) -> (B, 3, size, size): the aligned face, where it is expected by the latents."""
-        picture = self(latents)
-        a, b, x, y = (latents[:, : 2 * AXES].float() @ self.align + self.align_bias).unbind(1)
-        share = 224 / 256
-        matrix = torch.stack([torch.stack([a * share, -b * share, x], 1), torch.stack([b * share, a * share, y], 1)], 1)
-        grid = affine_grid(matrix, (len(latents), 3, 448, 448), align_corners=False)
-        face = grid_sample(picture, grid, mode="bicubic", align_corners=False, padding_mode="border")
-        return (face if size == 448 else avg_pool2d(face, 448 // size)).clamp(0, 1)
+def save(generator: FaceGenerator, path: Path) -> None:
+    """Write the generator in 8 bits, what is small or added to a map in 16."""
+    state = generator.state_dict()
+    products = {name: value for name, value in state.items() if value.ndim > 1 and not name.endswith("noise")}
+    tensors = quantized(products)
+    tensors |= {f"network.{name}": value.half() for name, value in state.items() if name not in products}
+    source = "the package random-face 2021.7.21.1, Sergei Belousov, Apache License 2.0; weights rounded to 8 bits"
+    save_checkpoint(path, {"kind": "face generator", "source": source, "license": GENERATOR}, tensors)
 
 
 def extracted(network: Any) -> dict[str, np.ndarray]:
@@ -201,6 +179,7 @@ def latent_space(generator: Any, people: int, basis: int, pictures: int) -> dict
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--shipped", type=Path, default=Path("arcinvert/data/generator.safetensors"))
     parser.add_argument("--people", type=int, default=20_000, help="random people whose latents are stored")
     parser.add_argument("--basis", type=int, default=60_000, help="random people behind the principal axes")
     parser.add_argument("--pictures", type=int, default=1050, help="pictures in which the detector looks for the face")
@@ -221,7 +200,9 @@ def main() -> None:
         raise SystemExit(f"torch_generator: {error}") from None
     with open(options.out, "wb") as file:
         np.savez(file, **{k: v.astype(np.float16) if _large(k, v) else v for k, v in arrays.items()})
-    print(f"{options.out}: {options.out.stat().st_size / 1e6:.1f} MB")
+    save(generator_of(dict(np.load(options.out))), options.shipped)
+    for path in (options.out, options.shipped):
+        print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
 
 
 def _large(name: str, value: np.ndarray) -> bool:

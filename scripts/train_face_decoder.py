@@ -21,10 +21,11 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate, leaky_relu, relu
 from torch.nn.utils.parametrizations import spectral_norm
-from torch_generator import AXES, Generator
+from torch_generator import generator_of
 
 from arcinvert.calibration.auxiliary import BLOCKS, default_auxiliary
 from arcinvert.faceprior.decoder import FaceDecoder
+from arcinvert.faceprior.generator import AXES, FaceGenerator
 from arcinvert.recognizer import Recognizer, default_checkpoint
 
 SIZES = {"start": 96, "widths": (512, 256, 128, 64, 32, 16), "counts": (2, 2, 2, 1, 2)}
@@ -179,7 +180,9 @@ class Student:
 class Bank:
     """Pictures of the generator, the newest ones in place of the oldest: to draw one costs more than a step on it."""
 
-    def __init__(self, teacher: Generator, people: Tensor, size: int, half: torch.dtype, rng: torch.Generator) -> None:
+    def __init__(
+        self, teacher: FaceGenerator, people: Tensor, size: int, half: torch.dtype, rng: torch.Generator
+    ) -> None:
         self.teacher, self.people, self.half, self.rng = teacher, people, half, rng
         self.latents = torch.zeros(size, 3 * AXES, device=people.device)
         self.images = torch.zeros(size, 3, 224, 224, dtype=torch.uint8, device=people.device)
@@ -191,7 +194,7 @@ class Bank:
         for size in [part] * (count // part) + [count % part] * bool(count % part):
             z = draw(self.people, size, self.rng)
             with torch.autocast(z.device.type, self.half):
-                faces = self.teacher.crop(z)
+                faces = self.teacher(z)
             rows = (torch.arange(size, device=z.device) + self.next) % len(self.latents)
             self.latents[rows], self.images[rows] = z, (faces.float() * 255).round().byte()
             self.next = (self.next + size) % len(self.latents)
@@ -213,7 +216,7 @@ def train(options: argparse.Namespace) -> None:
     torch.backends.cudnn.benchmark = True
     options.out.mkdir(parents=True, exist_ok=True)
     stored = dict(np.load(options.generator))
-    teacher = Generator(stored).eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
+    teacher = generator_of(stored).to(device)
     people = torch.from_numpy(stored["people"] * stored["people_scale"]).float().to(device)
     lenses = Lenses(device)
     rng = torch.Generator(device).manual_seed(options.seed)
@@ -258,7 +261,7 @@ def train(options: argparse.Namespace) -> None:
 @torch.no_grad()
 def save(
     students: list[Student],
-    teacher: Generator,
+    teacher: FaceGenerator,
     people: Tensor,
     lenses: Lenses,
     options: argparse.Namespace,
@@ -269,7 +272,7 @@ def save(
     device = people.device
     z = (0.8 * people[-HELD:].repeat(1, 3))[: options.held]
     with torch.autocast(device.type, half):
-        y = torch.cat([teacher.crop(part) for part in z.split(options.part)])
+        y = torch.cat([teacher(part) for part in z.split(options.part)])
     rows = [y[:16]]
     for student in students:
         x = torch.cat([student.average(part, 224) for part in z.split(options.part)])
@@ -307,7 +310,7 @@ def save(
 
 
 @torch.no_grad()
-def faces(teacher: Generator, people: Tensor, options: argparse.Namespace, half: torch.dtype) -> None:
+def faces(teacher: FaceGenerator, people: Tensor, options: argparse.Namespace, half: torch.dtype) -> None:
     """Crops of 112x112 to calibrate on, each of a person of its own, as WebP files in a row, and their latents."""
     from concurrent.futures import ThreadPoolExecutor
 
@@ -331,7 +334,7 @@ def faces(teacher: Generator, people: Tensor, options: argparse.Namespace, half:
     with ThreadPoolExecutor(16) as pool:
         for part in (codes * scale).split(options.part):
             with torch.autocast(people.device.type, half):
-                crops = avg_pool2d(teacher.crop(part), 2)
+                crops = avg_pool2d(teacher(part), 2)
             files += pool.map(encode, (crops.permute(0, 2, 3, 1).cpu().numpy() * 255).round().astype(np.uint8))
     for number in range(2):
         chosen = range(number * count // 2, (number + 1) * count // 2)

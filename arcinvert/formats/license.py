@@ -11,6 +11,10 @@ GENERATED = (
     "both non-commercial (checkpoints/MODEL_CARD.md)"
 )
 """Of what is made from the synthetic faces."""
+GENERATOR = (
+    "Apache-2.0 (random-face, Sergei Belousov); research only until settled: its weights derive from StyleGAN2 and "
+    "FFHQ, both non-commercial (checkpoints/MODEL_CARD.md)"
+)
 DLIB = "CC0 (dlib, Davis King)"
 SHIPPED = {
     "22a15257278a09d67a367a911bdddc97134ff10ea0af13a4a469f80a249508a0": GENERATED,

@@ -88,9 +88,13 @@ class Recipe:
         lr: learning rate of Adam at the start.
         betas: of Adam.
         decay: whether the rate falls to 0 along half a cosine.
+        refine_steps: the last so many of the steps follow a call of
+            :meth:`~arcinvert.inversion.parameterization.Parameterization.refine`. Adam begins anew with them.
+        refine_lr: its learning rate then.
 
     Raises:
-        UsageError: there is no view, or the first one does not take every step that the others leave.
+        UsageError: there is no view, or the first one does not take every step that the others leave; more steps
+            refine than there are.
     """
 
     parameterization: Parameterization
@@ -99,8 +103,12 @@ class Recipe:
     lr: float
     betas: tuple[float, float] = (0.9, 0.999)
     decay: bool = True
+    refine_steps: int = 0
+    refine_lr: float = 0.0
 
     def __post_init__(self) -> None:
+        if not 0 <= self.refine_steps <= self.steps:
+            raise UsageError(f"expected 0 to {self.steps} steps that refine, got {self.refine_steps}")
         if not self.views or self.views[0].every != 1:
             raise UsageError("expected a first view that takes every step which the others leave")
         if any(view.every == 1 for view in self.views[1:]):
@@ -109,6 +117,18 @@ class Recipe:
     def view(self, step: int) -> View:
         """The view that takes a step."""
         return next((v for v in reversed(self.views[1:]) if v.terms and v.takes(step)), self.views[0])
+
+    @property
+    def coarse_steps(self) -> int:
+        """The steps before those that refine."""
+        return self.steps - self.refine_steps
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step."""
+        begun, first, count = self.coarse_steps, self.lr, self.coarse_steps
+        if step >= begun:
+            step, first, count = step - begun, self.refine_lr, self.refine_steps
+        return first * (0.5 * (1 + math.cos(math.pi * step / count)) if self.decay else 1.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,7 +174,11 @@ def invert(
     """
     attacked = recipe.views[0]
     parameters = list(recipe.parameterization.parameters())
-    optimizer = torch.optim.Adam(parameters, lr=recipe.lr, betas=recipe.betas, foreach=False)
+
+    def new_optimizer() -> torch.optim.Adam:
+        return torch.optim.Adam(parameters, betas=recipe.betas, foreach=False)
+
+    optimizer = new_optimizer()
     count = len(target)
     rate = torch.ones(count, device=target.device)
     failures = torch.zeros(count, dtype=torch.int64, device=target.device)
@@ -163,6 +187,9 @@ def invert(
     history: dict[str, list[Tensor]] = {}
     before, failed = [p.detach().clone() for p in parameters], False
     for step in range(recipe.steps):
+        if step == recipe.coarse_steps:
+            recipe.parameterization.refine()
+            optimizer = new_optimizer()
         image = recipe.parameterization()
         if on_step is not None:
             on_step(step, image.detach())
@@ -187,9 +214,8 @@ def invert(
             _roll_back(bad, parameters, before, optimizer)
         for saved, parameter in zip(before, parameters, strict=True):
             saved.copy_(parameter.detach())
-        decay = 0.5 * (1 + math.cos(math.pi * step / recipe.steps)) if recipe.decay else 1.0
         for group in optimizer.param_groups:
-            group["lr"] = recipe.lr * decay
+            group["lr"] = recipe.rate(step)
         optimizer.step()
         if failed:
             _slow_down(torch.where(failures >= PATIENCE, 0.0, rate), parameters, before)

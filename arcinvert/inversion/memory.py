@@ -39,12 +39,18 @@ def available_memory(device: torch.device) -> int | None:
     return max(0, min(found)) if found else None
 
 
-def images_at_once(recognizer: Recognizer, wanted: int) -> int:
-    """How many images of a batch of ``wanted`` are to be inverted at once: all, or as many as memory has room for."""
+def images_at_once(recognizer: Recognizer, wanted: int, drawn: int = 0) -> int:
+    """How many images of a batch of ``wanted`` are to be inverted at once: all, or as many as memory has room for.
+
+    Args:
+        recognizer: the network that is attacked.
+        wanted: images.
+        drawn: bytes that the network which draws an image keeps of it, beside what the recognizer keeps.
+    """
     available = available_memory(recognizer.device)
     if wanted == 1 or available is None:
         return wanted
-    room = int(SHARE * available / max(1.0, FACTOR * recognizer.kept_bytes))
+    room = int(SHARE * available / max(1.0, FACTOR * recognizer.kept_bytes + drawn))
     if room < wanted:
         log.warning(
             "%.1f GB of memory are available: %d images at once instead of %d", available / 1e9, max(1, room), wanted

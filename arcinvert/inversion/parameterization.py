@@ -20,6 +20,9 @@ class Parameterization(nn.Module):
         """(B, 3, 112, 112) RGB; may leave [0, 1] a little."""
         raise NotImplementedError
 
+    def refine(self) -> None:
+        """From here on draw the image as well as it can be drawn, whatever it costs."""
+
     def result(self) -> Tensor:
         """The picture to keep in the end, (B, 3, S, S), where S is a multiple of 112."""
         return self()  # type: ignore[no-any-return]
@@ -79,7 +82,7 @@ class Fourier(Parameterization):
 
 
 class FaceLatent(Parameterization):
-    """A face of the face prior: ``render(center + spread * coordinates)``.
+    """A face of the face prior: ``render(center + spread * coordinates)``, after :meth:`refine` ``refined(...)``.
 
     Args:
         prior: the face prior.
@@ -99,7 +102,7 @@ class FaceLatent(Parameterization):
         super().__init__()
         if center.ndim != 2 or center.shape[1] != prior.size:
             raise InputError(f"expected centers (B, {prior.size}), got {tuple(center.shape)}")
-        self.prior, self.attributes = prior, attributes
+        self.prior, self.attributes, self.fine = prior, attributes, False
         self.spread: Tensor
         self.center: Tensor
         self.register_buffer("spread", torch.ones_like(center[0]) if spread is None else spread)
@@ -123,11 +126,14 @@ class FaceLatent(Parameterization):
             moved = moved - self.held * (moved @ self.weight.T) @ self.back
         return self.center + moved
 
+    def refine(self) -> None:
+        self.fine = True
+
     def forward(self) -> Tensor:
-        return self.prior.render(self.latents(), rough=True)
+        return self.prior.refined(self.latents()) if self.fine else self.prior.render(self.latents(), rough=True)
 
     def result(self) -> Tensor:
-        return self.prior.render(self.latents(), LARGE)
+        return self.prior.refined(self.latents(), LARGE) if self.fine else self.prior.render(self.latents(), LARGE)
 
     def latent(self) -> Tensor:
         return self.coordinates

@@ -197,3 +197,52 @@ def test_views_and_recipes_that_do_not_fit_are_refused(recognizer: Recognizer) -
     for views, says in (((), "first view"), ((sometimes,), "first view"), ((always, sometimes, always), "got 1")):
         with pytest.raises(UsageError, match=says):
             Recipe(pixels, views, steps=1, lr=0.1)
+
+
+# --- refining
+
+
+class Darkened(Pixels):
+    """After ``refine`` the image is drawn at half its brightness."""
+
+    factor = 1.0
+
+    def refine(self) -> None:
+        self.factor = 0.5
+
+    def forward(self) -> Tensor:
+        image: Tensor = super().forward()
+        return self.factor * image
+
+
+@pytest.mark.parametrize("refine_steps", [0, 3, 7])
+def test_the_last_steps_and_the_result_are_drawn_as_refined(recognizer: Recognizer, refine_steps: int) -> None:
+    view = View(recognizer, {"match": (1.0, CosineMatch(TARGET[:2]))})
+    recipe = Recipe(Darkened(START[:2]), (view,), steps=7, lr=0.01, refine_steps=refine_steps, refine_lr=0.02)
+    bright: list[bool] = []
+    found = invert(
+        recipe,
+        target=TARGET[:2],
+        generators=[torch.Generator()] * 2,
+        on_step=lambda step, image: bright.append(float(image.max()) > 0.6),
+    )
+    assert bright == [True] * (7 - refine_steps) + [False] * refine_steps
+    assert (float(found.images.max()) > 0.6 * 255) == (refine_steps == 0)
+    assert found.history["cosine"].shape == (7, 2)
+
+
+def test_each_part_of_a_descent_has_a_rate_of_its_own_that_falls(recognizer: Recognizer) -> None:
+    view = View(recognizer, {"match": (1.0, CosineMatch(TARGET))})
+    recipe = Recipe(Pixels(START), (view,), steps=6, lr=0.2, refine_steps=2, refine_lr=0.1)
+    rates = [recipe.rate(step) for step in range(6)]
+    assert (rates[0], rates[4]) == (0.2, 0.1)
+    assert rates[:4] == sorted(rates[:4], reverse=True)
+    assert rates[3] < 0.05
+    assert rates[5] == pytest.approx(0.05)
+
+
+def test_no_more_steps_refine_than_there_are(recognizer: Recognizer) -> None:
+    view = View(recognizer, {"match": (1.0, CosineMatch(TARGET))})
+    for wrong in (-1, 5):
+        with pytest.raises(UsageError, match="expected 0 to 4 steps that refine"):
+            Recipe(Pixels(START), (view,), steps=4, lr=0.2, refine_steps=wrong)

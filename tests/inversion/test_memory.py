@@ -117,6 +117,15 @@ def test_a_batch_is_chosen_by_the_memory_at_hand(
     assert images_at_once(tiny_recognizer, 8) == 8
 
 
+def test_what_draws_an_image_takes_its_share_of_the_memory(
+    tiny_recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    each = FACTOR * tiny_recognizer.kept_bytes
+    monkeypatch.setattr("arcinvert.inversion.memory.available_memory", lambda device: int(6.2 * each / SHARE))
+    assert images_at_once(tiny_recognizer, 8) == 6
+    assert images_at_once(tiny_recognizer, 8, int(each)) == 3
+
+
 def test_the_available_memory_is_measured() -> None:
     found = available_memory(torch.device("cpu"))
     assert found is None or 0 < found < 2**60

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from arcinvert.errors import UsageError
-from arcinvert.inversion.invert import Recipe, invert
+from arcinvert.inversion.invert import Recipe, invert, to_bytes
 from arcinvert.inversion.parameterization import FaceLatent, Pixels
 from arcinvert.inversion.presets import (
     PRESETS,
@@ -45,7 +45,7 @@ def cost(attack: Attack, recipe: Recipe) -> Tensor:
 def test_presets_by_name_with_their_steps() -> None:
     assert {name: preset.steps for name, preset in PRESETS.items()} == {
         "fast": 45,
-        "best": 80,
+        "best": 65,
         "pixels": 60,
         "paper": 20_000,
     }
@@ -90,7 +90,9 @@ def test_a_replaced_constant_reaches_the_recipe(attack: Attack) -> None:
     assert (recipe.lr, attacked.terms["maps"][0], auxiliary.terms["match"][0], auxiliary.every) == (0.2, 0.7, 0.4, 3)
     assert isinstance(recipe.parameterization, FaceLatent)
     assert len(FacePreset(auxiliary_every=0).recipe(attack).views) == 1
-    assert PRESETS["best"] == replace(FacePreset(), steps=80, summary=PRESETS["best"].summary)  # else as fast
+    assert PRESETS["best"] == replace(
+        FacePreset(), steps=65, refine_steps=20, summary=PRESETS["best"].summary
+    )  # else as fast
 
 
 # --- recipes
@@ -183,3 +185,26 @@ def test_the_maps_of_a_calibration_are_enlarged_to_the_size_of_their_layers(atta
         assert term.mean[layer].shape == term.var[layer].shape == trace.activations[layer].shape[1:]
     noise = torch.rand(4, 3, 112, 112, generator=torch.Generator().manual_seed(0))
     assert float(term(recognizer.trace(noise, taps=term.taps)).mean()) > 3 * float(term(trace).mean())
+
+
+@pytest.mark.parametrize(("steps", "refined"), [(None, 20), (30, 20), (6, 6)])
+def test_best_ends_with_steps_through_the_generator(attack: Attack, steps: int | None, refined: int) -> None:
+    recipe = preset_of("best", steps).recipe(attack)
+    assert (recipe.steps, recipe.refine_steps) == (steps or 65, refined)
+    assert preset_of("fast", steps).recipe(attack).refine_steps == 0
+
+
+def test_best_draws_its_picture_with_the_generator() -> None:
+    inverter = Inverter.load(device="cpu")
+    row = [70]
+    prior = inverter.prior
+    target = inverter.recognizer.embed(prior.pictures(row).permute(0, 3, 1, 2) / 255)
+    attack = inverter.attack(target, torch.tensor([0]), [generator_for(0, 0, 0)])
+    recipe = preset_of("best", 4).recipe(attack)
+    found = invert(recipe, target=target, generators=attack.generators)
+    assert isinstance(recipe.parameterization, FaceLatent)
+    latents = recipe.parameterization.latents()
+    with torch.no_grad():
+        assert torch.equal(found.pictures, to_bytes(prior.refined(latents, 224)))
+        assert not torch.equal(found.pictures, to_bytes(prior.render(latents, 224)))
+    assert float(found.history["cosine"][-1]) > float(found.history["cosine"][0])

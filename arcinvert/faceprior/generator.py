@@ -1,0 +1,149 @@
+"""The generator: a large network from the face decoder's latents to a sharp face.
+
+It is a MobileStyleGAN, the network from which the decoder was distilled: stages of twice the size each, made by the
+inverse Haar transform, of depthwise and pointwise convolutions whose input channels are scaled by the latent, and a
+fixed noise in every layer. A face costs about ten times what the decoder takes, so only the last steps of the preset
+``best`` go through it. ``scripts/torch_generator.py`` makes the file from the package ``random-face``.
+
+Belousov 2021, "MobileStyleGAN: A Lightweight Convolutional Neural Network for High-Fidelity Image Synthesis".
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import affine_grid, avg_pool2d, conv2d, grid_sample, leaky_relu_, pixel_shuffle
+
+from arcinvert.checkpoint import load_checkpoint, load_strictly
+from arcinvert.errors import CheckpointError
+
+AXES = 256
+"""Numbers of each of the three groups of a latent: early, middle and late."""
+EARLY, MIDDLE, LATE = range(3)
+PICTURE = 512
+"""Height and width of the picture that the generator was trained to draw."""
+WINDOW = (32, 480)
+"""Rows and columns of the picture that are drawn; the face lies inside."""
+LARGE = 448
+"""Height and width at which the face is cut out, before it is reduced."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Of a layer: channels before and after, height and width, and which group of the latent decides its styles."""
+
+    before: int
+    after: int
+    size: int
+    style: int
+    rise: int | None = None
+    """The group that scales its input before the size doubles; None if it does not."""
+
+
+SHAPES = (
+    Shape(512, 512, 4, EARLY),
+    Shape(128, 512, 8, EARLY, EARLY), Shape(512, 512, 8, EARLY),
+    Shape(128, 512, 16, MIDDLE, EARLY), Shape(512, 512, 16, MIDDLE),
+    Shape(128, 512, 32, MIDDLE, MIDDLE), Shape(512, 512, 32, MIDDLE),
+    Shape(128, 512, 64, LATE, MIDDLE), Shape(512, 512, 64, LATE),
+    Shape(128, 256, 128, LATE, LATE), Shape(256, 256, 128, LATE),
+    Shape(64, 128, 256, LATE, LATE), Shape(128, 128, 256, LATE),
+    Shape(32, 64, 512, LATE, LATE), Shape(64, 64, 512, LATE),
+)  # fmt: skip
+CUT = 64
+"""Height and width of the last layers that are drawn whole; of the larger ones only the window is."""
+
+
+class Layer(nn.Module):
+    """(B, before, H, W) or, where the size doubles, (B, 4 before, H/2, W/2) -> (B, after, H, W).
+
+    The first layer is a dense 3x3 convolution, the others a depthwise one and a pointwise one.
+    """
+
+    def __init__(self, shape: Shape, *, dense: bool = False) -> None:
+        super().__init__()
+        self.shape, self.dense = shape, dense
+        first, last = WINDOW
+        size = shape.size if shape.size <= CUT else shape.size * (last - first) // PICTURE
+        self.size = size
+        self.rise = None if shape.rise is None else nn.Linear(AXES, 4 * shape.before)
+        self.style = nn.Linear(AXES, shape.before)
+        self.depth = None if dense else nn.Parameter(torch.zeros(shape.before, 1, 3, 3))
+        self.point = nn.Parameter(torch.zeros(shape.after, shape.before, *((3, 3) if dense else ())))
+        self.noise = nn.Parameter(torch.zeros(size, size))
+        self.bias = nn.Parameter(torch.zeros(shape.after))
+
+    def forward(self, x: Tensor, groups: tuple[Tensor, ...]) -> Tensor:
+        if self.rise is not None and self.shape.rise is not None:
+            x = haar(x * self.rise(groups[self.shape.rise])[:, :, None, None])
+        style = self.style(groups[self.shape.style])
+        shift = self.noise + self.bias[:, None, None]
+        if self.depth is None:
+            return leaky_relu_(conv2d(x * style[:, :, None, None], self.point, padding=1) + shift, 0.2)
+        x = conv2d(x, self.depth, padding=1, groups=self.shape.before)
+        # A depthwise convolution leaves channels apart, so that scaling the pointwise weights does the same.
+        x = torch.baddbmm(shift.flatten(1).expand(len(x), -1, -1), self.point * style[:, None], x.flatten(2))
+        return leaky_relu_(x, 0.2).view(len(x), -1, self.size, self.size)
+
+
+class FaceGenerator(nn.Module):
+    """(B, 768) latents -> (B, 3, 224, 224), RGB in [0, 1]: the aligned face, where the latents place it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        first, *others = SHAPES
+        self.constant = nn.Parameter(torch.zeros(first.before, first.size, first.size))
+        self.layers = nn.ModuleList([Layer(first, dense=True), *(Layer(shape) for shape in others)])
+        self.style = nn.Linear(AXES, SHAPES[-1].after)
+        self.last = nn.Linear(SHAPES[-1].after, 3)
+        self.place = nn.Linear(2 * AXES, 4)
+
+    def forward(self, latents: Tensor, size: int = 224) -> Tensor:
+        """The face of 112, 224 or 448 pixels."""
+        # On a CPU the maps of a single face stay in memory that is used again, which halves the time.
+        parts = torch.split(latents, 1) if latents.device.type == "cpu" else (latents,)
+        return torch.cat([self._faces(part, size) for part in parts])
+
+    def _faces(self, latents: Tensor, size: int) -> Tensor:
+        groups = torch.split(latents, AXES, 1)
+        x: Tensor = self.constant.expand(len(latents), -1, -1, -1)
+        for layer in self.layers:
+            assert isinstance(layer, Layer)
+            if x.shape[-1] == CUT and layer.rise is not None:
+                first, last = (edge * CUT // PICTURE for edge in WINDOW)
+                x = x[:, :, first:last, first:last]
+            x = layer(x, groups)
+        x = (self.last.weight * self.style(groups[LATE])[:, None]) @ x.flatten(2) + self.last.bias[:, None]
+        side = WINDOW[1] - WINDOW[0]
+        picture = 0.5 + 0.25 * x.view(len(x), -1, side, side)  # half of the low band of a wavelet transform
+        across, down, left, top = self.place(latents[:, : 2 * AXES]).unbind(1)
+        matrix = torch.stack([torch.stack([across, -down, left], 1), torch.stack([down, across, top], 1)], 1)
+        matrix = matrix * PICTURE / side
+        grid = affine_grid(matrix, [len(latents), 3, LARGE, LARGE], align_corners=False)
+        face = grid_sample(picture, grid, mode="bicubic", align_corners=False, padding_mode="border")
+        return avg_pool2d(face, LARGE // size).clamp(0, 1)
+
+
+def haar(x: Tensor) -> Tensor:
+    """(B, 4 C, H, W), the low band first -> (B, C, 2 H, 2 W): the inverse Haar wavelet transform."""
+    count, channels, height, width = x.shape
+    n = channels // 4
+    low = x[:, :n]
+    down, across, both = x[:, n:].reshape(count, n, 3, height, width).unbind(2)
+    a, b, c, d = low + down, low - down, across + both, across - both
+    return pixel_shuffle(0.5 * torch.stack([a + c, a - c, b + d, b - d], 2).reshape(count, channels, height, width), 2)
+
+
+def load_generator(path: Path) -> FaceGenerator:
+    """Read a generator, frozen and in eval mode.
+
+    Raises:
+        CheckpointError: not a generator, or damaged.
+    """
+    stored = load_checkpoint(path)
+    if stored.header.get("kind") != "face generator":
+        raise CheckpointError(f"{str(path)!r} is not a face generator")
+    generator = FaceGenerator()
+    load_strictly(generator, stored.network(), repr(str(path)))
+    return generator.eval().requires_grad_(False)

@@ -56,7 +56,7 @@ class Face:
 
     @property
     def images(self) -> list[Image.Image]:
-        """V PIL images, 224x224 RGB, or 112x112 where the preset draws no larger ones."""
+        """V PIL images, RGB, 224x224 unless the settings ask for another size."""
         return [found.image for found in self.reconstructions]
 
     @property

@@ -93,7 +93,9 @@ def main(
     size: Annotated[
         int,
         typer.Option(
-            "--image-size", "--size", help="Width and height of the images: 112, 224 (as drawn), or 448 (resampled)."
+            "--image-size",
+            "--size",
+            help="Width and height of the images: 112, 224, or 448 (drawn by `best`, resampled by others).",
         ),
     ] = 224,
     min_cosine: Annotated[

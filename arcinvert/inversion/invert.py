@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from arcinvert.errors import UsageError
-from arcinvert.faceprior.prior import SIZE
+from arcinvert.faceprior.prior import LARGE, SIZE
 from arcinvert.inversion.parameterization import Parameterization
 from arcinvert.inversion.terms import Terms, all_taps
 from arcinvert.inversion.tracer import Tracer
@@ -156,6 +156,7 @@ def invert(
     *,
     target: Tensor,
     generators: Sequence[torch.Generator],
+    size: int = LARGE,
     progress: Progress = silent,
     on_step: Callable[[int, Tensor], None] | None = None,
 ) -> Inversion:
@@ -169,6 +170,7 @@ def invert(
         recipe: its parameterization is left at the result.
         target: (B, D) unit norm; ``cosine`` is the cosine to it.
         generators: one per image, for the transforms.
+        size: of the pictures; see :meth:`~arcinvert.inversion.parameterization.Parameterization.result`.
         progress: called with (step, steps, text).
         on_step: called with (step, image (B, 3, 112, 112), not clamped) before each step.
     """
@@ -222,7 +224,7 @@ def invert(
         if progress is not silent:
             progress(step + 1, recipe.steps, f"cosine {float(history['cosine'][-1].mean()):.3f}")
     with torch.no_grad():
-        pictures = to_bytes(recipe.parameterization.result())
+        pictures = to_bytes(recipe.parameterization.result(size))
     images = reduced(pictures)
     embedding = attacked.recognizer.embed(images.permute(0, 3, 1, 2))
     return Inversion(

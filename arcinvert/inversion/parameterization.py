@@ -23,8 +23,11 @@ class Parameterization(nn.Module):
     def refine(self) -> None:
         """From here on draw the image as well as it can be drawn, whatever it costs."""
 
-    def result(self) -> Tensor:
-        """The picture to keep in the end, (B, 3, S, S), where S is a multiple of 112."""
+    def result(self, size: int = LARGE) -> Tensor:
+        """The picture to keep in the end, (B, 3, S, S): of ``size`` if it is drawn so large, else the largest there is.
+
+        S is a multiple of 112, and at least 224 where that can be drawn.
+        """
         return self()  # type: ignore[no-any-return]
 
     def latent(self) -> Tensor | None:
@@ -132,8 +135,10 @@ class FaceLatent(Parameterization):
     def forward(self) -> Tensor:
         return self.prior.refined(self.latents()) if self.fine else self.prior.render(self.latents(), rough=True)
 
-    def result(self) -> Tensor:
-        return self.prior.refined(self.latents(), LARGE) if self.fine else self.prior.render(self.latents(), LARGE)
+    def result(self, size: int = LARGE) -> Tensor:
+        if self.fine and self.prior.generator is not None:
+            return self.prior.refined(self.latents(), max(size, LARGE))
+        return self.prior.render(self.latents(), LARGE)
 
     def latent(self) -> Tensor:
         return self.coordinates

@@ -54,7 +54,8 @@ class Settings:
         pose, expression, light: see :meth:`~arcinvert.inversion.controls.Controls.parse`; None leaves them free.
         vary: what a target's variations differ in, some of :data:`~arcinvert.inversion.controls.VARIED`; with nothing
             they are alike, and differ in what the embedding leaves open.
-        size: width and height of the pictures that are written, out of :data:`SIZES`; see :func:`sized`.
+        size: width and height of the pictures, out of :data:`SIZES`. The face decoder draws 224 pixels, the generator
+            of ``best`` 224 or 448, the presets without them 112; other sizes are resampled.
         precision: a name of :data:`PRECISIONS`; the lower ones are for GPUs.
         compile: run the network under torch.compile: half a minute to start, for many targets on a GPU.
 
@@ -108,7 +109,7 @@ class Reconstruction:
     Attributes:
         target, variation: which image it is.
         pixels: (112, 112, 3) uint8 RGB, what a recognizer sees.
-        picture: (S, S, 3) uint8 RGB, the same larger.
+        picture: (S, S, 3) uint8 RGB, the same of the size that the settings ask for.
         cosine: of the 8-bit image to the target, by the attacked network.
         steps: of one attempt.
         seconds: of all attempts, an equal share of the batch's time.
@@ -152,13 +153,18 @@ def margin_objective(centers: Tensor, classes: Sequence[int]) -> Objective:
     return objective
 
 
-def sized(found: Reconstruction, size: int) -> Tensor:
-    """(size, size, 3) uint8: what the recognizer sees, the decoder's picture, or that one resampled (Lanczos)."""
-    if size == found.pixels.shape[0]:
-        return found.pixels
-    if size == found.picture.shape[0]:
-        return found.picture
-    return torch.from_numpy(np.array(found.image.resize((size, size), Image.Resampling.LANCZOS)))
+def sized(pixels: Tensor, picture: Tensor, size: int) -> Tensor:
+    """(size, size, 3) uint8: what the recognizer sees, or the picture, or this one resampled (Lanczos).
+
+    Args:
+        pixels, picture: (112, 112, 3) and (S, S, 3) uint8.
+        size: of the result.
+    """
+    for drawn in (pixels, picture):
+        if size == len(drawn):
+            return drawn
+    resampled = Image.fromarray(picture.numpy()).resize((size, size), Image.Resampling.LANCZOS)
+    return torch.from_numpy(np.array(resampled))
 
 
 def with_controls() -> str:
@@ -202,14 +208,21 @@ def reconstruct_batch(
             on_step(jobs, step, images)
 
     started = time.perf_counter()
-    found = invert(recipe, target=attack.target, generators=attack.generators, progress=progress, on_step=keep)
+    found = invert(
+        recipe,
+        target=attack.target,
+        generators=attack.generators,
+        size=settings.size,
+        progress=progress,
+        on_step=keep,
+    )
     seconds = (time.perf_counter() - started) / len(jobs)
     return [
         Reconstruction(
             target,
             variation,
             found.images[i],
-            found.pictures[i],
+            sized(found.images[i], found.pictures[i], settings.size),
             float(found.cosine[i]),
             recipe.steps,
             seconds,

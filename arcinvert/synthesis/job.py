@@ -28,7 +28,6 @@ from arcinvert.inversion.reconstruct import (
     Reconstruction,
     Settings,
     batches_of,
-    sized,
 )
 from arcinvert.inverter import Inverter
 from arcinvert.progress import Progress, silent
@@ -174,7 +173,7 @@ def _write(
         "target": found.target,
         "variation": found.variation,
         "file": f"{name}.png",
-        "sha256": write_png(out / f"{name}.png", sized(found, settings.size), credentials),
+        "sha256": write_png(out / f"{name}.png", found.picture, credentials),
         "cosine": round(found.cosine, 6),
         "steps": found.steps,
         "seconds": round(found.seconds, 3),

@@ -18,6 +18,7 @@ from arcinvert.inversion.reconstruct import (
     FRAMES,
     POINTS,
     PRECISIONS,
+    SIZES,
     Job,
     Reconstruction,
     Settings,
@@ -130,19 +131,34 @@ def test_lower_precision_reaches_the_same_cosine() -> None:
 # --- sizes and what is asked
 
 
-def test_the_written_picture_is_what_the_recognizer_sees_at_another_size(
+def reduced_by_hand(picture: Tensor) -> Tensor:
+    """(S, S, 3) -> (112, 112, 3): the mean of the pixels in each place."""
+    return picture.float().unflatten(0, (112, -1)).unflatten(2, (112, -1)).mean((1, 3))
+
+
+def test_the_picture_is_what_the_recognizer_sees_at_the_size_that_is_asked(
     tiny_inverter: Inverter, targets: Tensor
 ) -> None:
-    (found,) = run(tiny_inverter, targets[:1])
-    assert found.picture.shape == (224, 224, 3)
-    mean = found.picture.float().unflatten(0, (112, 2)).unflatten(2, (112, 2)).mean((1, 3))
-    assert float((mean - found.pixels.float()).abs().max()) <= 0.5 + 1e-3
-    for size, expected in ((112, found.pixels), (224, found.picture)):
-        assert torch.equal(sized(found, size), expected)
-    assert sized(found, 448).shape == (448, 448, 3)
-    (plain,) = run(tiny_inverter, targets[:1], replace(QUICK, preset="pixels"))
+    small, usual, large = (run(tiny_inverter, targets[:1], replace(QUICK, size=size))[0] for size in SIZES)
+    assert [found.picture.shape for found in (small, usual, large)] == [(size, size, 3) for size in SIZES]
+    assert torch.equal(small.picture, usual.pixels)
+    assert torch.equal(small.pixels, usual.pixels)
+    assert float((reduced_by_hand(usual.picture) - usual.pixels.float()).abs().max()) <= 0.5 + 1e-3
+    assert torch.equal(large.picture, sized(usual.pixels, usual.picture, 448))  # without a generator: resampled
+    (plain,) = run(tiny_inverter, targets[:1], replace(QUICK, preset="pixels", size=112))
     assert torch.equal(plain.picture, plain.pixels)
-    assert sized(plain, 224).shape == (224, 224, 3)
+
+
+def test_best_draws_pictures_of_448_pixels() -> None:
+    inverter = Inverter.load(device="cpu")
+    prior = inverter.prior
+    targets = inverter.recognizer.embed(prior.pictures([30]).permute(0, 3, 1, 2) / 255)
+    (found,) = run(inverter, targets, replace(QUICK, steps=2, preset="best", size=448))
+    assert found.picture.shape == (448, 448, 3)
+    assert float((reduced_by_hand(found.picture) - found.pixels.float()).abs().max()) <= 0.5 + 1e-3
+    half = found.picture[::2, ::2]
+    blown_up = half.repeat_interleave(2, 0).repeat_interleave(2, 1)
+    assert float((blown_up.float() - found.picture.float()).abs().mean()) > 1  # detail that 224 pixels do not have
 
 
 def test_a_reconstruction_says_what_was_asked_of_it(tiny_inverter: Inverter, targets: Tensor) -> None:

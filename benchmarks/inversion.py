@@ -156,10 +156,15 @@ def main() -> None:
     parser.add_argument("--race", type=int, metavar="STEPS", help="run `paper` so long, on eight targets at most")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--pictures", type=Path, help="folder for the pictures of a single preset, for texture.py")
     parser.add_argument("--sheet", type=Path, help="the first ten enrolled pictures above their reconstructions")
     options = parser.parse_args()
 
     torch.set_flush_denormal(True)
+    if options.pictures is not None:
+        if options.ablate or len(options.preset or ["fast"]) > 1:
+            parser.error("--pictures keeps those of a single preset")
+        options.pictures.mkdir(parents=True, exist_ok=True)
     held_out = pairs_of_people(options.data) if options.people else Recognizer.load().header["data"]["held_out"]
     attacked = held_out[options.offset : options.offset + options.targets]
     reference = [name for name in held_out[APART if options.people else 0 :] if name not in attacked]
@@ -216,11 +221,14 @@ def main() -> None:
         variant: Variant, controls: Controls = FREE, seed: int = options.seed, variation: int = 0
     ) -> tuple[Tensor, Tensor, dict[str, Any]]:
         parts, cosines, started = [], [], time.perf_counter()
+        drawn = options.pictures if controls is FREE and not variation else None
         for start in range(0, len(target), 8):
             attack = attack_on(inverter, target[start : start + 8], seed, start, controls, variation)
             recipe = variant.change(variant.preset.recipe(attack), attack)
             found = invert(recipe, target=attack.target, generators=attack.generators)
             parts.append(found.images)
+            for row, picture in enumerate(found.pictures if drawn else (), start):
+                write_png(drawn / f"{row:04d}.png", picture)
             cosines.append(found.cosine)
         seconds = (time.perf_counter() - started) / len(target)
         return torch.cat(parts), torch.cat(cosines), {"steps": variant.preset.steps, "seconds": seconds}

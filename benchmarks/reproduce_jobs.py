@@ -74,6 +74,10 @@ JOBS = {
     "texture": Job(
         f"benchmarks/texture.py --data {{data}} {JUDGES} --targets 40 --json {{json}}", "--targets 4 --steps 2"
     ),
+    "texture-best": Job(
+        f"benchmarks/texture.py --data {{data}} {JUDGES} --targets 40 --preset best --json {{json}}",
+        "--targets 4 --steps 2",
+    ),
     "int8": Job("benchmarks/int8.py --data {data} --model {y1} --json {json}", "--faces 2"),
     "race": Job(
         "benchmarks/inversion.py --data {data} --judge {v3} --checkpoint {attacked} --targets 4 --offset 60"

@@ -56,29 +56,32 @@ def save(path: Path, images: Sequence[Any], columns: int) -> None:
 
 
 def sheet(work: Work) -> None:
-    """The enrolled pictures of the first held-out identities, above the reconstructions from their embeddings."""
+    """The enrolled pictures of the first held-out identities, above what `fast` and `best` make of their embeddings."""
     if work.data is None:
         raise SystemExit("sheet: expected --data")
     people = sorted(path for path in work.data.iterdir() if path.is_dir())[-HELD_OUT:][:PEOPLE]
     files = [sorted(person.iterdir())[0] for person in people]
     enrolled = torch.stack([torch.from_numpy(np.array(Image.open(file).convert("RGB"))) for file in files])
     inverter = Inverter.load()
-    faces = inverter.reconstruct(inverter.recognizer.embed(enrolled), steps=work.steps)
-    save(work.out / "sheet.png", [*enrolled, *(face.images[0] for face in faces)], PEOPLE)
+    targets, images = inverter.recognizer.embed(enrolled), [*enrolled]
+    for preset in ("fast", "best"):
+        images += [face.images[0] for face in inverter.reconstruct(targets, steps=work.steps, preset=preset)]
+    save(work.out / "sheet.png", images, PEOPLE)
 
 
 def variations(work: Work) -> None:
     """Six faces with one embedding."""
-    (face,) = Inverter.load().reconstruct(work.target, variations=6, steps=work.steps)
+    (face,) = Inverter.load().reconstruct(work.target, variations=6, steps=work.steps, preset="best")
     save(work.out / "variations.png", face.images, 6)
 
 
 def poses(work: Work) -> None:
     """One embedding: left, frontal and right; neutral above and smiling below."""
     inverter, images = Inverter.load(), []
+    settings = {"steps": work.steps, "preset": "best"}
     for expression in ("neutral", "smile"):
         for pose in ("left", "frontal", "right"):
-            images += inverter.reconstruct(work.target, steps=work.steps, pose=pose, expression=expression)[0].images
+            images += inverter.reconstruct(work.target, pose=pose, expression=expression, **settings)[0].images
     save(work.out / "poses.png", images, 3)
 
 

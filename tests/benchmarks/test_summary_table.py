@@ -47,12 +47,12 @@ def test_the_headline(script: ModuleType) -> None:
 def test_the_short_table_has_real_people_beside_synthetic_ones(script: ModuleType) -> None:
     people = {**inversion([V3]), "targets": 9}
     lines = script.short_table(inversion([Y1, V3]), inversion([V3]), people, people).splitlines()
-    assert lines[2] == "| default checkpoint | y1 | 0.00 (0.12 to 0.88) | 0.00 | 0.00 |"
+    assert lines[2] == "| default checkpoint | y1 | 0.00 (0.12 to 0.88) | 0.00 (0.12 to 0.88) | 0.00 | 0.00 |"
     assert [line.split(" | ")[0] for line in lines[5:7]] == [
         "| default checkpoint, real people",
         "| InsightFace's y1, real people",
     ]
-    assert lines[-1].startswith("8 synthetic and 9 real people, preset `fast`")
+    assert lines[-1].startswith("8 synthetic and 9 real people, judges'")
 
 
 def test_a_billion_rows(script: ModuleType) -> None:

@@ -64,7 +64,10 @@ def has_bfloat16(device: torch.device) -> bool:
 
 
 def bytes_kept(network: nn.Module, call: Callable[[Tensor], Any], given: Tensor) -> int:
-    """Bytes that ``call(given)`` keeps for a backward pass to ``given``, in addition to the network's weights."""
+    """Bytes that ``call(given)`` keeps for a backward pass, in addition to the network's weights.
+
+    More are kept if ``given`` requires a gradient than for the weights' alone.
+    """
     known = {value.data_ptr() for value in [*network.parameters(), *network.buffers()]}
     kept: dict[int, int] = {}
 
@@ -75,6 +78,6 @@ def bytes_kept(network: nn.Module, call: Callable[[Tensor], Any], given: Tensor)
         return value
 
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value):
-        result = call(given.detach().requires_grad_())
+        result = call(given)
     del result
     return sum(kept.values())

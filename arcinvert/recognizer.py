@@ -188,7 +188,7 @@ class Recognizer:
     @functools.cached_property
     def kept_bytes(self) -> int:
         """Bytes that a forward pass keeps of one image for the backward pass, in addition to the weights."""
-        image = torch.zeros(1, 3, *self.preprocessing.size, device=self.device)
+        image = torch.zeros(1, 3, *self.preprocessing.size, device=self.device, requires_grad=True)
         return bytes_kept(self.network, self.trace, image)
 
     def statistics(self, layer: str) -> ChannelStatistics | None:

@@ -107,7 +107,8 @@ class FacePrior(OnDevice):
     def refined_bytes(self) -> int:
         """Bytes that :meth:`refined` keeps of one face for a backward pass, in addition to the weights."""
         network = self.decoder if self.generator is None else self.generator
-        return bytes_kept(network, self.refined, torch.zeros(1, self.size, device=self.device))
+        latents = torch.zeros(1, self.size, device=self.device, requires_grad=True)
+        return bytes_kept(network, self.refined, latents)
 
     def render(self, latents: Tensor, size: int = SIZE, *, rough: bool = False) -> Tensor:
         """(B, K) latents -> (B, 3, size, size), RGB, not clamped to [0, 1]; ``size`` is 112 or 224.

@@ -125,10 +125,11 @@ class Recipe:
 
     def rate(self, step: int) -> float:
         """The learning rate of a step."""
-        begun, first, count = self.coarse_steps, self.lr, self.coarse_steps
-        if step >= begun:
-            step, first, count = step - begun, self.refine_lr, self.refine_steps
-        return first * (0.5 * (1 + math.cos(math.pi * step / count)) if self.decay else 1.0)
+        coarse = self.coarse_steps
+        first, done = (
+            (self.lr, step / coarse) if step < coarse else (self.refine_lr, (step - coarse) / self.refine_steps)
+        )
+        return first * (0.5 * (1 + math.cos(math.pi * done)) if self.decay else 1.0)
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from arcinvert.backbones import build_backbone
+from arcinvert.device import bytes_kept
 from arcinvert.distributed import SINGLE_PROCESS, Processes
 from arcinvert.training.config import TrainConfig
 from arcinvert.training.run import Run
@@ -51,20 +51,8 @@ def memory_estimate(
 
 def _kept(network: torch.nn.Module, amp: str) -> int:
     """Bytes that the backward pass of :data:`MEASURED` images needs in addition to the weights."""
-    known = {value.data_ptr() for value in [*network.parameters(), *network.buffers()]}
-    kept: dict[int, int] = {}
-
-    def keep(value: Tensor) -> Tensor:
-        storage = value.untyped_storage()
-        if storage.data_ptr() not in known:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return value
-
-    precision = torch.autocast("cpu", torch.bfloat16, enabled=amp != "none")
-    with torch.random.fork_rng([]), torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value), precision:
-        features = network(torch.zeros(MEASURED, 3, 112, 112))
-    del features
-    return sum(kept.values())
+    with torch.random.fork_rng([]), torch.autocast("cpu", torch.bfloat16, enabled=amp != "none"):
+        return bytes_kept(network, network, torch.zeros(MEASURED, 3, 112, 112))
 
 
 def dry_run(

@@ -1,5 +1,6 @@
 """The shipped generator: what it draws, and what it refuses to read."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,13 @@ def test_every_group_of_a_latent_has_a_gradient_and_no_weight_has(generator: Fac
     assert bool(torch.isfinite(latents.grad).all())
     assert all(float(group.abs().max()) > 0 for group in latents.grad.split(256, 1))
     assert not any(parameter.requires_grad for parameter in generator.parameters())
+
+
+def test_what_a_face_takes_of_the_memory_is_measured(prior: FacePrior) -> None:
+    largest = 4 * 64 * 448**2  # a map of the last layer
+    assert 4 * largest < prior.refined_bytes < 16 * largest
+    decoder_alone = replace(prior, generator=None)
+    assert decoder_alone.refined_bytes < prior.refined_bytes / 4
 
 
 def test_the_sharp_face_has_more_detail(prior: FacePrior) -> None:

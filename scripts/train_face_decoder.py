@@ -127,10 +127,9 @@ class Lenses(nn.Module):
 class Student:
     """A decoder in training, its discriminators, optimizers and moving average."""
 
-    def __init__(self, name: str, device: torch.device, rate: float) -> None:
-        self.name = name
-        self.network = FaceDecoder(**SIZES[name]).to(device, memory_format=torch.channels_last)
-        self.average = FaceDecoder(**SIZES[name]).to(device).requires_grad_(False)
+    def __init__(self, device: torch.device, rate: float) -> None:
+        self.network = FaceDecoder(**SIZES).to(device, memory_format=torch.channels_last)
+        self.average = FaceDecoder(**SIZES).to(device).requires_grad_(False)
         self.average.load_state_dict(self.network.state_dict())
         self.judges = nn.ModuleList([Discriminator(), Discriminator()]).to(device, memory_format=torch.channels_last)
         groups = [
@@ -220,7 +219,7 @@ def train(options: argparse.Namespace) -> None:
     people = torch.from_numpy(stored["people"] * stored["people_scale"]).float().to(device)
     lenses = Lenses(device)
     rng = torch.Generator(device).manual_seed(options.seed)
-    students = [Student(name, device, options.rate) for name in options.sizes]
+    student = Student(device, options.rate)
     half = torch.float16 if device.type == "cuda" else torch.bfloat16
     total, step, sums, shown = options.minutes * 60, 0, {}, time.monotonic()
     place = np.random.default_rng(options.seed)
@@ -233,14 +232,13 @@ def train(options: argparse.Namespace) -> None:
         y112 = avg_pool2d(y224, 2)
         rate = options.rate * min(1, (step + 1) / 200) * (0.5 * (1 + math.cos(math.pi * share)) * 0.98 + 0.02)
         corner = tuple(int(v) for v in place.integers(0, 113, 2))
-        for student in students:
-            for group in student.optimizer.param_groups:
-                group["lr"] = rate * group["unit"]
-            with torch.autocast(device.type, torch.bfloat16):
-                said = student.step(z, y224, y112, lenses, corner, share)
-            student.follow(min(0.999, (1 + step) / (10 + step)))
-            for key, value in said.items():
-                sums[f"{student.name}.{key}"] = sums.get(f"{student.name}.{key}", 0) + value
+        for group in student.optimizer.param_groups:
+            group["lr"] = rate * group["unit"]
+        with torch.autocast(device.type, torch.bfloat16):
+            said = student.step(z, y224, y112, lenses, corner, share)
+        student.follow(min(0.999, (1 + step) / (10 + step)))
+        for key, value in said.items():
+            sums[key] = sums.get(key, 0) + value
         step += 1
         if step in (5, 20, 100) or step % 250 == 0:
             now = time.monotonic()
@@ -255,12 +253,12 @@ def train(options: argparse.Namespace) -> None:
                 sums = {}
         if options.steps and step >= options.steps:
             break
-    save(students, teacher, people, lenses, options, step, half)
+    save(student, teacher, people, lenses, options, step, half)
 
 
 @torch.no_grad()
 def save(
-    students: list[Student],
+    student: Student,
     teacher: FaceGenerator,
     people: Tensor,
     lenses: Lenses,
@@ -268,40 +266,38 @@ def save(
     step: int,
     half: torch.dtype,
 ) -> None:
-    """The decoders in half precision, a sheet, how near they come on people held out, and faces to calibrate on."""
+    """The decoder in half precision, a sheet, how near they come on people held out, and faces to calibrate on."""
     device = people.device
     z = (0.8 * people[-HELD:].repeat(1, 3))[: options.held]
     with torch.autocast(device.type, half):
         y = torch.cat([teacher(part) for part in z.split(options.part)])
     rows = [y[:16]]
-    for student in students:
-        x = torch.cat([student.average(part, 224) for part in z.split(options.part)])
-        rows.append(x[:16].clamp(0, 1))
-        cosines = [
-            (n.embed(avg_pool2d(x, 2).clamp(0, 1)) * n.embed(avg_pool2d(y, 2))).sum(1).mean().item()
-            for n in (lenses.own, lenses.other)
-        ]
-        print(
-            student.name,
-            "steps",
-            step,
-            "held out: L1",
-            float((x - y).abs().mean()),
-            "cosine own, auxiliary",
-            cosines,
-            flush=True,
-        )
-        state = {k: v.half().cpu() for k, v in student.average.state_dict().items()}
-        count = 0
-        parts: list[dict[str, Tensor]] = [{}]
-        for key, value in state.items():
-            if count + value.numel() > 7_500_000:
-                parts.append({})
-                count = 0
-            parts[-1][key] = value
-            count += value.numel()
-        for number, part in enumerate(parts):
-            torch.save(part, options.out / f"{student.name}.{number}.pt")
+    x = torch.cat([student.average(part, 224) for part in z.split(options.part)])
+    rows.append(x[:16].clamp(0, 1))
+    cosines = [
+        (n.embed(avg_pool2d(x, 2).clamp(0, 1)) * n.embed(avg_pool2d(y, 2))).sum(1).mean().item()
+        for n in (lenses.own, lenses.other)
+    ]
+    print(
+        "steps",
+        step,
+        "held out: L1",
+        float((x - y).abs().mean()),
+        "cosine own, auxiliary",
+        cosines,
+        flush=True,
+    )
+    state = {k: v.half().cpu() for k, v in student.average.state_dict().items()}
+    count = 0
+    parts: list[dict[str, Tensor]] = [{}]
+    for key, value in state.items():
+        if count + value.numel() > 7_500_000:
+            parts.append({})
+            count = 0
+        parts[-1][key] = value
+        count += value.numel()
+    for number, part in enumerate(parts):
+        torch.save(part, options.out / f"decoder.{number}.pt")
     sheet = torch.cat([torch.cat(list(row), 2) for row in rows], 1)
     Image.fromarray((sheet.permute(1, 2, 0).cpu().numpy() * 255).round().astype(np.uint8)).save(
         options.out / "held_out.jpg", quality=92
@@ -360,7 +356,6 @@ def main() -> None:
     parser.add_argument("--fresh", type=int, default=24, help="new pictures in a step")
     parser.add_argument("--part", type=int, default=96, help="pictures that the generator draws at a time")
     parser.add_argument("--rate", type=float, default=5e-3, help="step, in units of a weight's size")
-    parser.add_argument("--sizes", nargs="+", choices=list(SIZES), default=list(SIZES))
     parser.add_argument("--held", type=int, default=HELD)
     parser.add_argument("--faces", type=int, default=7000)
     parser.add_argument("--quality", type=int, default=85)

@@ -63,7 +63,7 @@ class Layer(nn.Module):
 
     def __init__(self, shape: Shape, *, dense: bool = False) -> None:
         super().__init__()
-        self.shape, self.dense = shape, dense
+        self.shape = shape
         first, last = WINDOW
         size = shape.size if shape.size <= CUT else shape.size * (last - first) // PICTURE
         self.size = size
@@ -116,7 +116,7 @@ class FaceGenerator(nn.Module):
             x = layer(x, groups)
         x = (self.last.weight * self.style(groups[LATE])[:, None]) @ x.flatten(2) + self.last.bias[:, None]
         side = WINDOW[1] - WINDOW[0]
-        picture = 0.5 + 0.25 * x.view(len(x), -1, side, side)  # half of the low band of a wavelet transform
+        picture = 0.5 + 0.25 * x.view(len(x), -1, side, side).float()  # half of the low band of a wavelet transform
         across, down, left, top = self.place(latents[:, : 2 * AXES]).unbind(1)
         matrix = torch.stack([torch.stack([across, -down, left], 1), torch.stack([down, across, top], 1)], 1)
         matrix = matrix * PICTURE / side

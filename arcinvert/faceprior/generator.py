@@ -51,6 +51,8 @@ SHAPES = (
     Shape(64, 128, 256, LATE, LATE), Shape(128, 128, 256, LATE),
     Shape(32, 64, 512, LATE, LATE), Shape(64, 64, 512, LATE),
 )  # fmt: skip
+LAYERS = len(SHAPES) + 1
+"""Layers that the latents decide: those of :data:`SHAPES`, and the colors at the end."""
 CUT = 64
 """Height and width of the last layers that are drawn whole; of the larger ones only the window is."""
 
@@ -99,25 +101,31 @@ class FaceGenerator(nn.Module):
         self.last = nn.Linear(SHAPES[-1].after, 3)
         self.place = nn.Linear(2 * AXES, 4)
 
-    def forward(self, latents: Tensor, size: int = 224) -> Tensor:
-        """The face of 112, 224 or 448 pixels."""
-        # On a CPU the maps of a single face stay in memory that is used again, which halves the time.
-        parts = torch.split(latents, 1) if latents.device.type == "cpu" else (latents,)
-        return torch.cat([self._faces(part, size) for part in parts])
+    def forward(self, latents: Tensor, size: int = 224, offsets: Tensor | None = None) -> Tensor:
+        """The face of 112, 224 or 448 pixels.
 
-    def _faces(self, latents: Tensor, size: int) -> Tensor:
-        groups = torch.split(latents, AXES, 1)
+        ``offsets`` (B, 16, 768) are added to the latents, for each of the :data:`LAYERS` its own; the face stays in
+        its place.
+        """
+        each = latents[:, None].expand(-1, LAYERS, -1) if offsets is None else latents[:, None] + offsets
+        # On a CPU the maps of a single face stay in memory that is used again, which halves the time.
+        count = 1 if latents.device.type == "cpu" else max(1, len(latents))
+        parts = zip(torch.split(latents, count), torch.split(each, count), strict=True)
+        return torch.cat([self._faces(*part, size) for part in parts])
+
+    def _faces(self, latents: Tensor, each: Tensor, size: int) -> Tensor:
+        *styles, colors = (torch.split(own, AXES, 1) for own in each.unbind(1))
         x: Tensor = self.constant.expand(len(latents), -1, -1, -1)
-        for layer in self.layers:
+        for layer, groups in zip(self.layers, styles, strict=True):
             assert isinstance(layer, Layer)
             if x.shape[-1] == CUT and layer.rise is not None:
                 first, last = (edge * CUT // PICTURE for edge in WINDOW)
                 x = x[:, :, first:last, first:last]
             x = layer(x, groups)
-        x = (self.last.weight * self.style(groups[LATE])[:, None]) @ x.flatten(2) + self.last.bias[:, None]
+        x = (self.last.weight * self.style(colors[LATE])[:, None]) @ x.flatten(2) + self.last.bias[:, None]
         side = WINDOW[1] - WINDOW[0]
         picture = 0.5 + 0.25 * x.view(len(x), -1, side, side).float()  # half of the low band of a wavelet transform
-        across, down, left, top = self.place(latents[:, : 2 * AXES]).unbind(1)
+        across, down, left, top = self.place(latents[:, : 2 * AXES]).float().unbind(1)
         matrix = torch.stack([torch.stack([across, -down, left], 1), torch.stack([down, across, top], 1)], 1)
         matrix = matrix * PICTURE / side
         grid = affine_grid(matrix, [len(latents), 3, LARGE, LARGE], align_corners=False)

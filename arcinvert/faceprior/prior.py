@@ -97,11 +97,21 @@ class FacePrior(OnDevice):
         found = [_opened(self.files[self.offsets[row] : self.offsets[row + 1]]) for row in rows]
         return torch.from_numpy(np.stack(found))
 
-    def refined(self, latents: Tensor, size: int = SIZE) -> Tensor:
-        """(B, K) latents -> (B, 3, size, size), RGB: drawn by the generator, or by the decoder if there is none."""
+    def refined(
+        self, latents: Tensor, size: int = SIZE, offsets: Tensor | None = None, *, rough: bool = False
+    ) -> Tensor:
+        """(B, K) latents -> (B, 3, size, size), RGB: drawn by the generator, or by the decoder if there is none.
+
+        Args:
+            latents: of the faces.
+            size: 112, 224 or 448; the decoder draws no 448.
+            offsets: (B, 16, K), see :class:`~arcinvert.faceprior.generator.FaceGenerator`; the decoder takes none.
+            rough: as for :meth:`render`.
+        """
         if self.generator is None:
-            return self.render(latents, size)
-        return self.generator(latents, size)  # type: ignore[no-any-return]
+            return self.render(latents, size, rough=rough)
+        with self._multiplying(rough):
+            return self.generator(latents, size, offsets)  # type: ignore[no-any-return]
 
     @functools.cached_property
     def refined_bytes(self) -> int:
@@ -116,10 +126,13 @@ class FacePrior(OnDevice):
         ``rough`` multiplies in bfloat16 where the device does so in hardware: for the steps of a descent, whose
         pictures nobody keeps.
         """
-        rough = rough and has_bfloat16(latents.device)
-        with torch.autocast(latents.device.type, torch.bfloat16, enabled=rough):
-            picture: Tensor = self.decoder(latents, size)
-        return picture.float() if rough else picture
+        with self._multiplying(rough):
+            return self.decoder(latents, size).float()  # type: ignore[no-any-return]
+
+    def _multiplying(self, rough: bool) -> torch.autocast:
+        """In bfloat16 if the pictures may be rough and the device has it in hardware."""
+        enabled = rough and has_bfloat16(self.device)
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
 
     @functools.cached_property
     def mean(self) -> Tensor:

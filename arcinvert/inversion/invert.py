@@ -192,6 +192,8 @@ def invert(
     for step in range(recipe.steps):
         if step == recipe.coarse_steps:
             recipe.parameterization.refine()
+            parameters = list(recipe.parameterization.parameters())
+            before = [p.detach().clone() for p in parameters]
             optimizer = new_optimizer()
         image = recipe.parameterization()
         if on_step is not None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from arcinvert.errors import InputError
+from arcinvert.faceprior.generator import LAYERS
 from arcinvert.faceprior.prior import LARGE, SIZE, FacePrior
 
 
@@ -21,7 +22,7 @@ class Parameterization(nn.Module):
         raise NotImplementedError
 
     def refine(self) -> None:
-        """From here on draw the image as well as it can be drawn, whatever it costs."""
+        """From here on draw the image as well as it can be drawn, whatever it costs; there may be new parameters."""
 
     def result(self, size: int = LARGE) -> Tensor:
         """The picture to keep in the end, (B, 3, S, S): of ``size`` if it is drawn so large, else the largest there is.
@@ -31,7 +32,7 @@ class Parameterization(nn.Module):
         return self()  # type: ignore[no-any-return]
 
     def latent(self) -> Tensor | None:
-        """(B, K) whitened coordinates, or None."""
+        """(B, K) whitened coordinates, or None; K may grow with :meth:`refine`."""
         return None
 
     def asked(self) -> Tensor | None:
@@ -87,6 +88,11 @@ class Fourier(Parameterization):
 class FaceLatent(Parameterization):
     """A face of the face prior: ``render(center + spread * coordinates)``, after :meth:`refine` ``refined(...)``.
 
+    From then on every layer of the generator also has offsets of its own, with the spread times ``layer_spread``: a
+    photograph is nearer to what the layers draw together than to what one latent makes of them.
+
+    Abdal et al. 2019, "Image2StyleGAN: How to Embed Images Into the StyleGAN Latent Space?".
+
     Args:
         prior: the face prior.
         center: (B, K) latents to start from; zeros give the mean face.
@@ -94,18 +100,25 @@ class FaceLatent(Parameterization):
             deviations for p(face | embedding).
         attributes: (B, 5) that an image keeps, as :meth:`~arcinvert.faceprior.prior.FacePrior.attributes` tells them.
             Where some are NaN it keeps those of its center, where all are, or with None, it is free.
+        layer_spread: of the offsets; 0 for none.
 
     Raises:
         InputError: centers that do not fit the prior.
     """
 
     def __init__(
-        self, prior: FacePrior, center: Tensor, spread: Tensor | None = None, *, attributes: Tensor | None = None
+        self,
+        prior: FacePrior,
+        center: Tensor,
+        spread: Tensor | None = None,
+        *,
+        attributes: Tensor | None = None,
+        layer_spread: float = 0.0,
     ) -> None:
         super().__init__()
         if center.ndim != 2 or center.shape[1] != prior.size:
             raise InputError(f"expected centers (B, {prior.size}), got {tuple(center.shape)}")
-        self.prior, self.attributes, self.fine = prior, attributes, False
+        self.prior, self.attributes, self.fine, self.layer_spread = prior, attributes, False, layer_spread
         self.spread: Tensor
         self.center: Tensor
         self.register_buffer("spread", torch.ones_like(center[0]) if spread is None else spread)
@@ -120,6 +133,7 @@ class FaceLatent(Parameterization):
             center = prior.moved(center, attributes, self.spread)
         self.register_buffer("center", center)
         self.coordinates = nn.Parameter(torch.zeros_like(center))
+        self.layers: nn.Parameter | None = None
 
     def latents(self) -> Tensor:
         """(B, K) latents of the face prior."""
@@ -129,19 +143,31 @@ class FaceLatent(Parameterization):
             moved = moved - self.held * (moved @ self.weight.T) @ self.back
         return self.center + moved
 
+    def offsets(self) -> Tensor | None:
+        """(B, 16, K) of the generator's layers, or None."""
+        if self.layers is None:
+            return None
+        offsets = self.layer_spread * self.spread * self.layers
+        return offsets if self.held is None else offsets * torch.where(self.held, self.free, 1.0)[:, None]
+
     def refine(self) -> None:
         self.fine = True
+        if self.layer_spread and self.prior.generator is not None:
+            count, size = self.center.shape
+            self.layers = nn.Parameter(self.center.new_zeros(count, LAYERS, size))
 
     def forward(self) -> Tensor:
-        return self.prior.refined(self.latents()) if self.fine else self.prior.render(self.latents(), rough=True)
+        if self.fine:
+            return self.prior.refined(self.latents(), offsets=self.offsets(), rough=True)
+        return self.prior.render(self.latents(), rough=True)
 
     def result(self, size: int = LARGE) -> Tensor:
         if self.fine and self.prior.generator is not None:
-            return self.prior.refined(self.latents(), max(size, LARGE))
+            return self.prior.refined(self.latents(), max(size, LARGE), self.offsets())
         return self.prior.render(self.latents(), LARGE)
 
     def latent(self) -> Tensor:
-        return self.coordinates
+        return self.coordinates if self.layers is None else torch.cat([self.coordinates, self.layers.flatten(1)], 1)
 
     def asked(self) -> Tensor | None:
         return self.attributes

@@ -8,8 +8,9 @@ import torch
 from torch.nn.functional import avg_pool2d
 
 from arcinvert.checkpoint import load_checkpoint, save_checkpoint
+from arcinvert.device import has_bfloat16
 from arcinvert.errors import CheckpointError
-from arcinvert.faceprior.generator import FaceGenerator, haar, load_generator
+from arcinvert.faceprior.generator import LAYERS, FaceGenerator, haar, load_generator
 from arcinvert.faceprior.prior import FacePrior, default_face_prior
 
 ROWS = [3, 1500, 2600, 4200]
@@ -53,6 +54,29 @@ def test_every_group_of_a_latent_has_a_gradient_and_no_weight_has(generator: Fac
     assert bool(torch.isfinite(latents.grad).all())
     assert all(float(group.abs().max()) > 0 for group in latents.grad.split(256, 1))
     assert not any(parameter.requires_grad for parameter in generator.parameters())
+
+
+def test_offsets_of_all_layers_are_another_latent_and_those_of_one_change_less(prior: FacePrior) -> None:
+    latents, other = prior.latents(ROWS[:1]), prior.latents(ROWS[1:2])
+    offsets = (other - latents)[:, None].repeat(1, LAYERS, 1)
+    with torch.no_grad():
+        start, end = prior.refined(latents), prior.refined(other)
+        whole = prior.refined(latents, offsets=offsets)
+        offsets[:, : LAYERS // 2] = 0
+        half = prior.refined(latents, offsets=offsets)
+        torch.testing.assert_close(prior.refined(latents, offsets=torch.zeros_like(offsets)), start)
+        torch.testing.assert_close(prior.refined(other, offsets=0 * offsets), end)
+    apart = [float((picture - start).abs().mean()) for picture in (half, whole)]
+    assert 0.01 < apart[0] < apart[1]
+
+
+def test_a_rough_picture_is_nearly_the_same(prior: FacePrior) -> None:
+    latents = prior.latents(ROWS[:1])
+    with torch.no_grad():
+        exact, rough = prior.refined(latents), prior.refined(latents, rough=True)
+    assert rough.dtype == torch.float32
+    assert float((rough - exact).abs().mean()) < 0.01
+    assert torch.equal(rough, exact) != has_bfloat16(prior.device)
 
 
 def test_what_a_face_takes_of_the_memory_is_measured(prior: FacePrior) -> None:

@@ -231,6 +231,25 @@ def test_the_last_steps_and_the_result_are_drawn_as_refined(recognizer: Recogniz
     assert found.history["cosine"].shape == (7, 2)
 
 
+class Lightened(Pixels):
+    """Refining adds a parameter: a gray level."""
+
+    def refine(self) -> None:
+        self.gray = torch.nn.Parameter(torch.zeros(len(self.normalized), 1, 1, 1))
+
+    def forward(self) -> Tensor:
+        image: Tensor = super().forward()
+        return image + getattr(self, "gray", 0)
+
+
+def test_parameters_that_refining_adds_are_optimized(recognizer: Recognizer) -> None:
+    view = View(recognizer, {"match": (1.0, CosineMatch(TARGET[:2]))})
+    recipe = Recipe(Lightened(START[:2]), (view,), steps=5, lr=0.01, refine_steps=3, refine_lr=0.02)
+    invert(recipe, target=TARGET[:2], generators=[torch.Generator()] * 2)
+    assert isinstance(recipe.parameterization, Lightened)
+    assert float(recipe.parameterization.gray.detach().abs().min()) > 0
+
+
 def test_each_part_of_a_descent_has_a_rate_of_its_own_that_falls(recognizer: Recognizer) -> None:
     view = View(recognizer, {"match": (1.0, CosineMatch(TARGET))})
     recipe = Recipe(Pixels(START), (view,), steps=6, lr=0.2, refine_steps=2, refine_lr=0.1)

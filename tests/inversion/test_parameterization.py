@@ -2,6 +2,8 @@ import pytest
 import torch
 
 from arcinvert.errors import InputError
+from arcinvert.faceprior.generator import LAYERS
+from arcinvert.faceprior.prior import default_face_prior
 from arcinvert.inversion.parameterization import FaceLatent, Fourier, Pixels, noise_start
 
 
@@ -89,3 +91,30 @@ def test_noise_is_the_generators_own():
     normalized = 2 * first - 1
     assert abs(float(normalized.mean())) < 0.02
     assert abs(float(normalized.std()) - 1) < 0.02
+
+
+def test_refining_lets_each_layer_move_alone_and_starts_at_the_same_face():
+    prior = default_face_prior()
+    asked = torch.full((2, 5), torch.nan)
+    asked[0, 0] = prior.attribute_bias[0]
+    centers = prior.latents([3, 40])
+    face = FaceLatent(prior, centers, attributes=asked, layer_spread=0.5)
+    assert face.offsets() is None
+    assert face.latent().shape == (2, prior.size)
+    face.refine()
+    with torch.no_grad():
+        torch.testing.assert_close(face.result(), prior.refined(face.latents(), 224))
+    assert face.latent().shape == (2, (1 + LAYERS) * prior.size)
+    face.result().square().sum().backward()
+    gradient = face.layers.grad.abs().sum(2)
+    assert bool((gradient[1] > 0).all())
+    # What is asked of the first one is decided by the early part of a latent, which stays.
+    assert float(face.layers.grad[0, :, prior.early].abs().max()) == 0
+    assert float(face.layers.grad[1, :, prior.early].abs().max()) > 0
+
+
+def test_without_a_spread_the_layers_stay_together():
+    prior = default_face_prior()
+    face = FaceLatent(prior, prior.latents([3]))
+    face.refine()
+    assert [name for name, _ in face.named_parameters()] == ["coordinates"]

@@ -203,8 +203,10 @@ def test_best_draws_its_picture_with_the_generator() -> None:
     recipe = preset_of("best", 4).recipe(attack)
     found = invert(recipe, target=target, generators=attack.generators)
     assert isinstance(recipe.parameterization, FaceLatent)
-    latents = recipe.parameterization.latents()
+    latents, offsets = recipe.parameterization.latents(), recipe.parameterization.offsets()
+    assert offsets is not None
     with torch.no_grad():
-        assert torch.equal(found.pictures, to_bytes(prior.refined(latents, 224)))
+        assert float(offsets.abs().max()) > 0
+        assert torch.equal(found.pictures, to_bytes(prior.refined(latents, 224, offsets)))
         assert not torch.equal(found.pictures, to_bytes(prior.render(latents, 224)))
     assert float(found.history["cosine"][-1]) > float(found.history["cosine"][0])

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from arcinvert.errors import InputError
 from arcinvert.faceprior.generator import LAYERS
@@ -88,8 +89,9 @@ class Fourier(Parameterization):
 class FaceLatent(Parameterization):
     """A face of the face prior: ``render(center + spread * coordinates)``, after :meth:`refine` ``refined(...)``.
 
-    From then on every layer of the generator also has offsets of its own, with the spread times ``layer_spread``: a
-    photograph is nearer to what the layers draw together than to what one latent makes of them.
+    From then on every layer of the generator also has offsets of its own, with the spread times ``layer_spread``: one
+    latent for all layers draws the faces of the generator, and a photograph is seldom one of them. The late part of a
+    latent has none: it decides the colors, which the embedding leaves open, and they would drift.
 
     Abdal et al. 2019, "Image2StyleGAN: How to Embed Images Into the StyleGAN Latent Space?".
 
@@ -147,14 +149,16 @@ class FaceLatent(Parameterization):
         """(B, 16, K) of the generator's layers, or None."""
         if self.layers is None:
             return None
-        offsets = self.layer_spread * self.spread * self.layers
-        return offsets if self.held is None else offsets * torch.where(self.held, self.free, 1.0)[:, None]
+        kept = self.prior.late.start
+        offsets = self.layer_spread * self.spread[:kept] * self.layers
+        if self.held is not None:
+            offsets = offsets * torch.where(self.held, self.free[:kept], 1.0)[:, None]
+        return pad(offsets, (0, self.prior.size - kept))
 
     def refine(self) -> None:
         self.fine = True
         if self.layer_spread and self.prior.generator is not None:
-            count, size = self.center.shape
-            self.layers = nn.Parameter(self.center.new_zeros(count, LAYERS, size))
+            self.layers = nn.Parameter(self.center.new_zeros(len(self.center), LAYERS, self.prior.late.start))
 
     def forward(self) -> Tensor:
         if self.fine:

@@ -155,7 +155,7 @@ class FacePreset:
     layer_spread: float = constant(
         1.0,
         "of the offsets of the generator's layers: without them photographs and turned faces stay far from their "
-        "targets; judged cosine of development people, half is less",
+        "targets; judged cosine of development identities and people",
     )
     summary: str = (
         "A latent of the face prior near the predicted one, predicted maps, statistics, an auxiliary network."

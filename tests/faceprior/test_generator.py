@@ -55,7 +55,7 @@ def test_every_group_of_a_latent_has_a_gradient_and_no_weight_has(generator: Fac
     assert not any(parameter.requires_grad for parameter in generator.parameters())
 
 
-def test_offsets_of_all_layers_are_another_latent_and_those_of_one_change_less(prior: FacePrior) -> None:
+def test_offsets_of_all_layers_are_another_latent_and_those_of_half_change_less(prior: FacePrior) -> None:
     latents, other = prior.latents(ROWS[:1]), prior.latents(ROWS[1:2])
     offsets = (other - latents)[:, None].repeat(1, LAYERS, 1)
     with torch.no_grad():

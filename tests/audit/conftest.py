@@ -27,11 +27,17 @@ from arcinvert.inverter import Inverter
 from arcinvert.recognizer import Recognizer
 
 
-@pytest.fixture(autouse=True, scope="session")
+@contextlib.contextmanager
 def exact_steps() -> Iterator[None]:
     """The decoder multiplies in float32 in each step: tiny networks of random weights amplify roundings of bfloat16."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("arcinvert.faceprior.prior.has_bfloat16", lambda device: False)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _exact_steps() -> Iterator[None]:
+    with exact_steps():
         yield
 
 
@@ -74,7 +80,8 @@ def run_audit(
     def made(config: AuditConfig, source: Path = audit_store, **settings: Any) -> LeakageReport:
         inverter = Inverter(tiny_recognizer, small_prior, tiny_calibration)
         known: dict[str, Any] = {"judges": {"other": other_judge}}
-        return audit(open_store(str(source)), inverter, name="tiny", config=config, **known | settings)
+        with exact_steps():
+            return audit(open_store(str(source)), inverter, name="tiny", config=config, **known | settings)
 
     return made
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from digests import digests
 from PIL import Image
 
 from arcinvert.faces.alignment import TEMPLATE, Face
@@ -47,10 +48,10 @@ def run(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(script, "PER_SHARD", 20)
     monkeypatch.setattr(Draws, "left", 10**9)
 
-    def made(out: Path, *words: str) -> dict[str, bytes]:
+    def made(out: Path, *words: str) -> dict[str, str]:
         monkeypatch.setattr(sys, "argv", ["make_pairs.py", "--out", str(out), *words])
         script.main()
-        return {path.name: path.read_bytes() for path in sorted(out.glob("*.npz"))}
+        return digests(out, "*.npz")
 
     return made
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from digests import digests
 from PIL import Image
 from torch import Tensor
 
@@ -40,10 +41,6 @@ def run(
     inverter: Inverter, targets: Tensor, out: Path, *, report: bool = False, force: bool = False, **settings: Any
 ) -> Manifest:
     return synthesize(inverter, targets, out, settings=replace(QUICK, **settings), report=report, force=force)
-
-
-def content(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
 def count_inversions(monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -82,7 +79,7 @@ def test_the_manifest_describes_files_settings_and_versions(
 ) -> None:
     out, manifest = two_by_two
     names = ["0000_00.png", "0000_01.png", "0001_00.png", "0001_01.png"]
-    assert list(content(out)) == [*names, "manifest.json", "sheet.png"]
+    assert list(digests(out)) == [*names, "manifest.json", "sheet.png"]
     assert json.loads((out / "manifest.json").read_text()) == manifest
     rows = manifest["results"]
     assert [(row["target"], row["variation"]) for row in rows] == [(0, 0), (0, 1), (1, 0), (1, 1)]
@@ -172,9 +169,9 @@ def test_targets_and_variations_and_seeds_differ_and_the_same_seed_gives_the_sam
             assert float((faces[i] - faces[k]).abs().mean()) > 1
     for seed, same in ((5, True), (6, False)):
         run(tiny_inverter, targets[:2], tmp_path / str(seed), variations=2, seed=seed)
-        for name, data in content(two_by_two[0]).items():
-            if name.endswith(".png"):
-                assert ((tmp_path / str(seed) / name).read_bytes() == data) is same
+        again = digests(tmp_path / str(seed), "*.png")
+        for name, found in digests(two_by_two[0], "*.png").items():
+            assert (again.get(name) == found) is same
 
 
 # --- refusals
@@ -184,16 +181,16 @@ def test_another_job_in_the_folder_is_refused_and_left_alone(
     tiny_inverter: Inverter, targets: Tensor, tmp_path: Path
 ) -> None:
     run(tiny_inverter, targets[:1], tmp_path)
-    before = content(tmp_path)
+    before = digests(tmp_path)
     for other, settings in ((targets[1:2], {}), (targets[:1], {"seed": 9}), (targets[:1], {"steps": 3})):
         with pytest.raises(UsageError, match=r"another job.*--force"):
             run(tiny_inverter, other, tmp_path, **settings)
-        assert content(tmp_path) == before
+        assert digests(tmp_path) == before
     run(tiny_inverter, targets[:1], tmp_path)  # the same job may run again
-    assert content(tmp_path)["0000_00.png"] == before["0000_00.png"]
+    assert digests(tmp_path)["0000_00.png"] == before["0000_00.png"]
     forced = run(tiny_inverter, targets[1:2], tmp_path, force=True)
     assert json.loads((tmp_path / "manifest.json").read_text()) == forced
-    assert content(tmp_path)["0000_00.png"] != before["0000_00.png"]
+    assert digests(tmp_path)["0000_00.png"] != before["0000_00.png"]
 
 
 def test_a_job_of_manifest_version_1_is_refused_and_force_replaces_it(
@@ -204,15 +201,15 @@ def test_a_job_of_manifest_version_1_is_refused_and_force_replaces_it(
     old = {**recorded[1], "run": {key: value for key, value in recorded[1]["run"].items() if key != "version"}}
     del old["version"]
     (out / "manifest.json").write_text(json.dumps(old))
-    before = content(out)
+    before = digests(out)
     with pytest.raises(UsageError, match=r"another version of arcinvert.*--force") as caught:
         run(tiny_inverter, targets, out, **RECORDED)
     assert "\n" not in str(caught.value)
-    assert content(out) == before
+    assert digests(out) == before
     (out / "notes.txt").write_text("the user's")
     (out / "journal.5.jsonl").write_text("mine\n")
     assert run(tiny_inverter, targets[:1], out, force=True)["version"] == 2
-    assert list(content(out)) == ["0000_00.png", "manifest.json", "notes.txt", "sheet.png"]
+    assert list(digests(out)) == ["0000_00.png", "manifest.json", "notes.txt", "sheet.png"]
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"run": 3}', "\udcff"])
@@ -220,10 +217,10 @@ def test_a_foreign_manifest_is_not_overwritten(
     tiny_inverter: Inverter, targets: Tensor, tmp_path: Path, text: str
 ) -> None:
     (tmp_path / "manifest.json").write_bytes(text.encode(errors="surrogateescape"))
-    before = content(tmp_path)
+    before = digests(tmp_path)
     with pytest.raises(UsageError, match="another job"):
         run(tiny_inverter, targets[:1], tmp_path)
-    assert content(tmp_path) == before
+    assert digests(tmp_path) == before
 
 
 def test_a_folder_that_cannot_be_made_is_refused_before_the_work(
@@ -319,7 +316,7 @@ def test_a_killed_job_resumes_and_ends_like_one_that_was_not(
     there = {i for kept in journals.values() for i in kept}
     assert len(sizes) == sum(not {i, i + 1} <= there for i in (0, 2, 4))
     assert without_times(again) == without_times(manifest)
-    first, second = content(before), content(out)
+    first, second = digests(before), digests(out)
     del first["manifest.json"], second["manifest.json"]
     assert first == second
 
@@ -342,7 +339,7 @@ def test_a_complete_job_computes_only_what_is_missing(
     again = run(tiny_inverter, targets, out, **RECORDED)
     assert sizes == [2]
     assert without_times(again) == without_times(manifest)
-    assert content(out)["0001_01.png"] == content(before)["0001_01.png"]
+    assert digests(out)["0001_01.png"] == digests(before)["0001_01.png"]
 
 
 def test_each_rank_computes_its_share_and_the_first_writes_the_manifest(
@@ -373,7 +370,7 @@ def test_each_rank_computes_its_share_and_the_first_writes_the_manifest(
     assert results[0] == results[1]
     assert results[0]["settings"]["processes"] == 2
     assert without_times(results[0]) == without_times(recorded[1])
-    assert set(content(tmp_path / "out")) == set(content(recorded[0]))
+    assert set(digests(tmp_path / "out")) == set(digests(recorded[0]))
 
 
 def test_images_that_another_rank_did_not_write_are_missed(
@@ -447,7 +444,7 @@ def test_the_least_cosine(tiny_inverter: Inverter, targets: Tensor, tmp_path: Pa
 def test_the_record_has_an_animation_a_plot_and_a_history(recorded: tuple[Path, Manifest]) -> None:
     out, manifest = recorded
     expected = [f"000{t}_00{kind}" for t in range(3) for kind in (".plot.png", ".webp")]
-    assert sorted(name for name in content(out) if "webp" in name or "plot" in name) == expected
+    assert sorted(name for name in digests(out) if "webp" in name or "plot" in name) == expected
     with Image.open(out / "0000_00.webp") as animation:
         assert animation.n_frames == 3
     for row in manifest["results"]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from digests import digests
 from writing import write_store
 
 from arcinvert.audit.checks import scan
@@ -125,10 +126,10 @@ def test_a_log_that_a_killed_writer_left_is_read_and_nothing_is_added(tmp_path: 
     for name in ("w.db", "w.db-wal"):
         shutil.copy(tmp_path / name, tmp_path / "copy" / name)
     writer.close()
-    before = {file.name: file.read_bytes() for file in (tmp_path / "copy").iterdir()}
+    before = digests(tmp_path / "copy")
     store = open_store(str(tmp_path / "copy" / "w.db"))
     assert np.array_equal(store.take(np.arange(2)).templates, ROWS[:2])
-    assert {file.name: file.read_bytes() for file in (tmp_path / "copy").iterdir()} == before
+    assert digests(tmp_path / "copy") == before
     with read_only(tmp_path / "copy" / "w.db") as connection:
         assert connection.execute("select count(*) from t").fetchone() == (2,)
         with pytest.raises(sqlite3.OperationalError, match="readonly"):

@@ -86,8 +86,9 @@ class Calibration(OnDevice):
         if bool(found.latents.residual.isnan().any()):
             raise CheckpointError("the calibration of the checkpoint lacks 'latents.residual'; calibrate it again")
         width = recognizer.embedding_size
-        fits = len(found.latents.weight) == len(found.maps.factor) == len(found.auxiliary_maps.factor) == width
-        fits = fits and found.auxiliary.weight.shape == (width, SIZE)
+        sizes = (found.latents.embedding_size, found.auxiliary.embedding_size)
+        fits = {width} == {*sizes, len(found.maps.factor), len(found.auxiliary_maps.factor)}
+        fits = fits and len(found.auxiliary.bias) == SIZE
         if not fits or not set(found.auxiliary_maps.maps) <= set(BLOCKS):
             raise CheckpointError("the parts of the checkpoint's calibration do not fit each other")
         statistics = found.statistics

@@ -26,6 +26,16 @@ FEW = 2000
 ENOUGH = 0.02
 """The fit ends when a portion lowers the held-out error by a smaller share than this."""
 
+CENTERS = 3000
+"""So many of the faces that are fitted are centers of radial basis functions, evenly spread over them."""
+
+RADIAL_RIDGES = (0.03, 0.1, 0.3, 1.0, 3.0)
+"""Ridges of a regression with radial basis functions to choose from: each costs a second or two."""
+
+PAYS = 0.1
+"""The regressions get radial basis functions if that lowers the held-out error by at least this share. Where an
+embedding tells linearly what it knows they gain little, and judges accept fewer of its faces."""
+
 LEAST_SHARE = 0.1
 """Fewer crops of the user's are repeated until they make this share of all faces: the mix on which the gain was
 measured."""
@@ -155,21 +165,32 @@ class CalibrationFit:
             self.latents[held_out].append(latents.cpu())
         self.count += len(faces)
 
-    def auxiliary_regression(self, ridges: Sequence[float]) -> Regression:
+    def auxiliary_regression(self, ridges: Sequence[float], centers: Tensor | None = None) -> Regression:
         """To the auxiliary embedding."""
-        return _regression(self.embeddings, self.auxiliary_embeddings, ridges, unit_norm=True)
+        return _regression(self.embeddings, self.auxiliary_embeddings, ridges, centers, unit_norm=True)
 
     def error(self, ridges: Sequence[float]) -> float:
-        """Share of the variance of auxiliary embeddings that is left on held-out faces."""
+        """Share of the variance of auxiliary embeddings that is left on held-out faces, by a linear regression."""
         variance = torch.cat(self.auxiliary_embeddings[True]).var(0).sum()
         return float(self.auxiliary_regression(ridges).residual.square().sum() / variance)
+
+    def regressions(self, ridges: Sequence[float]) -> tuple[Regression, Regression]:
+        """To the latents and to the auxiliary embedding: linear, or with radial basis functions where that pays."""
+        linear = self.auxiliary_regression(ridges)
+        fitted = torch.cat(self.embeddings[False])
+        spread = fitted[torch.linspace(0, len(fitted) - 1, min(CENTERS, len(fitted))).long()]
+        radial = self.auxiliary_regression(RADIAL_RIDGES, spread)
+        if radial.residual.square().sum() > (1 - PAYS) * linear.residual.square().sum():
+            return _regression(self.known, self.latents, ridges), linear
+        return _regression(self.known, self.latents, RADIAL_RIDGES, spread), radial
 
     def calibration(self, ridges: Sequence[float], moments: Moments, prior_digest: str) -> Calibration:
         """The calibration on what was collected."""
         size = self.recognizer.embedding_size
+        latents, auxiliary = self.regressions(ridges)
         return Calibration(
-            latents=_regression(self.known, self.latents, ridges),
-            auxiliary=self.auxiliary_regression(ridges),
+            latents=latents,
+            auxiliary=auxiliary,
             maps=self.maps.solve(ridges, size),
             auxiliary_maps=self.auxiliary_maps.solve(ridges, size),
             statistics=moments.statistics(),
@@ -182,11 +203,12 @@ Split = tuple[list[Tensor], list[Tensor]]
 """Batches that are fitted, and those held out."""
 
 
-def _regression(x: Split, y: Split, ridges: Sequence[float], *, unit_norm: bool = False) -> Regression:
+def _regression(
+    x: Split, y: Split, ridges: Sequence[float], centers: Tensor | None = None, *, unit_norm: bool = False
+) -> Regression:
+    rows, targets = (torch.cat(split[False] + split[True]) for split in (x, y))
     held_out = sum(map(len, x[True]))
-    return fit_regression(
-        torch.cat(x[False] + x[True]), torch.cat(y[False] + y[True]), held_out, ridges=ridges, unit_norm=unit_norm
-    )
+    return fit_regression(rows, targets, held_out, ridges=ridges, centers=centers, unit_norm=unit_norm)
 
 
 def face_batches(prior: FacePrior, rows: range, size: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -1,4 +1,8 @@
-"""Ridge regression from embeddings to vectors that belong to faces, with its residual on held-out faces."""
+"""Ridge regression from embeddings to vectors that belong to faces, with its residual on held-out faces.
+
+It is linear, or has a radial basis function around each of many known embeddings beside the linear part: an embedding
+need not tell linearly what it knows.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,32 +19,36 @@ RIDGES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0, 3.0, 10.0, 30.0)
 
 @dataclass(frozen=True, eq=False)
 class Regression(OnDevice):
-    """A linear map from embeddings, and how far held-out faces deviate from its predictions.
+    """A map from embeddings, and how far held-out faces deviate from its predictions.
 
     Attributes:
-        weight: (D, K).
+        weight: (D + C, K), of what :func:`features` tells.
         bias: (K,).
         residual: (K,) standard deviation of held-out faces around their prediction; NaN where it is unknown.
+        centers: (C, D), unit norm, of the radial basis functions; C of 0 is a linear map.
         unit_norm: predictions are embeddings themselves, and normalized.
     """
 
     weight: Tensor
     bias: Tensor
     residual: Tensor
+    centers: Tensor
     unit_norm: bool = False
 
     def predict(self, embeddings: Tensor) -> Tensor:
         """(B, D), unit norm -> (B, K)."""
-        predicted = embeddings @ self.weight + self.bias
+        predicted = features(embeddings, self.centers) @ self.weight + self.bias
         return normalize(predicted) if self.unit_norm else predicted
 
     def to_tensors(self, name: str) -> dict[str, Tensor]:
-        """As stored: ``NAME.weight`` in half precision, ``NAME.bias`` and ``NAME.residual``."""
-        return {
+        """As stored: ``NAME.weight`` in half precision, ``NAME.bias`` and ``NAME.residual``; ``NAME.centers``, if any,
+        in half precision."""
+        found = {
             f"{name}.weight": self.weight.half(),
             f"{name}.bias": self.bias.float(),
             f"{name}.residual": self.residual.float(),
         }
+        return found | ({f"{name}.centers": self.centers.half()} if len(self.centers) else {})
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], name: str, *, unit_norm: bool = False) -> "Regression":
@@ -52,13 +60,31 @@ class Regression(OnDevice):
         """
         weight, bias = (tensors[f"{name}.{part}"].float() for part in ("weight", "bias"))
         residual = tensors.get(f"{name}.residual", torch.full_like(bias, torch.nan)).float()
-        if weight.ndim != 2 or not weight.shape[1:] == bias.shape == residual.shape:
+        fits = weight.ndim == 2 and weight.shape[1:] == bias.shape == residual.shape
+        centers = tensors.get(f"{name}.centers", weight.T[:0] if fits else weight).float()
+        if not fits or centers.ndim != 2 or sum(centers.shape) != len(weight):
             raise ValueError(f"the parts of the regression {name!r} do not fit each other")
-        return cls(weight, bias, residual, unit_norm)
+        return cls(weight, bias, residual, centers, unit_norm)
+
+    @property
+    def embedding_size(self) -> int:
+        """D."""
+        return self.centers.shape[1]
+
+
+def features(embeddings: Tensor, centers: Tensor) -> Tensor:
+    """(B, D) and (C, D), unit norm -> (B, D + C): an embedding x, and exp(-|x - c|^2 / 2) for every center c."""
+    return torch.cat([embeddings, torch.exp(embeddings @ centers.T - 1)], 1)
 
 
 def fit_regression(
-    embeddings: Tensor, targets: Tensor, held_out: int, *, ridges: Sequence[float] = RIDGES, unit_norm: bool = False
+    embeddings: Tensor,
+    targets: Tensor,
+    held_out: int,
+    *,
+    ridges: Sequence[float] = RIDGES,
+    centers: Tensor | None = None,
+    unit_norm: bool = False,
 ) -> Regression:
     """The regression on all rows, each target with the ridge that predicts held-out rows best.
 
@@ -67,22 +93,25 @@ def fit_regression(
         targets: (N, K).
         held_out: so many of the last rows, of other people, choose the ridges and measure the residuals.
         ridges: weights of the squared norm to choose from.
+        centers: (C, D), unit norm, of radial basis functions; None for a linear map.
         unit_norm: the targets are embeddings, so predictions are to be normalized.
     """
     cut = len(embeddings) - held_out
-    x, y = embeddings.double(), targets.double()
+    centers = embeddings[:0] if centers is None else centers
+    x, y = features(embeddings.double(), centers.double()), targets.double()
     fitted, unseen = Accumulators.of(x[:cut], y[:cut]), Accumulators.of(x[cut:], y[cut:])
     variance, best = torch.stack([unseen.residual_variance(fitted.solve(ridge)) for ridge in ridges]).min(0)
     both = fitted + unseen
     solutions = torch.stack([both.solve(ridge) for ridge in ridges])
     chosen = solutions[best, :, torch.arange(y.shape[1])].T.float()
     residual = variance.sqrt().clamp_min(1e-3).float()
-    return Regression(chosen[:-1].contiguous(), chosen[-1].contiguous(), residual, unit_norm)
+    return Regression(chosen[:-1].contiguous(), chosen[-1].contiguous(), residual, centers.float(), unit_norm)
 
 
 @dataclass(frozen=True, eq=False)
 class Accumulators:
-    """Second moments of rows (embedding, 1) and of their targets (M,): all that ridge regression needs."""
+    """Second moments of rows (embedding or its features, 1) and of their targets (M,): all that ridge regression
+    needs."""
 
     gram: Tensor  # (D + 1, D + 1)
     cross: Tensor  # (D + 1, M)
@@ -105,8 +134,8 @@ class Accumulators:
         """(D + 1, M): the weight, and in the last row the bias, which the ridge does not penalize."""
         penalty = torch.full_like(self.gram[0], ridge)
         penalty[-1] = 0
-        solution: Tensor = torch.linalg.solve(self.gram + penalty.diag(), self.cross)
-        return solution
+        factor = torch.linalg.cholesky(self.gram + penalty.diag())
+        return torch.cholesky_solve(self.cross, factor)
 
     def residual_variance(self, solution: Tensor) -> Tensor:
         """(M,) mean squared deviation of the targets from the predictions of a ``solution``."""

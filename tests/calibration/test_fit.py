@@ -15,7 +15,7 @@ from arcinvert.calibration.auxiliary import BLOCKS, default_auxiliary
 from arcinvert.calibration.calibration import Calibration
 from arcinvert.calibration.fit import CalibrationFit, calibrate, face_batches
 from arcinvert.calibration.maps import RANK, medium_layers, pooled
-from arcinvert.calibration.regression import fit_regression
+from arcinvert.calibration.regression import RIDGES, fit_regression
 from arcinvert.errors import InputError
 from arcinvert.faceprior.prior import FacePrior
 from arcinvert.inversion.priors import stored_statistics
@@ -81,8 +81,9 @@ def shown(prior: FacePrior, rows: range) -> Tensor:
 
 
 def test_latents_are_predicted_from_the_faces_as_they_are_shown(
-    three_layers: Recognizer, small_prior: FacePrior
+    three_layers: Recognizer, small_prior: FacePrior, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("arcinvert.calibration.fit.PAYS", 1.0)  # linear regressions
     found = calibrate(three_layers, small_prior, statistics_faces=16)
     assert (found.faces, found.prior_digest) == (64, small_prior.digest)
     spread = activations(three_layers, shown(small_prior, range(0, 64, 4)))
@@ -162,8 +163,9 @@ def test_too_few_faces_are_refused(three_layers: Recognizer, small_prior: FacePr
 
 
 def test_predictions_of_maps_and_of_the_auxiliary_are_the_regressions_on_all_faces(
-    tiny_recognizer: Recognizer, tiny_faces: Path, small_prior: FacePrior
+    tiny_recognizer: Recognizer, tiny_faces: Path, small_prior: FacePrior, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("arcinvert.calibration.fit.PAYS", 1.0)  # linear ones
     images = load_faces(tiny_faces, identity_folders(tiny_faces)).images
     prior = small_prior.first(30)
     made = calibrate(tiny_recognizer, prior, images, ridges=(0.1,), batch_size=5)
@@ -237,3 +239,24 @@ def test_the_fit_ends_when_more_faces_do_not_improve_the_held_out_prediction(
     again = calibrate(three_layers, small_prior, enough=0.02)
     fell = [before - after >= 0.02 * before for before, after in itertools.pairwise(seen[2:])]
     assert again.faces == (16 * len(seen[2:]) if False in fell else 64)
+
+
+@pytest.mark.parametrize("curved", [False, True])
+def test_radial_basis_functions_are_taken_where_they_pay(tiny_recognizer: Recognizer, curved: bool) -> None:
+    generator = torch.Generator().manual_seed(4)
+    embeddings = normalize(torch.randn(400, 6, generator=generator))
+    known = embeddings[:, :3] * embeddings[:, 3:] * 6 if curved else embeddings[:, :3]
+    noise = 0.1 * torch.randn(400, 3, generator=generator)
+    fit = CalibrationFit(tiny_recognizer)
+    for held_out, rows in ((False, slice(320)), (True, slice(320, 400))):
+        for collected, values in (
+            (fit.embeddings, embeddings),
+            (fit.auxiliary_embeddings, known + noise),
+            (fit.known, embeddings),
+            (fit.latents, known - noise),
+        ):
+            collected[held_out].append(values[rows])
+    latents, auxiliary = fit.regressions(RIDGES)
+    assert len(latents.centers) == len(auxiliary.centers) == (320 if curved else 0)
+    assert bool((latents.residual < 0.4 * known.std(0)).all())
+    assert bool((auxiliary.residual < 0.4 * known.std(0)).all())

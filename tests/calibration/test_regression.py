@@ -1,13 +1,14 @@
-"""Ridge regression against scikit-learn, and against planted maps."""
+"""Ridge regression and radial basis functions against scikit-learn, and against planted maps."""
 
 import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import Ridge
+from sklearn.metrics.pairwise import rbf_kernel
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from arcinvert.calibration.regression import Accumulators, Regression, fit_regression, reduced_rank
+from arcinvert.calibration.regression import Accumulators, Regression, features, fit_regression, reduced_rank
 
 
 def planted(rows: int, size: int, coefficients: int, noise: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -72,6 +73,52 @@ def test_each_coefficient_takes_the_ridge_that_predicts_held_out_faces_best() ->
     torch.testing.assert_close(both.weight[:, 1], large.weight[:, 1])
     torch.testing.assert_close(both.residual, torch.minimum(small.residual, large.residual))
     assert not torch.allclose(small.weight[:, 1], large.weight[:, 1])
+
+
+def curved(rows: int) -> tuple[Tensor, Tensor]:
+    """Embeddings, and targets of which they tell the first linearly, the others by products of their numbers."""
+    generator = torch.Generator().manual_seed(4)
+    embeddings = normalize(torch.randn(rows, 6, generator=generator))
+    products = embeddings[:, :3] * embeddings[:, 3:] * 6
+    return embeddings, torch.cat([embeddings[:, :1], products], 1)
+
+
+def test_radial_basis_functions_are_those_of_scikit_learn() -> None:
+    embeddings, targets = curved(120)
+    centers = embeddings[:40]
+    found = fit_regression(embeddings, targets, 20, ridges=(0.1,), centers=centers)
+    x = np.concatenate([embeddings.numpy(), rbf_kernel(embeddings.numpy(), centers.numpy(), gamma=0.5)], 1)
+    np.testing.assert_allclose(features(embeddings, centers).numpy(), x, rtol=1e-5, atol=1e-6)
+    whole = Ridge(alpha=0.1).fit(x.astype(np.float64), targets.double().numpy())
+    np.testing.assert_allclose(found.predict(embeddings).numpy(), whole.predict(x), rtol=1e-3, atol=1e-4)
+    assert (found.embedding_size, found.weight.shape) == (6, (46, 4))
+
+
+def test_what_an_embedding_does_not_tell_linearly_is_found() -> None:
+    embeddings, targets = curved(600)
+    linear = fit_regression(embeddings, targets, 100)
+    radial = fit_regression(embeddings, targets, 100, centers=embeddings[:200])
+    assert bool((linear.residual[1:] > 0.9 * targets[:, 1:].std(0)).all())
+    assert bool((radial.residual[1:] < 0.3 * targets[:, 1:].std(0)).all())
+    assert float(radial.residual[0]) < 0.01
+
+
+@pytest.mark.parametrize("unit_norm", [False, True])
+def test_centers_are_stored(unit_norm: bool) -> None:
+    embeddings, targets = curved(200)
+    found = fit_regression(embeddings, targets, 40, centers=embeddings[:50], unit_norm=unit_norm)
+    stored = Regression.from_tensors(found.to_tensors("a"), "a", unit_norm=unit_norm)
+    torch.testing.assert_close(stored.predict(embeddings), found.predict(embeddings), atol=2e-2, rtol=0)
+    torch.testing.assert_close(stored.centers, found.centers, atol=1e-3, rtol=0)
+    assert "a.centers" not in fit_regression(embeddings, targets, 40).to_tensors("a")
+
+
+def test_centers_that_do_not_fit_are_refused() -> None:
+    embeddings, targets = curved(200)
+    tensors = fit_regression(embeddings, targets, 40, centers=embeddings[:50]).to_tensors("a")
+    for centers in (tensors["a.centers"][1:], tensors["a.centers"][:, 1:], tensors["a.centers"][0]):
+        with pytest.raises(ValueError, match="fit"):
+            Regression.from_tensors(tensors | {"a.centers": centers}, "a")
 
 
 def test_accumulators_add_up() -> None:

@@ -5,9 +5,10 @@
 Enrols picture 00 of N identities that the default checkpoint was not trained on, inverts its
 embedding with a checkpoint, and lets each judge compare the reconstruction with the enrolled
 picture (type I) and with the identity's other pictures (type II). A judge is an ONNX embedder that
-takes RGB in 0..255. Thresholds are fixed beforehand, on impostor pairs of the other held-out
-identities. Controls: the mean face, a random face of the face prior, the reconstruction of another
-target (shuffled), and a real second photo. ``found`` is the share in which the detector finds a face.
+takes RGB in 0..255, or with ``--signed-judge`` in -1..1. Thresholds are fixed beforehand, on impostor
+pairs of the other held-out identities. Controls: the mean face, a random face of the face prior, the
+reconstruction of another target (shuffled), and a real second photo. ``found`` is the share in which
+the detector finds a face.
 
 ``--ablate`` repeats the run with each term of the preset left out, without jitter and with more, from the mean face
 in place of the predicted one, without any descent, and from three starts drawn from the conditional prior, of which
@@ -57,10 +58,15 @@ APART = 150
 
 
 class Judge:
-    """An ONNX embedder under onnxruntime: (N, 112, 112, 3) uint8 -> (N, D), unit norm."""
+    """An ONNX embedder under onnxruntime: (N, 112, 112, 3) uint8 -> (N, D), unit norm.
 
-    def __init__(self, path: Path) -> None:
-        self.name = path.stem
+    Args:
+        path: of the file.
+        signed: it takes values in -1..1, not in 0..255.
+    """
+
+    def __init__(self, path: Path, *, signed: bool = False) -> None:
+        self.name, self.signed = path.stem, signed
         self.session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
         self.input = self.session.get_inputs()[0].name
         self.thresholds: dict[float, float] = {}
@@ -69,6 +75,7 @@ class Judge:
         parts = []
         for start in range(0, len(images), 32):
             batch = images[start : start + 32].permute(0, 3, 1, 2).float().numpy()
+            batch = (batch - 127.5) / 127.5 if self.signed else batch
             parts.append(self.session.run(None, {self.input: batch})[0])
         rows = np.concatenate(parts)
         return rows / np.linalg.norm(rows, axis=1, keepdims=True)
@@ -143,6 +150,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="DIR/<identity>/<picture>, aligned")
     parser.add_argument("--judge", type=Path, action="append", required=True)
+    parser.add_argument("--signed-judge", type=Path, action="append", default=[], help="a judge that takes -1..1")
     parser.add_argument("--checkpoint", type=Path)
     parser.add_argument("--preset", action="append", choices=list(PRESETS), help="default: fast; may be repeated")
     parser.add_argument("--steps", type=int)
@@ -176,7 +184,7 @@ def main() -> None:
     prior = inverter.prior
     target = recognizer.embed(enrolled.permute(0, 3, 1, 2))
 
-    judges = [Judge(path) for path in options.judge]
+    judges = [Judge(path, signed=True) for path in options.signed_judge] + [Judge(path) for path in options.judge]
     report: dict[str, Any] = {
         "checkpoint": recognizer.digest,
         "targets": len(attacked),

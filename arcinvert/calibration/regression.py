@@ -2,6 +2,8 @@
 
 It is linear, or has a radial basis function around each of many known embeddings beside the linear part: an embedding
 need not tell linearly what it knows.
+
+Broomhead and Lowe 1988, "Multivariable Functional Interpolation and Adaptive Networks".
 """
 
 from collections.abc import Mapping, Sequence

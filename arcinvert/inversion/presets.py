@@ -151,7 +151,11 @@ class FacePreset:
     auxiliary_match_weight: float = constant(1.0, "as match_weight")
     auxiliary_maps_weight: float = constant(0.5, "acceptance by judges, of development identities")
     refine_steps: int = constant(0, "the last so many steps go through the generator, at ten times the cost")
-    refine_lr: float = constant(0.1, "judged cosine of development identities and people, after 8 to 24 such steps")
+    refine_lr: float = constant(
+        0.05,
+        "judged cosine of development identities, whose first such steps overshoot with more; 0.1 serves real "
+        "development people a little better",
+    )
     layer_spread: float = constant(
         1.0,
         "of the offsets of the generator's layers: without them photographs and turned faces stay far from their "

@@ -21,6 +21,9 @@ from arcinvert.recognizer import BESIDE, Recognizer
 
 log = logging.getLogger(__name__)
 
+EDITION = 2
+"""Of the fit: raised whenever the same faces give another calibration, so that the cache's older ones are made anew."""
+
 
 def find_calibration(recognizer: Recognizer, prior: FacePrior | None = None) -> Calibration | None:
     """The calibration of a checkpoint, its own or one beside it; else that of the user's cache; else None.
@@ -126,7 +129,7 @@ def _header(digest: str, license: str, calibration: Calibration) -> dict[str, An
 
 def cache_file(recognizer: Recognizer, prior: FacePrior, crops: str = "") -> Path:
     """Where the user's cache keeps the calibration on the faces of a prior, and on crops of this digest beside them."""
-    parts = f"{recognizer.digest[:32]}-{prior.digest[:16]}{default_auxiliary().digest[:8]}"
+    parts = f"{recognizer.digest[:32]}-{prior.digest[:16]}{default_auxiliary().digest[:8]}-{EDITION}"
     return cache_folder() / "calibrations" / f"{parts}{crops and '-' + crops[:16]}.safetensors"
 
 

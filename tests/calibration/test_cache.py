@@ -117,6 +117,15 @@ def test_a_new_network_is_calibrated_once(
     assert find_calibration(tiny_recognizer, replace(small_prior, digest="other")) is None
 
 
+def test_calibrations_of_an_older_fit_are_made_anew(
+    cache: Path, tiny_recognizer: Recognizer, small_prior: FacePrior, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load_calibration(tiny_recognizer, small_prior)
+    assert find_calibration(tiny_recognizer, small_prior) is not None
+    monkeypatch.setattr("arcinvert.calibration.cache.EDITION", 3)
+    assert find_calibration(tiny_recognizer, small_prior) is None
+
+
 def test_the_checkpoints_own_comes_first(cache: Path, calibrated: Path, small_prior: FacePrior) -> None:
     assert load_calibration(Recognizer.load(calibrated), small_prior).faces == 64
     assert not cache.exists()

@@ -122,7 +122,7 @@ def test_calibrations_of_an_older_fit_are_made_anew(
 ) -> None:
     load_calibration(tiny_recognizer, small_prior)
     assert find_calibration(tiny_recognizer, small_prior) is not None
-    monkeypatch.setattr("arcinvert.calibration.cache.EDITION", 3)
+    monkeypatch.setattr("arcinvert.calibration.cache.EDITION", "another")
     assert find_calibration(tiny_recognizer, small_prior) is None
 
 

@@ -10,5 +10,4 @@ def digest(data: bytes) -> str:
 
 def digests(folder: Path, pattern: str = "*") -> dict[str, str]:
     """The path of every file below ``folder`` that matches, in order, and its digest."""
-    files = [path for path in sorted(folder.glob(pattern)) if path.is_file()]
-    return {str(path.relative_to(folder)): digest(path.read_bytes()) for path in files}
+    return {str(path.relative_to(folder)): digest(path.read_bytes()) for path in sorted(folder.glob(pattern))}

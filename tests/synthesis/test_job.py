@@ -171,7 +171,7 @@ def test_targets_and_variations_and_seeds_differ_and_the_same_seed_gives_the_sam
         run(tiny_inverter, targets[:2], tmp_path / str(seed), variations=2, seed=seed)
         again = digests(tmp_path / str(seed), "*.png")
         for name, found in digests(two_by_two[0], "*.png").items():
-            assert (again.get(name) == found) is same
+            assert (again[name] == found) is same
 
 
 # --- refusals

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn.functional import normalize
 
 from arcinvert.backbones.frozen import FrozenBatchNorm, freeze
@@ -207,6 +208,7 @@ class Recognizer:
         taps: Collection[str] = (),
         latent: Tensor | None = None,
         precision: torch.dtype = torch.float32,
+        weights: Mapping[str, Tensor] | None = None,
     ) -> Trace:
         """One forward pass, with gradients to the images.
 
@@ -216,6 +218,7 @@ class Recognizer:
             latent: stored in the trace.
             precision: bfloat16 or float16 runs convolutions and matrix products so (autocast); the
                 embedding is float32 all the same.
+            weights: name -> what takes the place of a parameter, for this pass.
 
         Raises:
             InputError: an image of another shape, or an unknown layer.
@@ -226,10 +229,19 @@ class Recognizer:
             if pixels.device.type != "mps":
                 pixels = pixels.contiguous(memory_format=torch.channels_last)
             with torch.autocast(pixels.device.type, precision, enabled=precision != torch.float32):
-                features, activations = tapped(pixels)
+                features, activations = tapped(pixels, weights)
         finally:
             tapped.release()
         return Trace(images, normalize(features.float()), activations, latent)
+
+    def noisy_weights(self, noise: float, seed: int) -> dict[str, Tensor]:
+        """The parameters of two dimensions or more, by name, each number times ``1 + noise * n``, n normal."""
+        generator = torch.Generator(self.device).manual_seed(seed)
+        return {
+            name: weight * _factors(weight, noise, generator)
+            for name, weight in self.network.named_parameters()
+            if weight.ndim > 1
+        }
 
     def tapped(self, taps: Collection[str]) -> "Tapped":
         """The network as a module that also returns the inputs of the layers ``taps``, until it is released.
@@ -253,6 +265,12 @@ class Recognizer:
             part = part.float() / 255 if part.dtype == torch.uint8 else part
             parts.append(self.trace(part).embedding)
         return torch.cat(parts) if parts else torch.empty(0, self.embedding_size, device=self.device)
+
+
+def _factors(weight: Tensor, noise: float, generator: torch.Generator) -> Tensor:
+    """``1 + noise * n`` for every number of a weight, laid out in memory as it is: five times as fast as otherwise."""
+    drawn = torch.empty(weight.numel(), dtype=weight.dtype, device=weight.device)
+    return drawn.normal_(1, noise, generator=generator).as_strided(weight.shape, weight.stride())
 
 
 def default_checkpoint() -> Path:
@@ -284,9 +302,9 @@ class Tapped(nn.Module):
     def _keep(self, name: str, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         self.kept[name] = inputs[0]
 
-    def forward(self, pixels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, pixels: Tensor, weights: Mapping[str, Tensor] | None = None) -> tuple[Tensor, dict[str, Tensor]]:
         self.kept = {}
-        features = self.network(pixels)
+        features = functional_call(self.network, dict(weights), (pixels,)) if weights else self.network(pixels)
         kept, self.kept = self.kept, {}
         return features, kept
 

@@ -80,7 +80,7 @@ def _graph(bench: Bench, name: str, batch: int, precision: str) -> dict[str, Any
 
         def step() -> Tensor:
             optimizer.zero_grad(set_to_none=True)
-            total, _, embedding = view.costs(face(), face.latent(), attack.generators)
+            total, _, embedding = view.costs(face(), face.latent(), attack.generators, 0)
             (total.sum() * tracer.scale).backward()  # type: ignore[no-untyped-call]
             for parameter in parameters:
                 if tracer.scale != 1 and parameter.grad is not None:

@@ -120,13 +120,14 @@ def mean_start(recipe: Recipe, attack: Attack) -> Recipe:
 
 
 def no_transform(recipe: Recipe, attack: Attack) -> Recipe:
-    first, *others = recipe.views
-    return dataclasses.replace(recipe, views=(dataclasses.replace(first, transform=None), *others))
+    attacked = recipe.views[0].recognizer
+    plain = (dataclasses.replace(v, transform=None) if v.recognizer is attacked else v for v in recipe.views)
+    return dataclasses.replace(recipe, views=tuple(plain))
 
 
 def without(preset: Preset, term: str) -> Preset:
-    """The preset without a term (``maps``, ``auxiliary_maps``, ...), or without the ``auxiliary`` network."""
-    field = "auxiliary_every" if term == "auxiliary" else f"{term}_weight"
+    """The preset without a term (``maps``, ``auxiliary_maps``, ...), the ``auxiliary`` network or the ``noise``."""
+    field = {"auxiliary": "auxiliary_every", "noise": "noise"}.get(term, f"{term}_weight")
     if not hasattr(preset, field):
         raise SystemExit(f"expected terms of the preset, got {term!r}")
     return dataclasses.replace(preset, **{field: 0})
@@ -135,7 +136,7 @@ def without(preset: Preset, term: str) -> Preset:
 def variants(name: str, preset: Preset, ablate: bool) -> dict[str, Variant]:
     found = {name: Variant(preset)}
     if ablate:
-        terms = ("auxiliary", "maps", "batchnorm", "prior", "auxiliary_maps")
+        terms = ("auxiliary", "noise", "maps", "batchnorm", "prior", "auxiliary_maps")
         found |= {f"{name}, no {term.replace('_', ' ')}": Variant(without(preset, term)) for term in terms}
         found[f"{name}, no jitter"] = Variant(preset, no_transform)
         found[f"{name}, jitter of 1.5 pixels"] = Variant(

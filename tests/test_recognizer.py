@@ -192,6 +192,43 @@ def test_taps_keep_the_inputs_of_the_asked_layers_and_no_others() -> None:
     assert recognizer.trace(images(1)).activations == {}
 
 
+# --- noise
+
+
+def test_a_pass_by_noisy_weights_is_that_of_a_network_with_these_weights() -> None:
+    recognizer, other = frozen(backbone()), frozen(backbone())
+    noisy = recognizer.noisy_weights(0.2, 7)
+    with torch.no_grad():
+        for name, weight in other.network.named_parameters():
+            weight.copy_(noisy.get(name, weight))
+    taps = ("layer3.1.bn1",)
+    found, expected = recognizer.trace(images(), taps=taps, weights=noisy), other.trace(images(), taps=taps)
+    torch.testing.assert_close(found.embedding, expected.embedding)
+    torch.testing.assert_close(found.activations, expected.activations)
+    assert hooks(recognizer) == 0
+    plain = frozen(backbone()).trace(images()).embedding  # the recognizer itself is as it was
+    assert torch.equal(recognizer.trace(images()).embedding, plain)
+    assert not torch.allclose(found.embedding, plain, atol=0.01)
+
+
+def test_noise_is_a_normal_factor_around_1_on_every_number_of_every_matrix() -> None:
+    recognizer = frozen(backbone())
+    found, again, other = (recognizer.noisy_weights(0.1, seed) for seed in (3, 3, 4))
+    weights = dict(recognizer.network.named_parameters())
+    assert {*found} == {name for name, weight in weights.items() if weight.ndim > 1}
+    factors = {name: (found[name] / weights[name]).flatten() for name in found}
+    assert all(torch.equal(found[name], again[name]) for name in found)
+    assert not any(torch.equal(found[name], other[name]) for name in found)
+    every = torch.cat([*factors.values()]).double()
+    assert float(every.mean()) == pytest.approx(1, abs=1e-3)
+    assert float(every.std()) == pytest.approx(0.1, rel=0.01)
+    assert float(((every - 1) / 0.1).pow(4).mean()) == pytest.approx(3, rel=0.05)
+    for values in factors.values():  # of a number, not of a row, a channel or a place
+        assert len((values * 1e5).round().unique()) > min(0.4 * len(values), 1e4)
+    for noise, weight in recognizer.noisy_weights(0.0, 1).items():
+        assert torch.equal(weight, weights[noise])
+
+
 class RaisingError(Exception):
     pass
 

@@ -21,7 +21,7 @@ from arcinvert.recognizer import BESIDE, Recognizer
 
 log = logging.getLogger(__name__)
 
-EDITION = 2
+EDITION = 3
 """Of the fit: raised whenever the same faces give another calibration, so that the cache's older ones are made anew."""
 
 

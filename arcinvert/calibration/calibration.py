@@ -19,6 +19,9 @@ from arcinvert.device import OnDevice
 from arcinvert.errors import CheckpointError
 from arcinvert.recognizer import Recognizer
 
+NOISE = 0.1
+"""Standard deviation of the factors on the weights; see :attr:`Calibration.noise_cosine`."""
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Calibration(OnDevice):
@@ -33,6 +36,8 @@ class Calibration(OnDevice):
         statistics: of the layers of the recognizer.
         prior_digest: of the face prior whose latents these are.
         faces: how many it was fitted on.
+        noise_cosine: between the recognizer's embeddings and those with noise of :data:`NOISE` on its weights, mean of
+            some faces; 1 where it was not measured.
     """
 
     latents: Regression
@@ -42,11 +47,17 @@ class Calibration(OnDevice):
     statistics: LayerStatistics
     prior_digest: str
     faces: int
+    noise_cosine: float = 1.0
 
     @property
     def header(self) -> dict[str, Any]:
         """What a file keeps in its header, beside the tensors."""
-        return {"faces": self.faces, "prior": self.prior_digest, "auxiliary": default_auxiliary().digest}
+        return {
+            "faces": self.faces,
+            "prior": self.prior_digest,
+            "auxiliary": default_auxiliary().digest,
+            "noise_cosine": self.noise_cosine,
+        }
 
     def to_tensors(self) -> dict[str, Tensor]:
         """As stored, named ``SECTION.PART``."""
@@ -76,6 +87,7 @@ class Calibration(OnDevice):
                 statistics=LayerStatistics.from_tensors(tensors),
                 prior_digest=header["prior"],
                 faces=int(header["faces"]),
+                noise_cosine=float(header.get("noise_cosine", 1.0)),
             )
         except KeyError as error:
             raise CheckpointError(f"the calibration of the checkpoint lacks {error}; calibrate it again") from None

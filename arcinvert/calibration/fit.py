@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from arcinvert.calibration.auxiliary import BLOCKS, default_auxiliary
-from arcinvert.calibration.calibration import Calibration
+from arcinvert.calibration.calibration import NOISE, Calibration
 from arcinvert.calibration.maps import MapRegression, medium_layers
 from arcinvert.calibration.regression import RIDGES, Regression, fit_regression
 from arcinvert.calibration.statistics import Moments
@@ -35,6 +36,9 @@ RADIAL_RIDGES = (0.03, 0.1, 0.3, 1.0, 3.0)
 PAYS = 0.1
 """The regressions get radial basis functions if that lowers the held-out error by at least this share. Where an
 embedding tells linearly what it knows they gain little, and judges accept fewer of its faces."""
+
+NOISE_FACES = 16
+"""About so many faces measure :attr:`~arcinvert.calibration.calibration.Calibration.noise_cosine`."""
 
 LEAST_SHARE = 0.1
 """Fewer crops of the user's are repeated until they make this share of all faces: the mix on which the gain was
@@ -124,7 +128,17 @@ def calibrate(
         moments.add(recognizer.trace(torch.cat([shown, shown.flip(-1)]), taps=recognizer.layers).activations)
     if fit.count < count:
         progress(fit.count, fit.count, "more faces do not improve the prediction")
-    return fit.calibration(ridges, moments, prior.digest).to(recognizer.device)
+    few_faces = _as_float(pictures[:: max(1, len(pictures) // NOISE_FACES)], recognizer.device)
+    found = fit.calibration(ridges, moments, prior.digest)
+    return replace(found, noise_cosine=noise_cosine(recognizer, few_faces)).to(recognizer.device)
+
+
+@torch.no_grad()
+def noise_cosine(recognizer: Recognizer, faces: Tensor, noise: float = NOISE, draws: int = 4) -> float:
+    """Mean cosine between embeddings of faces (B, 3, 112, 112), and those by weights with noise, drawn a few times."""
+    plain = recognizer.trace(faces).embedding
+    noisy = [recognizer.trace(faces, weights=recognizer.noisy_weights(noise, seed)).embedding for seed in range(draws)]
+    return float((torch.stack(noisy) * plain).sum(-1).mean())
 
 
 @torch.no_grad()

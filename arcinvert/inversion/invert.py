@@ -36,6 +36,8 @@ class View:
         transform: makes of the image what the network sees, at random; None passes the image itself.
         every: the view takes the middle one of every so many steps; 1 takes each step that no later view takes.
         tracer: precision and compilation of the network.
+        noise: standard deviation of the factors around 1 on the network's weights. They are drawn anew in each step,
+            the same for all images, so that an image has to satisfy networks like this one, not this one alone.
         name: prefix of its terms in the history, ``NAME.TERM``; an empty one adds nothing.
 
     Raises:
@@ -47,6 +49,7 @@ class View:
     transform: Transform | None = None
     every: int = 1
     tracer: Tracer = field(default_factory=Tracer)
+    noise: float = 0.0
     name: str = ""
 
     def __post_init__(self) -> None:
@@ -59,11 +62,12 @@ class View:
         return step % self.every == self.every // 2
 
     def costs(
-        self, image: Tensor, latent: Tensor | None, generators: Sequence[torch.Generator]
+        self, image: Tensor, latent: Tensor | None, generators: Sequence[torch.Generator], step: int
     ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         """The weighted cost (B,), the cost of each term (B,) by its name in the history, and the embeddings (B, D)."""
         shown = image if self.transform is None else self.transform(image, generators)
-        trace = self.tracer.trace(self.recognizer, shown, all_taps(self.terms), latent)
+        weights = self.recognizer.noisy_weights(self.noise, step) if self.noise else None
+        trace = self.tracer.trace(self.recognizer, shown, all_taps(self.terms), latent, weights)
         total, found = image.new_zeros(len(image)), {}
         for name, (weight, term) in self.terms.items():
             cost = term(trace)
@@ -199,7 +203,7 @@ def invert(
         if on_step is not None:
             on_step(step, image.detach())
         view = recipe.view(step)
-        total, costs, embedding = view.costs(image, recipe.parameterization.latent(), generators)
+        total, costs, embedding = view.costs(image, recipe.parameterization.latent(), generators, step)
         last |= costs
         if view is attacked:
             last["cosine"] = (embedding * target).sum(1)

@@ -150,6 +150,15 @@ class FacePreset:
     )
     auxiliary_match_weight: float = constant(1.0, "as match_weight")
     auxiliary_maps_weight: float = constant(0.5, "acceptance by judges, of development identities")
+    noise: float = constant(
+        0.15,
+        "of the attacked network's weights, 0 none: a face satisfies networks like it then, and judges accept more "
+        "real development people",
+    )
+    noisy_every: int = constant(2, "one step of so many has the noise: more costs own cosine")
+    noise_most_cosine: float = constant(
+        0.97, "of a calibration's noise_cosine: a network that noise moves less, such as the default one, gains nothing"
+    )
     refine_steps: int = constant(0, "the last so many steps go through the generator, at ten times the cost")
     refine_lr: float = constant(
         0.05,
@@ -193,10 +202,20 @@ class FacePreset:
             Jitter(shift=self.jitter_shift, scale=self.jitter_scale, rotate=self.jitter_rotate),
             tracer=attack.tracer,
         )
-        views = (attacked, *auxiliary_view(self, attack, {"prior": prior}, share))
+        views = (
+            attacked,
+            *self._noisy_view(attacked, calibration),
+            *auxiliary_view(self, attack, {"prior": prior}, share),
+        )
         face = FaceLatent(attack.prior, center, spread, attributes=attributes, layer_spread=self.layer_spread)
         refine = min(self.steps, self.refine_steps)
         return Recipe(face, views, self.steps, self.lr, refine_steps=refine, refine_lr=self.refine_lr)
+
+    def _noisy_view(self, attacked: View, calibration: Calibration) -> tuple[View, ...]:
+        """The attacked network with noise on its weights, if such noise moves its embeddings."""
+        if not self.noise or calibration.noise_cosine > self.noise_most_cosine:
+            return ()
+        return (replace(attacked, every=self.noisy_every, noise=self.noise, name="noisy"),)
 
 
 @dataclass(frozen=True)

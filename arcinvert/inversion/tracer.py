@@ -6,7 +6,7 @@ Where it is not possible, the network runs as it is.
 
 import logging
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -34,7 +34,7 @@ class Tracer:
         self.precision, self.compile = precision, compile
         self._key: tuple[int, tuple[str, ...]] | None = None
         self._tapped: Tapped | None = None
-        self._fast: Callable[[Tensor], tuple[Tensor, dict[str, Tensor]]] | None = None
+        self._fast: Callable[..., tuple[Tensor, dict[str, Tensor]]] | None = None
 
     def __enter__(self) -> "Tracer":
         return self
@@ -47,21 +47,35 @@ class Tracer:
         """Factor on the cost before the backward pass, which keeps small gradients from vanishing."""
         return FLOAT16_SCALE if self.precision == torch.float16 else 1.0
 
-    def trace(self, recognizer: Recognizer, images: Tensor, taps: Sequence[str], latent: Tensor | None) -> Trace:
+    def trace(
+        self,
+        recognizer: Recognizer,
+        images: Tensor,
+        taps: Sequence[str],
+        latent: Tensor | None,
+        weights: Mapping[str, Tensor] | None = None,
+    ) -> Trace:
         """One forward pass; see :meth:`~arcinvert.recognizer.Recognizer.trace`."""
         if self.compile:
             from torch._dynamo.exc import TorchDynamoException  # slow to import, so only for compilation
 
             try:
-                return self._compiled(recognizer, images, tuple(taps), latent)
+                return self._compiled(recognizer, images, tuple(taps), latent, weights)
             except TorchDynamoException as error:
                 self.compile = False
                 self._release()
                 lines = [line.strip() for line in str(error).split("\n") if line.strip()]
                 log.warning("torch.compile failed, continuing without it: %s", (lines or [type(error).__name__])[0])
-        return recognizer.trace(images, taps=taps, latent=latent, precision=self.precision)
+        return recognizer.trace(images, taps=taps, latent=latent, precision=self.precision, weights=weights)
 
-    def _compiled(self, recognizer: Recognizer, images: Tensor, taps: tuple[str, ...], latent: Tensor | None) -> Trace:
+    def _compiled(
+        self,
+        recognizer: Recognizer,
+        images: Tensor,
+        taps: tuple[str, ...],
+        latent: Tensor | None,
+        weights: Mapping[str, Tensor] | None,
+    ) -> Trace:
         if self._fast is None or self._key != (id(recognizer), taps):
             self._release()  # a pass keeps only what this set of taps reads
             self._tapped, self._key = recognizer.tapped(taps), (id(recognizer), taps)
@@ -73,7 +87,7 @@ class Tracer:
         ):
             # The compiler reads .grad of its input, which is no leaf.
             warnings.filterwarnings("ignore", message="The .grad attribute", category=UserWarning)
-            features, kept = self._fast(shown)
+            features, kept = self._fast(shown, weights)
         return Trace(images, normalize(features.float()), kept, latent)
 
     def _release(self) -> None:

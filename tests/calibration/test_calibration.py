@@ -24,7 +24,9 @@ def test_a_stored_calibration_comes_back(
     tiny_recognizer: Recognizer, tiny_calibration: Calibration, tensors: dict[str, Tensor]
 ) -> None:
     found = Calibration.from_tensors(tensors, tiny_calibration.header, tiny_recognizer)
-    assert (found.faces, found.prior_digest) == (tiny_calibration.faces, tiny_calibration.prior_digest)
+    for name in ("faces", "prior_digest", "noise_cosine"):
+        assert getattr(found, name) == getattr(tiny_calibration, name)
+    assert found.noise_cosine < 1
     rows = normalize(torch.randn(3, tiny_recognizer.embedding_size, generator=torch.Generator().manual_seed(0)))
     for name in ("latents", "auxiliary"):
         mine, stored = getattr(tiny_calibration, name), getattr(found, name)
@@ -57,13 +59,15 @@ def test_variances_beyond_half_precision_are_stored(tiny_calibration: Calibratio
 def test_files_of_old_are_read(
     tiny_recognizer: Recognizer, tiny_calibration: Calibration, tensors: dict[str, Tensor]
 ) -> None:
-    """They keep maps of locations in half precision, and residuals of the latents alone."""
+    """They keep maps of locations in half precision, residuals of the latents alone, and nothing of noise."""
     assert tensors["location.var.bn1"].dtype == tensors["location.mean.bn1"].dtype == torch.int8
     statistics = tiny_calibration.statistics
     old = {key: value for key, value in tensors.items() if key != "auxiliary.residual"}
     old |= {f"location.mean.{layer}": value.half() for layer, value in statistics.location_mean.items()}
     old |= {f"location.var.{layer}": value.sqrt().half() for layer, value in statistics.location_var.items()}
-    found = Calibration.from_tensors(old, tiny_calibration.header, tiny_recognizer)
+    header = {key: value for key, value in tiny_calibration.header.items() if key != "noise_cosine"}
+    found = Calibration.from_tensors(old, header, tiny_recognizer)
+    assert found.noise_cosine == 1
     for layer, value in statistics.location_var.items():
         torch.testing.assert_close(found.statistics.location_var[layer], value, rtol=3e-3, atol=1e-6)
     assert bool(found.auxiliary.residual.isnan().all())

@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 from arcinvert.backbones import build_backbone
 from arcinvert.calibration.auxiliary import BLOCKS, default_auxiliary
 from arcinvert.calibration.calibration import Calibration
-from arcinvert.calibration.fit import CalibrationFit, calibrate, face_batches
+from arcinvert.calibration.fit import CalibrationFit, calibrate, face_batches, noise_cosine
 from arcinvert.calibration.maps import RANK, medium_layers, pooled
 from arcinvert.calibration.regression import RIDGES, fit_regression
 from arcinvert.errors import InputError
@@ -260,3 +260,14 @@ def test_radial_basis_functions_are_taken_where_they_pay(tiny_recognizer: Recogn
     assert len(latents.centers) == len(auxiliary.centers) == (320 if curved else 0)
     assert bool((latents.residual < 0.4 * known.std(0)).all())
     assert bool((auxiliary.residual < 0.4 * known.std(0)).all())
+
+
+def test_the_more_noise_the_further_embeddings_move(tiny_recognizer: Recognizer, small_prior: FacePrior) -> None:
+    faces = shown(small_prior, range(8))
+    found = [noise_cosine(tiny_recognizer, faces, noise) for noise in (0.0, 0.05, 0.1, 0.3)]
+    assert found[0] == pytest.approx(1, abs=1e-5)
+    assert found == sorted(found, reverse=True)
+    assert found[3] < 0.97
+    one = tiny_recognizer.trace(faces, weights=tiny_recognizer.noisy_weights(0.1, 0)).embedding
+    cosine = float((one * tiny_recognizer.embed(faces)).sum(1).mean())
+    assert noise_cosine(tiny_recognizer, faces, 0.1, draws=1) == pytest.approx(cosine, abs=1e-5)

@@ -99,6 +99,23 @@ def test_no_step_gives_the_start(recognizer: Recognizer) -> None:
     assert found.history == {}
 
 
+def test_noise_is_the_same_for_every_image_and_another_in_every_step(recognizer: Recognizer) -> None:
+    def costs(rows: list[int], step: int, noise: float = 0.2) -> tuple[Tensor, Tensor]:
+        view = View(recognizer, {"match": (1.0, CosineMatch(TARGET[rows]))}, noise=noise)
+        images = START[rows].clone().requires_grad_(True)
+        total, _, _ = view.costs(images, None, [torch.Generator() for _ in rows], step)
+        return total.detach(), torch.autograd.grad(total.sum(), images)[0]
+
+    before = [p.clone() for p in recognizer.network.parameters()]
+    together, gradient = costs([0, 1, 2], 5)
+    alone, own_gradient = costs([2], 5)
+    torch.testing.assert_close(together[2:], alone)
+    torch.testing.assert_close(gradient[2:], own_gradient)
+    assert not torch.allclose(together, costs([0, 1, 2], 6)[0], rtol=1e-3)
+    assert not torch.allclose(together, costs([0, 1, 2], 5, noise=0.0)[0], rtol=1e-3)
+    assert all(torch.equal(a, b) for a, b in zip(before, recognizer.network.parameters(), strict=True))
+
+
 # --- views
 
 

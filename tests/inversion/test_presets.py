@@ -36,7 +36,7 @@ def attack(tiny_inverter: Inverter) -> Attack:
 def cost(attack: Attack, recipe: Recipe) -> Tensor:
     """(B,) the weighted cost of the recipe's image, by its first view."""
     parameterization = recipe.parameterization
-    return recipe.views[0].costs(parameterization(), parameterization.latent(), attack.generators)[0].detach()
+    return recipe.views[0].costs(parameterization(), parameterization.latent(), attack.generators, 0)[0].detach()
 
 
 # --- names and constants
@@ -84,12 +84,12 @@ def test_a_weight_of_0_leaves_a_term_out(attack: Attack, name: str, changes: dic
 
 
 def test_a_replaced_constant_reaches_the_recipe(attack: Attack) -> None:
-    changed = FacePreset(maps_weight=0.7, lr=0.2, auxiliary_every=3, auxiliary_match_weight=0.4)
+    changed = FacePreset(maps_weight=0.7, lr=0.2, auxiliary_every=3, auxiliary_match_weight=0.4, noise=0)
     recipe = changed.recipe(attack)
     attacked, auxiliary = recipe.views
     assert (recipe.lr, attacked.terms["maps"][0], auxiliary.terms["match"][0], auxiliary.every) == (0.2, 0.7, 0.4, 3)
     assert isinstance(recipe.parameterization, FaceLatent)
-    assert len(FacePreset(auxiliary_every=0).recipe(attack).views) == 1
+    assert len(FacePreset(auxiliary_every=0, noise=0).recipe(attack).views) == 1
     assert PRESETS["best"] == replace(
         FacePreset(), steps=65, refine_steps=20, summary=PRESETS["best"].summary
     )  # else as fast
@@ -98,10 +98,30 @@ def test_a_replaced_constant_reaches_the_recipe(attack: Attack) -> None:
 # --- recipes
 
 
+@pytest.mark.parametrize("noise_cosine", [0.5, 0.97, 0.98, 1.0])
+def test_noise_is_for_networks_that_it_moves(attack: Attack, noise_cosine: float) -> None:
+    attack = replace(attack, calibration=replace(attack.calibration, noise_cosine=noise_cosine))
+    recipe = FacePreset(noise=0.2, noisy_every=3).recipe(attack)
+    attacked, *others = recipe.views
+    noisy = [view for view in others if view.noise]
+    assert attacked.noise == 0
+    assert len(noisy) == (noise_cosine <= 0.97)
+    for view in noisy:
+        assert (view.noise, view.every, view.recognizer) == (0.2, 3, attack.recognizer)
+        assert (view.terms, view.transform, view.tracer) == (attacked.terms, attacked.transform, attacked.tracer)
+    found = [recipe.view(step).name for step in range(8)]
+    assert found == (
+        ["", "noisy", "auxiliary", "", "noisy", "", "", "auxiliary"]
+        if noisy
+        else ["", "", "auxiliary", "", "", "", "", "auxiliary"]
+    )
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_the_cost_falls_in_five_adam_steps(attack: Attack, name: str) -> None:
     recipe = preset_of(name, 5).recipe(attack)
     first, *others = recipe.views
+    others = [view for view in others if not view.noise]
     recipe = replace(recipe, views=(replace(first, transform=None), *others))  # what falls is the cost of one image
     before = cost(attack, recipe)
     found = invert(recipe, target=attack.target, generators=attack.generators)

@@ -314,6 +314,7 @@ def test_the_path_of_each_first_image_is_recorded(tiny_inverter: Inverter, targe
     assert [len(one.frames) for one in found] == [4, 0, 4, 0]
     terms = {"match", "maps", "batchnorm", "prior"}
     names = {"step", "cosine", *terms, *(f"auxiliary.{name}" for name in terms - {"batchnorm"})}
+    names |= {f"noisy.{name}" for name in terms}
     for one, other in zip(found, plain, strict=True):
         assert torch.equal(one.pixels, other.pixels)  # a record changes nothing
         assert other.frames == ()

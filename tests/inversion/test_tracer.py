@@ -31,6 +31,11 @@ def test_a_compiled_pass_is_the_plain_pass(tiny_recognizer: Recognizer) -> None:
         torch.testing.assert_close(found.embedding, expected.embedding)
         assert list(found.activations) == list(expected.activations)
         torch.testing.assert_close(gradient(found, images), gradient(expected, images), rtol=1e-3, atol=1e-6)
+        noisy = tracer.trace(tiny_recognizer, images, taps, None, tiny_recognizer.noisy_weights(0.1, 0))
+        expected = tiny_recognizer.trace(images, taps=taps, weights=tiny_recognizer.noisy_weights(0.1, 0))
+        torch.testing.assert_close(noisy.embedding, expected.embedding)
+        assert not torch.allclose(noisy.embedding, found.embedding, atol=1e-3)
+        torch.testing.assert_close(gradient(noisy, images), gradient(expected, images), rtol=1e-3, atol=1e-6)
         fewer = tracer.trace(tiny_recognizer, images, taps[:1], None)
         assert list(fewer.activations) == [taps[0]]
         assert tracer.compile  # it did not fall back to the plain pass
@@ -56,7 +61,7 @@ def test_without_a_compiler_a_run_continues_and_warns_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     def broken(network: torch.nn.Module) -> torch.nn.Module:
-        def fails(shown: Tensor) -> Tensor:
+        def fails(shown: Tensor, weights: object) -> Tensor:
             raise BackendCompilerFailed(broken, RuntimeError("no C++ compiler"), None)
 
         return fails  # type: ignore[return-value]

@@ -57,6 +57,10 @@ JOBS = {
         " --preset fast --preset best --json {json}",
         "--targets 2 --steps 2",
     ),
+    "attributes": Job(
+        "benchmarks/attributes.py --data {photos} --checkpoint default --checkpoint {y1} --checkpoint {v3}"
+        " --checkpoint {edge} --json {json}"
+    ),
     "ablation": Job(
         f"benchmarks/inversion.py --data {{data}} {JUDGES} --targets 20 --offset 60 --ablate --json {{json}}",
         "--targets 1 --steps 1",

@@ -235,12 +235,12 @@ class Recognizer:
         return Trace(images, normalize(features.float()), activations, latent)
 
     def noisy_weights(self, noise: float, seed: int) -> dict[str, Tensor]:
-        """The parameters of two dimensions or more, by name, each number times ``1 + noise * n``, n normal."""
+        """The real parameters of two dimensions or more, by name, each number times ``1 + noise * n``, n normal."""
         generator = torch.Generator(self.device).manual_seed(seed)
         return {
             name: weight * _factors(weight, noise, generator)
             for name, weight in self.network.named_parameters()
-            if weight.ndim > 1
+            if weight.ndim > 1 and weight.is_floating_point()
         }
 
     def tapped(self, taps: Collection[str]) -> "Tapped":

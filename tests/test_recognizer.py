@@ -229,6 +229,12 @@ def test_noise_is_a_normal_factor_around_1_on_every_number_of_every_matrix() -> 
         assert torch.equal(weight, weights[noise])
 
 
+def test_noise_leaves_integers_alone() -> None:
+    network = small()
+    network[1].codes = nn.Parameter(torch.ones(2, 2, dtype=torch.int8), requires_grad=False)
+    assert {*frozen(network).noisy_weights(0.1, 0)} == {"0.weight", "4.weight"}
+
+
 class RaisingError(Exception):
     pass
 

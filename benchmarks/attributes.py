@@ -57,11 +57,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="DIR/<person>/<picture>, aligned")
     parser.add_argument("--checkpoint", action="append", required=True, help="may be repeated; default: ours")
+    parser.add_argument("--people", type=int, help="only the first so many, at least 10")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
 
     torch.set_flush_denormal(True)
-    names = identity_folders(options.data)
+    names = identity_folders(options.data)[: options.people]
     first = {f"{name}/{min(p.name for p in (options.data / name).iterdir())}" for name in names}
     images = load_faces(options.data, names, first).images
     shades, report = lightness(images), {}

@@ -59,7 +59,8 @@ JOBS = {
     ),
     "attributes": Job(
         "benchmarks/attributes.py --data {photos} --checkpoint default --checkpoint {y1} --checkpoint {v3}"
-        " --checkpoint {edge} --json {json}"
+        " --checkpoint {edge} --json {json}",
+        "--people 12",
     ),
     "ablation": Job(
         f"benchmarks/inversion.py --data {{data}} {JUDGES} --targets 20 --offset 60 --ablate --json {{json}}",

@@ -229,10 +229,24 @@ def test_noise_is_a_normal_factor_around_1_on_every_number_of_every_matrix() -> 
         assert torch.equal(weight, weights[noise])
 
 
+def test_weights_that_are_part_of_others_get_noise_too() -> None:
+    network = small()
+    whole = torch.ones(40, 30)
+    network[0].part = nn.Parameter(whole[::2, ::3])
+    network[0].turned = nn.Parameter(torch.ones(30, 20).T)
+    noisy = frozen(network).noisy_weights(0.1, 0)
+    for name, count in (("0.part", 200), ("0.turned", 600)):
+        assert len(noisy[name].flatten().unique()) > 0.99 * count
+        assert float(noisy[name].std()) == pytest.approx(0.1, rel=0.2)
+    assert bool((whole == 1).all())
+
+
 def test_noise_leaves_integers_alone() -> None:
     network = small()
-    network[1].codes = nn.Parameter(torch.ones(2, 2, dtype=torch.int8), requires_grad=False)
-    assert {*frozen(network).noisy_weights(0.1, 0)} == {"0.weight", "4.weight"}
+    network[0].codes = nn.Parameter(torch.ones(2, 2, dtype=torch.int8), requires_grad=False)
+    recognizer = frozen(network)
+    assert "0.codes" in dict(recognizer.network.named_parameters())
+    assert {*recognizer.noisy_weights(0.1, 0)} == {"0.weight", "4.weight"}
 
 
 class RaisingError(Exception):

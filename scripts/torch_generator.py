@@ -81,8 +81,8 @@ def generator_of(stored: dict[str, np.ndarray]) -> FaceGenerator:
 
 
 def save(generator: FaceGenerator, path: Path) -> None:
-    """Write the generator in 8 bits, what is small or added to a map in 16."""
-    state = generator.state_dict()
+    """Write the generator in 8 bits, what is small or added to a map in 16; its early exit has a file of its own."""
+    state = {name: value for name, value in generator.state_dict().items() if not name.startswith("early_exit.")}
     products = {name: value for name, value in state.items() if value.ndim > 1 and not name.endswith("noise")}
     tensors = quantized(products)
     tensors |= {f"network.{name}": value.half() for name, value in state.items() if name not in products}

@@ -69,22 +69,51 @@ def test_offsets_of_all_layers_are_another_latent_and_those_of_half_change_less(
     assert 0.01 < apart[0] < apart[1]
 
 
+def test_the_early_exit_draws_nearly_the_same_face_as_the_whole_generator_and_nearer_than_the_decoder(
+    prior: FacePrior,
+) -> None:
+    latents = torch.cat([prior.latents(ROWS), 1.3 * prior.latents(ROWS)])
+    with torch.no_grad():
+        whole, rough = prior.refined(latents), prior.refined(latents, rough=True)
+        soft = prior.render(latents).clamp(0, 1)
+    apart, soft_apart = (float((picture - whole).square().mean().sqrt()) for picture in (rough, soft))
+    assert apart < 0.045
+    assert apart < 0.5 * soft_apart
+
+
+def test_the_descent_along_the_early_exit_goes_down_in_the_whole_generator(prior: FacePrior) -> None:
+    start, goal = prior.latents(ROWS[:1]), prior.refined(prior.latents(ROWS[1:2])).detach()
+
+    def cost(latents: torch.Tensor, *, rough: bool) -> torch.Tensor:
+        return (prior.refined(latents, rough=rough) - goal).square().mean()
+
+    moving = start.clone().requires_grad_()
+    cost(moving, rough=True).backward()
+    assert moving.grad is not None
+    with torch.no_grad():
+        step = 0.3 * moving.grad / moving.grad.norm()
+        assert cost(start - step, rough=False) < cost(start, rough=False) < cost(start + step, rough=False)
+
+
 @pytest.mark.parametrize("hardware", [True, False])
-def test_a_rough_picture_is_nearly_the_same(prior: FacePrior, hardware: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_products_in_bfloat16_change_a_rough_picture_little(
+    prior: FacePrior, hardware: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("arcinvert.faceprior.prior.has_bfloat16", lambda device: hardware)
     latents = prior.latents(ROWS[:1])
     with torch.no_grad():
-        exact, rough = prior.refined(latents), prior.refined(latents, rough=True)
+        assert prior.generator is not None
+        exact, rough = prior.generator(latents, 112, early=True), prior.refined(latents, rough=True)
     assert rough.dtype == torch.float32
     assert float((rough - exact).abs().mean()) < 0.01
     assert torch.equal(rough, exact) != hardware
 
 
 def test_what_a_face_takes_of_the_memory_is_measured(prior: FacePrior) -> None:
-    largest = 4 * 64 * 448**2  # a map of the last layer
-    assert 4 * largest < prior.refined_bytes < 16 * largest
+    largest = 2 * 256 * 112**2  # the map that the early exit takes, in bfloat16
+    assert 4 * largest < prior.refined_bytes < 40 * largest
     decoder_alone = replace(prior, generator=None)
-    assert decoder_alone.refined_bytes < prior.refined_bytes / 4
+    assert decoder_alone.refined_bytes < prior.refined_bytes
 
 
 def test_the_sharp_face_has_more_detail(prior: FacePrior) -> None:
@@ -105,23 +134,40 @@ def test_haar_is_the_inverse_wavelet_transform() -> None:
     torch.testing.assert_close(haar(torch.cat([low, details], 1)), picture)
 
 
+def test_a_leveled_transform_has_no_mean_in_the_diagonal_band_and_all_else() -> None:
+    bands = torch.randn(2, 12, 8, 8, generator=torch.Generator().manual_seed(0)) + 1
+    checkers = torch.tensor([[1.0, -1.0], [-1.0, 1.0]]).repeat(8, 8)
+    plain, level = haar(bands), haar(bands, level=True)
+    assert float((plain * checkers).mean((2, 3)).abs().min()) > 0.1
+    torch.testing.assert_close((level * checkers).mean((2, 3)), torch.zeros(2, 3))
+    torch.testing.assert_close(plain - level, (plain * checkers).mean((2, 3), keepdim=True) * checkers)
+
+
 def test_another_file_and_a_damaged_one_are_refused(tmp_path: Path, generator: FaceGenerator) -> None:
-    path = tmp_path / "generator.safetensors"
-    tensors = {f"network.{name}": value for name, value in generator.state_dict().items()}
+    path, early_exit = tmp_path / "generator.safetensors", tmp_path / "generator_early_exit.safetensors"
+    state = generator.state_dict()
+    tensors = {f"network.{name}": value for name, value in state.items() if not name.startswith("early_exit.")}
+    own = {f"network.{name}": value for name, value in generator.early_exit.state_dict().items()}
     save_checkpoint(path, {"kind": "face generator"}, tensors)
-    assert isinstance(load_generator(path), FaceGenerator)
+    save_checkpoint(early_exit, {"kind": "generator early exit"}, own)
+    assert isinstance(load_generator(path, early_exit), FaceGenerator)
+    with pytest.raises(CheckpointError, match="not a face generator"):
+        load_generator(early_exit, early_exit)
+    with pytest.raises(CheckpointError, match="not a generator early exit"):
+        load_generator(path, path)
+    save_checkpoint(early_exit, {"kind": "generator early exit"}, {name: own[name] for name in list(own)[1:]})
+    with pytest.raises(CheckpointError, match=r"early_exit\.\w+(\.\w+)* is missing"):
+        load_generator(path, early_exit)
     del tensors["network.last.bias"]
     save_checkpoint(path, {"kind": "face generator"}, tensors)
     with pytest.raises(CheckpointError, match=r"last\.bias is missing"):
-        load_generator(path)
-    save_checkpoint(path, {"kind": "face prior"}, tensors)
-    with pytest.raises(CheckpointError, match="not a face generator"):
-        load_generator(path)
+        load_generator(path, early_exit)
 
 
-def test_the_file_says_whose_it_is() -> None:
+@pytest.mark.parametrize("name", ["generator", "generator_early_exit"])
+def test_the_files_say_whose_they_are(name: str) -> None:
     import arcinvert
 
-    header = load_checkpoint(Path(arcinvert.__file__).parent / "data" / "generator.safetensors").header
-    assert "Apache" in header["source"]
+    header = load_checkpoint(Path(arcinvert.__file__).parent / "data" / f"{name}.safetensors").header
+    assert ("Apache" if name == "generator" else "generator draws") in header["source"]
     assert "non-commercial" in header["license"]

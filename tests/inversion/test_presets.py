@@ -45,7 +45,7 @@ def cost(attack: Attack, recipe: Recipe) -> Tensor:
 def test_presets_by_name_with_their_steps() -> None:
     assert {name: preset.steps for name, preset in PRESETS.items()} == {
         "fast": 45,
-        "best": 65,
+        "best": 85,
         "pixels": 60,
         "paper": 20_000,
     }
@@ -91,7 +91,7 @@ def test_a_replaced_constant_reaches_the_recipe(attack: Attack) -> None:
     assert isinstance(recipe.parameterization, FaceLatent)
     assert len(FacePreset(auxiliary_every=0, noise=0).recipe(attack).views) == 1
     assert PRESETS["best"] == replace(
-        FacePreset(), steps=65, refine_steps=20, summary=PRESETS["best"].summary
+        FacePreset(), steps=85, refine_steps=40, summary=PRESETS["best"].summary
     )  # else as fast
 
 
@@ -207,10 +207,10 @@ def test_the_maps_of_a_calibration_are_enlarged_to_the_size_of_their_layers(atta
     assert float(term(recognizer.trace(noise, taps=term.taps)).mean()) > 3 * float(term(trace).mean())
 
 
-@pytest.mark.parametrize(("steps", "refined"), [(None, 20), (30, 20), (6, 6)])
+@pytest.mark.parametrize(("steps", "refined"), [(None, 40), (50, 40), (6, 6)])
 def test_best_ends_with_steps_through_the_generator(attack: Attack, steps: int | None, refined: int) -> None:
     recipe = preset_of("best", steps).recipe(attack)
-    assert (recipe.steps, recipe.refine_steps) == (steps or 65, refined)
+    assert (recipe.steps, recipe.refine_steps) == (steps or 85, refined)
     assert preset_of("fast", steps).recipe(attack).refine_steps == 0
 
 

@@ -14,6 +14,10 @@ from arcinvert.errors import InputError
 from arcinvert.faceprior.generator import LAYERS
 from arcinvert.faceprior.prior import LARGE, SIZE, FacePrior
 
+HELD_SHARE = 0.4
+"""Of the early part of a layer's offsets, where a pose is kept: with all of it a turned face turns back, with none of
+it too few judges accept it (turned development identities)."""
+
 
 class Parameterization(nn.Module):
     """Base: B images, each of its own row of every parameter."""
@@ -91,7 +95,8 @@ class FaceLatent(Parameterization):
 
     From then on every layer of the generator also has offsets of its own, with the spread times ``layer_spread``: one
     latent for all layers draws the faces of the generator, and a photograph is seldom one of them. The late part of a
-    latent has none: it decides the colors, which the embedding leaves open, and they would drift.
+    latent has none: it decides the colors, which the embedding leaves open, and they would drift. Those of a face that
+    keeps its pose are small in the early part, and hardly change the attributes.
 
     Abdal et al. 2019, "Image2StyleGAN: How to Embed Images Into the StyleGAN Latent Space?".
 
@@ -152,7 +157,9 @@ class FaceLatent(Parameterization):
         kept = self.prior.late.start
         offsets = self.layer_spread * self.spread[:kept] * self.layers
         if self.held is not None:
-            offsets = offsets * torch.where(self.held, self.free[:kept], 1.0)[:, None]
+            share = torch.where(self.free[:kept] > 0, 1.0, HELD_SHARE)
+            offsets = offsets * torch.where(self.held, share, 1.0)[:, None]
+            offsets = offsets - self.held[:, None] * (offsets @ self.weight[:, :kept].T) @ self.back[:, :kept]
         return pad(offsets, (0, self.prior.size - kept))
 
     def refine(self) -> None:

@@ -3,8 +3,8 @@
 It is a MobileStyleGAN, the network from which the decoder was distilled: stages of twice the size each, made by the
 inverse Haar transform, of depthwise and pointwise convolutions whose input channels are scaled by the latent, and a
 fixed noise in every layer. ``scripts/torch_generator.py`` makes the file from the package ``random-face``. A face costs
-about ten times what the decoder takes, most of it in the largest layers, so the last steps of the preset ``best`` go
-through the others and a :class:`EarlyExit`.
+about 18 times what the decoder takes, most of it in the largest layers, so the last steps of the preset ``best`` go
+through the others and an :class:`EarlyExit`.
 
 Belousov 2021, "MobileStyleGAN: A Lightweight Convolutional Neural Network for High-Fidelity Image Synthesis".
 """
@@ -97,7 +97,7 @@ class Layer(nn.Module):
 class EarlyExit(nn.Module):
     """(B, 256, H, W) maps of the last layer of size 128, (B, 256) late latents -> (B, 3, H, W): the picture so large.
 
-    It takes the place of the layers of size 256 and 512 while a face is sought, at a quarter of the whole cost.
+    It takes the place of the layers of size 256 and 512 while a face is sought, at a third of the whole cost.
     ``scripts/train_early_exit.py`` makes it.
     """
 

@@ -47,7 +47,7 @@ class FacePrior(OnDevice):
         attribute_weight: (5, K), attribute_bias: (5,): latents -> :data:`ATTRIBUTES`.
         attribute_spread: (5,) standard deviation of each over the faces.
         digest: of the file.
-        generator: draws sharper faces from the same latents, at ten times the cost, or roughly at four times; None if
+        generator: draws sharper faces from the same latents, at 18 times the cost, or roughly at six times; None if
             there is none.
     """
 

@@ -159,7 +159,7 @@ class FacePreset:
     noise_most_cosine: float = constant(
         0.97, "of a calibration's noise_cosine: a network that noise moves less, such as the default one, gains nothing"
     )
-    refine_steps: int = constant(0, "the last so many steps go through the generator, at four times the cost")
+    refine_steps: int = constant(0, "the last so many steps go through the generator, at six times the cost")
     refine_lr: float = constant(
         0.07,
         "judged cosine: development identities gain a little with less, real development people with more",

@@ -95,7 +95,7 @@ def main(
         typer.Option(
             "--image-size",
             "--size",
-            help="Width and height of the images: 112, 224, or 448 (drawn by `best`, resampled by others).",
+            help="Width and height of the images: 112, 224, or 448 (drawn by `fast` and `best`, resampled by others).",
         ),
     ] = 224,
     min_cosine: Annotated[

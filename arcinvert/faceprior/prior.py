@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn.functional import avg_pool2d, interpolate
 
 from arcinvert.checkpoint import load_checkpoint, load_strictly
 from arcinvert.device import OnDevice, bytes_kept, has_bfloat16
@@ -27,6 +28,9 @@ from arcinvert.faceprior.generator import FaceGenerator, load_generator
 
 SIZE = 112
 LARGE = 224
+COARSE = 56
+"""Height and width at which the coarse forms of a face are drawn; what these leave is its fine detail. With more pixels
+the decoder's beaded hair is left, with fewer judges accept fewer real development people."""
 ATTRIBUTES = ("yaw", "pitch", "smile", "light", "brightness")
 """What :meth:`FacePrior.attributes` tells: yaw and pitch as :func:`~arcinvert.faces.alignment.landmark_pose` measures
 them, the width of the mouth over the distance of the eyes, and of the gray levels (0 to 1) of the face its right half
@@ -113,6 +117,25 @@ class FacePrior(OnDevice):
             return self.render(latents, size, rough=rough)
         with self._multiplying(rough):
             return self.generator(latents, size, offsets, early=rough)  # type: ignore[no-any-return]
+
+    def detailed(self, latents: Tensor, size: int = LARGE) -> Tensor:
+        """(B, K) latents -> (B, 3, size, size), RGB: the decoder's face with the fine detail that the generator draws.
+
+        A latent that was sought with the decoder is off in the generator, most of all one of a photograph; but hair,
+        skin and teeth are like those of a photograph there. So its picture is drawn as far towards the decoder's as
+        :data:`COARSE` pixels tell them apart. Without a generator all is the decoder's.
+
+        Args:
+            latents: of the faces.
+            size: 112, 224 or 448; without a generator there is no 448.
+        """
+        coarse = self.render(latents, min(size, LARGE))
+        if self.generator is None:
+            return coarse
+        fine = self.refined(latents, size)
+        missing = coarse.clamp(0, 1) - avg_pool2d(fine, size // coarse.shape[-1])
+        missing = interpolate(missing, size=COARSE, mode="bilinear", antialias=True)
+        return (fine + interpolate(missing, size=size, mode="bicubic")).clamp(0, 1)
 
     @functools.cached_property
     def refined_bytes(self) -> int:

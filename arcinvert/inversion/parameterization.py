@@ -93,10 +93,11 @@ class Fourier(Parameterization):
 class FaceLatent(Parameterization):
     """A face of the face prior: ``render(center + spread * coordinates)``, after :meth:`refine` ``refined(...)``.
 
-    From then on every layer of the generator also has offsets of its own, with the spread times ``layer_spread``: one
-    latent for all layers draws the faces of the generator, and a photograph is seldom one of them. The late part of a
-    latent has none: it decides the colors, which the embedding leaves open, and they would drift. Those of a face that
-    keeps its pose are small in the early part, and hardly change the attributes.
+    The picture to keep has the fine detail of the generator in either case. After :meth:`refine` every layer of the
+    generator also has offsets of its own, with the spread times ``layer_spread``: one latent for all layers draws the
+    faces of the generator, and a photograph is seldom one of them. The late part of a latent has none: it decides the
+    colors, which the embedding leaves open, and they would drift. Those of a face that keeps its pose are small in the
+    early part, and hardly change the attributes.
 
     Abdal et al. 2019, "Image2StyleGAN: How to Embed Images Into the StyleGAN Latent Space?".
 
@@ -173,9 +174,10 @@ class FaceLatent(Parameterization):
         return self.prior.render(self.latents(), rough=True)
 
     def result(self, size: int = LARGE) -> Tensor:
-        if self.fine and self.prior.generator is not None:
-            return self.prior.refined(self.latents(), max(size, LARGE), self.offsets())
-        return self.prior.render(self.latents(), LARGE)
+        size = LARGE if self.prior.generator is None else max(size, LARGE)
+        if self.fine:
+            return self.prior.refined(self.latents(), size, self.offsets())
+        return self.prior.detailed(self.latents(), size)
 
     def latent(self) -> Tensor:
         return self.coordinates if self.layers is None else torch.cat([self.coordinates, self.layers.flatten(1)], 1)

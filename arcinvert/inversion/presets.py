@@ -1,7 +1,7 @@
 """Presets: each a frozen dataclass of named constants, with a reason for each, that makes the recipe of an inversion.
 
-``fast`` is the default, ``best`` draws sharp faces. ``pixels`` moves the pixels of the predicted face. ``paper`` is
-Algorithm 1 of the ArcFace paper (Deng et al. 2021, section 3.3), with the statistics of the batch. To try another
+``fast`` is the default, ``best`` goes on through the generator. ``pixels`` moves the pixels of the predicted face.
+``paper`` is Algorithm 1 of the ArcFace paper (Deng et al. 2021, section 3.3), with the statistics of the batch. To try another
 value, ``dataclasses.replace(PRESETS["fast"], maps_weight=0.1)``; a weight of 0 leaves a term out.
 """
 
@@ -16,7 +16,7 @@ from torch.nn.functional import interpolate
 from arcinvert.calibration.auxiliary import default_auxiliary
 from arcinvert.calibration.calibration import Calibration
 from arcinvert.errors import UsageError
-from arcinvert.faceprior.prior import FacePrior
+from arcinvert.faceprior.prior import SIZE, FacePrior
 from arcinvert.inversion.controls import VARIED, Controls, varied
 from arcinvert.inversion.invert import Recipe, View
 from arcinvert.inversion.objectives import CosineMatch, L2Match, MapMatch
@@ -241,7 +241,7 @@ class PixelsPreset:
         """The recipe for a batch."""
         recognizer, calibration = attack.recognizer, attack.calibration
         with torch.no_grad():
-            start = attack.prior.render(calibration.latents.predict(attack.target)).clamp(0, 1)
+            start = attack.prior.detailed(calibration.latents.predict(attack.target), SIZE).clamp(0, 1)
         terms: Terms = {
             "match": (self.match_weight, CosineMatch(attack.target)),
             "maps": (
@@ -290,7 +290,7 @@ PRESETS: dict[str, Preset] = {
     "best": FacePreset(
         steps=85,
         refine_steps=40,
-        summary="As fast, then through the generator, which draws sharp faces.",
+        summary="As fast, then through the generator.",
     ),
     "pixels": PixelsPreset(),
     "paper": PaperPreset(),

@@ -54,8 +54,8 @@ class Settings:
         pose, expression, light: see :meth:`~arcinvert.inversion.controls.Controls.parse`; None leaves them free.
         vary: what a target's variations differ in, some of :data:`~arcinvert.inversion.controls.VARIED`; with nothing
             they are alike, and differ in what the embedding leaves open.
-        size: width and height of the pictures, out of :data:`SIZES`. The face decoder draws 224 pixels, the generator
-            of ``best`` 224 or 448, the presets without them 112; other sizes are resampled.
+        size: width and height of the pictures, out of :data:`SIZES`. ``fast`` and ``best`` draw
+            224 or 448 pixels, the other presets 112; other sizes are resampled.
         precision: a name of :data:`PRECISIONS`; the lower ones are for GPUs.
         compile: run the network under torch.compile: half a minute to start, for many targets on a GPU.
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch.nn.functional import avg_pool2d
+from torch.nn.functional import avg_pool2d, interpolate
 
 from arcinvert.checkpoint import load_checkpoint, save_checkpoint
 from arcinvert.errors import CheckpointError
@@ -124,6 +124,36 @@ def test_the_sharp_face_has_more_detail(prior: FacePrior) -> None:
 
     with torch.no_grad():
         assert detail(prior.refined(latents, 224)) > 1.3 * detail(prior.render(latents, 224))
+
+
+@pytest.mark.parametrize("size", [112, 224, 448])
+def test_a_detailed_face_has_the_coarse_forms_of_the_decoder_and_the_detail_of_the_generator(
+    prior: FacePrior, size: int
+) -> None:
+    latents = prior.latents(ROWS[:2])
+    with torch.no_grad():
+        coarse, fine = prior.render(latents, min(size, 224)).clamp(0, 1), prior.refined(latents, size)
+        found = prior.detailed(latents, size)
+    assert found.shape == fine.shape
+
+    def distance(one: torch.Tensor, other: torch.Tensor) -> float:
+        return float((one - other).square().mean().sqrt())
+
+    def forms(picture: torch.Tensor) -> torch.Tensor:
+        return avg_pool2d(picture, picture.shape[-1] // 28)
+
+    def detail(picture: torch.Tensor) -> torch.Tensor:
+        picture = avg_pool2d(picture, picture.shape[-1] // coarse.shape[-1])
+        return picture - interpolate(forms(picture), size=picture.shape[-1], mode="bilinear")
+
+    assert distance(forms(found), forms(coarse)) < 0.3 * distance(forms(fine), forms(coarse))
+    assert distance(detail(found), detail(fine)) < 0.8 * distance(detail(coarse), detail(fine))
+
+
+def test_without_a_generator_a_detailed_face_is_the_decoders(prior: FacePrior) -> None:
+    latents = prior.latents(ROWS[:2])
+    with torch.no_grad():
+        assert torch.equal(replace(prior, generator=None).detailed(latents), prior.render(latents, 224))
 
 
 def test_haar_is_the_inverse_wavelet_transform() -> None:

@@ -75,6 +75,14 @@ def test_the_result_is_the_large_picture_of_the_same_face(small_prior):
         torch.testing.assert_close(face.result(), small_prior.render(small_prior.latents(range(2, 4)), 224))
 
 
+def test_the_result_has_the_detail_of_the_generator():
+    prior = default_face_prior()
+    face = FaceLatent(prior, prior.latents([3, 40]))
+    with torch.no_grad():
+        assert torch.equal(face.result(), prior.detailed(prior.latents([3, 40])))
+        assert face.result(448).shape == (2, 3, 448, 448)
+
+
 def test_bad_starts_are_refused(small_prior):
     with pytest.raises(InputError, match="starting images"):
         Pixels(torch.rand(1, 3, 64, 64))

@@ -30,7 +30,7 @@ POSE_CHOICES = [FREE, "frontal", "left", "right", "up", "down", OWN]
 EXPRESSION_CHOICES = [FREE, "neutral", "smile"]
 PRESET_CHOICES = [
     ("fast", "fast"),
-    ("best (sharp pictures, takes longer)", "best"),
+    ("best (nearer to the person, takes longer)", "best"),
     ("pixels (free pixels)", "pixels"),
     ("paper (as published)", "paper"),
 ]

@@ -28,9 +28,12 @@ from arcinvert.faceprior.generator import FaceGenerator, load_generator
 
 SIZE = 112
 LARGE = 224
-COARSE = 56
-"""Height and width at which the coarse forms of a face are drawn; what these leave is its fine detail. With more pixels
-the decoder's beaded hair is left, with fewer judges accept fewer real development people."""
+FORMS = (88, 40)
+"""Height and width at which the coarse forms of a face are drawn, and those of hair and background; what these leave is
+fine detail. With more pixels the decoder's beaded hair is left, with fewer inside the face judges accept fewer real
+development people."""
+OVAL = (0.5, 0.57, 0.295, 0.41)
+"""The face in an aligned picture: center and half axes, across and down, of its width and height."""
 ATTRIBUTES = ("yaw", "pitch", "smile", "light", "brightness")
 """What :meth:`FacePrior.attributes` tells: yaw and pitch as :func:`~arcinvert.faces.alignment.landmark_pose` measures
 them, the width of the mouth over the distance of the eyes, and of the gray levels (0 to 1) of the face its right half
@@ -123,7 +126,7 @@ class FacePrior(OnDevice):
 
         A latent that was sought with the decoder is off in the generator, most of all one of a photograph; but hair,
         skin and teeth are like those of a photograph there. So its picture is drawn as far towards the decoder's as
-        :data:`COARSE` pixels tell them apart. Without a generator all is the decoder's.
+        :data:`FORMS` pixels tell them apart. Without a generator all is the decoder's.
 
         Args:
             latents: of the faces.
@@ -134,8 +137,11 @@ class FacePrior(OnDevice):
             return coarse
         fine = self.refined(latents, size)
         missing = coarse.clamp(0, 1) - avg_pool2d(fine, size // coarse.shape[-1])
-        missing = interpolate(missing, size=COARSE, mode="bilinear", antialias=True)
-        return (fine + interpolate(missing, size=size, mode="bicubic")).clamp(0, 1)
+        face, around = (
+            interpolate(interpolate(missing, size=forms, mode="bilinear", antialias=True), size=size, mode="bicubic")
+            for forms in FORMS
+        )
+        return (fine + torch.lerp(around, face, oval(size).to(fine))).clamp(0, 1)
 
     @functools.cached_property
     def refined_bytes(self) -> int:
@@ -204,6 +210,15 @@ class FacePrior(OnDevice):
         """(B, K) latents -> (B, size, size, 3) uint8 on the CPU."""
         parts = [self.render(part, size) for part in torch.split(latents, batch)]
         return torch.cat([(p.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu() for p in parts])
+
+
+def oval(size: int) -> Tensor:
+    """(size, size): 1 in the face of an aligned picture, 0 in hair and background, and softly between."""
+    across, down, width, height = OVAL
+    place = (torch.arange(size) + 0.5) / size
+    radius = torch.hypot((place[None, :] - across) / width, (place[:, None] - down) / height)
+    share = ((1.15 - radius) / 0.3).clamp(0, 1)
+    return share.square() * (3 - 2 * share)
 
 
 def _opened(file: bytes) -> np.ndarray:

@@ -1,8 +1,8 @@
 """Presets: each a frozen dataclass of named constants, with a reason for each, that makes the recipe of an inversion.
 
 ``fast`` is the default, ``best`` goes on through the generator. ``pixels`` moves the pixels of the predicted face.
-``paper`` is Algorithm 1 of the ArcFace paper (Deng et al. 2021, section 3.3), with the statistics of the batch. To try another
-value, ``dataclasses.replace(PRESETS["fast"], maps_weight=0.1)``; a weight of 0 leaves a term out.
+``paper`` is Algorithm 1 of the ArcFace paper (Deng et al. 2021, section 3.3), with the statistics of the batch. To try
+another value, ``dataclasses.replace(PRESETS["fast"], maps_weight=0.1)``; a weight of 0 leaves a term out.
 """
 
 from collections.abc import Sequence

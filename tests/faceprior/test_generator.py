@@ -10,7 +10,7 @@ from torch.nn.functional import avg_pool2d, interpolate
 from arcinvert.checkpoint import load_checkpoint, save_checkpoint
 from arcinvert.errors import CheckpointError
 from arcinvert.faceprior.generator import LAYERS, FaceGenerator, haar, load_generator
-from arcinvert.faceprior.prior import FacePrior, default_face_prior
+from arcinvert.faceprior.prior import FacePrior, default_face_prior, oval
 
 ROWS = [3, 1500, 2600, 4200]
 
@@ -148,6 +148,16 @@ def test_a_detailed_face_has_the_coarse_forms_of_the_decoder_and_the_detail_of_t
 
     assert distance(forms(found), forms(coarse)) < 0.3 * distance(forms(fine), forms(coarse))
     assert distance(detail(found), detail(fine)) < 0.8 * distance(detail(coarse), detail(fine))
+
+
+def test_the_oval_is_the_face_and_fades_into_the_hair() -> None:
+    inside = oval(112)
+    assert inside.shape == (112, 112)
+    for across, down in ((38, 52), (74, 52), (56, 72), (42, 92), (71, 92)):  # eyes, nose, corners of the mouth
+        assert float(inside[down, across]) == 1
+    edges = (inside[0], inside[-1], inside[:, 0], inside[:, -1])
+    assert float(edges[0].max()) == float(edges[2].max()) == float(edges[3].max()) == 0
+    assert 0 < float(inside[:, 56].sub(0.5).abs().min()) < 0.4
 
 
 def test_without_a_generator_a_detailed_face_is_the_decoders(prior: FacePrior) -> None:

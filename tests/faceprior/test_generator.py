@@ -150,6 +150,22 @@ def test_a_detailed_face_has_the_coarse_forms_of_the_decoder_and_the_detail_of_t
     assert distance(detail(found), detail(fine)) < 0.8 * distance(detail(coarse), detail(fine))
 
 
+def test_where_a_contour_lies_elsewhere_a_detailed_face_is_the_decoders(
+    prior: FacePrior, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    coarse, fine = torch.full((1, 3, 112, 112), 0.7), torch.full((1, 3, 112, 112), 0.6)
+    coarse[..., 76:] = 0.2  # behind the cheek
+    fine[..., 84:] = 0.1  # its edge lies farther to the right
+    fine[..., ::2, :] += 0.02
+    monkeypatch.setattr(FacePrior, "render", lambda *arguments: coarse)
+    monkeypatch.setattr(FacePrior, "refined", lambda *arguments: fine)
+    found = prior.detailed(prior.latents(ROWS[:1]), 112)
+    between = slice(78, 82)
+    torch.testing.assert_close(found[..., between], coarse[..., between], atol=0.02, rtol=0)
+    rows = (found[..., 1::2, 10:40] - found[..., ::2, 10:40]).mean()
+    assert float(rows) == pytest.approx(-0.02, abs=1e-3), "the detail is left where both pictures have the same forms"
+
+
 def test_the_oval_is_the_face_and_fades_into_the_hair() -> None:
     inside = oval(112)
     assert inside.shape == (112, 112)

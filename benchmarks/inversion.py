@@ -4,8 +4,9 @@
 
 Enrols picture 00 of N identities that the default checkpoint was not trained on, inverts its
 embedding with a checkpoint, and lets each judge compare the reconstruction with the enrolled
-picture (type I) and with the identity's other pictures (type II). A judge is an ONNX embedder that
-takes RGB in 0..255, or with ``--signed-judge`` in -1..1. Thresholds are fixed beforehand, on impostor
+picture (type I) and with the identity's other pictures (type II; a real second photo is compared with
+those that are left). A judge is an ONNX embedder that takes RGB in 0..255, or with ``--signed-judge`` in
+-1..1. Thresholds are fixed beforehand, on impostor
 pairs of the other held-out identities. Controls: the mean face, a random face of the face prior, the
 reconstruction of another target (shuffled), and a real second photo. ``found`` is the share in which
 the detector finds a face.
@@ -82,15 +83,24 @@ class Judge:
 
 
 def rate(scores: np.ndarray, threshold: float) -> dict[str, Any]:
+    if not len(scores):
+        return {"rate": None, "n": 0, "wilson95": None}
     accepted = int((scores >= threshold).sum())
     return {"rate": accepted / len(scores), "n": len(scores), "wilson95": wilson_interval(accepted, len(scores))}
 
 
+def other_pictures(labels: list[int], used: set[int], count: int) -> list[list[int]]:
+    """For each of ``count`` targets the rows of its pictures that were neither enrolled nor shown to the judge."""
+    return [[row for row, label in enumerate(labels) if label == one and row not in used] for one in range(count)]
+
+
 def judged(judge: Judge, images: Tensor, enrolled: np.ndarray, others: list[np.ndarray]) -> dict[str, Any]:
+    """Type I and type II of one image a target; type II is None where nobody has another picture."""
     rows = judge(images)
     first = (rows * enrolled).sum(1)
     second = np.concatenate([row @ other.T for row, other in zip(rows, others, strict=True)])
-    found: dict[str, Any] = {"cosine": float(first.mean()), "cosine_type2": float(second.mean())}
+    mean = float(second.mean()) if len(second) else None
+    found: dict[str, Any] = {"cosine": float(first.mean()), "cosine_type2": mean}
     for fmr in FMRS:
         found[f"type1@{fmr:g}"] = rate(first, judge.thresholds[fmr])
         found[f"type2@{fmr:g}"] = rate(second, judge.thresholds[fmr])
@@ -179,6 +189,7 @@ def main() -> None:
     reference = [name for name in held_out[APART if options.people else 0 :] if name not in attacked]
     faces, impostors = load_faces(options.data, attacked), load_faces(options.data, reference)
     enrolled_rows = [int((faces.labels == i).nonzero()[0]) for i in range(len(attacked))]
+    second_rows = [row + 1 for row in enrolled_rows]
     enrolled = faces.images[enrolled_rows]
     recognizer = Recognizer.load(options.checkpoint)
     inverter = Inverter.of(recognizer)
@@ -193,34 +204,35 @@ def main() -> None:
         "judges": {},
         "runs": {},
     }
-    templates, others = {}, {}
+    embedded: dict[str, np.ndarray] = {}
     for judge in judges:
         scored = score_pairs(judge(impostors.images), impostors.labels.numpy())
         for fmr in FMRS:
             threshold = threshold_at_fmr(fmr, impostor=scored.impostor)
             assert threshold is not None, "too few impostor pairs for this false match rate"
             judge.thresholds[fmr] = threshold
-        rows = judge(faces.images)
-        templates[judge.name] = rows[enrolled_rows]
-        others[judge.name] = [
-            rows[[r for r in range(len(faces)) if int(faces.labels[r]) == i and r != enrolled_rows[i]]]
-            for i in range(len(attacked))
-        ]
+        embedded[judge.name] = judge(faces.images)
         report["judges"][judge.name] = {
             "auc": auc(genuine=scored.genuine, impostor=scored.impostor),
             "impostor_pairs": len(scored.impostor),
             "thresholds": {f"{fmr:g}": t for fmr, t in judge.thresholds.items()},
         }
+    templates = {name: rows[enrolled_rows] for name, rows in embedded.items()}
+
     detector = crop_detector()
     measured: dict[str, list[dict[str, Any]]] = {}
 
-    def record(name: str, images: Tensor, own: Tensor | None = None, **extra: Any) -> None:
+    def record(
+        name: str, images: Tensor, own: Tensor | None = None, shown: list[int] | None = None, **extra: Any
+    ) -> None:
         held = robustness(recognizer, images, target, detector)
         extra |= {} if own is None else {"own_cosine": float(own.mean())}
         extra |= {"found": sum(bool(row["face_found"]) for row in held) / len(held)}
         measured[name] = held
+        others = other_pictures(faces.labels.tolist(), {*enrolled_rows, *(shown or [])}, len(attacked))
         report["runs"][name] = extra | {
-            judge.name: judged(judge, images, templates[judge.name], others[judge.name]) for judge in judges
+            judge.name: judged(judge, images, templates[judge.name], [embedded[judge.name][rows] for rows in others])
+            for judge in judges
         }
         print_row(name, report["runs"][name], judges)
         if likeness is not None:
@@ -281,7 +293,7 @@ def main() -> None:
     rows = torch.randint(len(prior), (len(target),), generator=torch.Generator().manual_seed(options.seed))
     record("control: random face", prior.pictures(rows.tolist()))
     record("control: shuffled targets", first.roll(1, 0))
-    record("control: a real second photo", faces.images[[row + 1 for row in enrolled_rows]])
+    record("control: a real second photo", faces.images[second_rows], shown=second_rows)
     if options.poses:
         print("\nasked and measured, " + ", ".join(f"{what}: {value:.3f}" for what, value in report["poses"].items()))
     if options.variations:
@@ -448,7 +460,7 @@ def print_row(name: str, run: dict[str, Any], judges: list[Judge]) -> None:
         found = run[judge.name]
         cells.append(
             f"{found['cosine']:.3f}, {found['type1@0.01']['rate']:.2f}, {found['type1@0.001']['rate']:.2f}, "
-            f"{found['type2@0.01']['rate']:.2f}"
+            f"{'-' if (second := found['type2@0.01']['rate']) is None else f'{second:.2f}'}"
         )
     print("| " + " | ".join(cells) + " |", flush=True)
 

@@ -32,7 +32,8 @@ def rates(run: Found, judge: str) -> str:
     loose, strict = found["type1@0.01"], found["type1@0.001"]
     low, high = loose["wilson95"]
     cells = [short(judge), f"{found['cosine']:.3f}", f"{loose['rate']:.2f} ({low:.2f} to {high:.2f})"]
-    second = ", ".join(f"{found[f'type2@{fmr}']['rate']:.2f}" for fmr in ("0.01", "0.001"))
+    others = [found[f"type2@{fmr}"]["rate"] for fmr in ("0.01", "0.001")]
+    second = "-" if None in others else ", ".join(number(rate, 2) for rate in others)
     return " | ".join([*cells, f"{strict['rate']:.2f}", second])
 
 
@@ -61,14 +62,15 @@ def headline(whole: Found, foreign: Found, people: Found, people_foreign: Found)
     share = "every reconstruction" if found == 1 else f"at least {100 * found:.0f} % of the reconstructions of each run"
     left, right = (foreign["runs"][f"fast, {pose}"] for pose in ("left", "right"))
     count, own = foreign["targets"], (left["own_cosine"] + right["own_cosine"]) / 2
-    turned = f"has the smaller measured yaw for {round(foreign['poses']['left of right'] * count)} of {count} targets"
+    apart = f"{round(foreign['poses']['left of right'] * count)} of {count}"
+    turned = f"that looks left is measured farther left than the other for {apart} targets"
     return "\n".join(
         [
             *lines,
             "",
             f"{whole['targets']} synthetic targets and {people['targets']} real ones each. "
             f"The detector finds a face in {share}. "
-            f"Asked to look left and right (y1, `fast`), the one {turned}, own cosine {own:.2f}.",
+            f"Asked to look left and right (y1, `fast`), the face {turned}; mean own cosine {own:.2f}.",
         ]
     )
 

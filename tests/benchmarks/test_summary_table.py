@@ -40,8 +40,17 @@ def test_the_headline(script: ModuleType) -> None:
     assert lines[18].startswith("| control, real people: the reconstruction of somebody else |  | y1 | 0.500 | 0.62 ")
     assert lines[-1].startswith("8 synthetic targets and 9 real ones each.")
     assert "finds a face in at least 88 % of the reconstructions of each run" in lines[-1]
-    assert lines[-1].endswith("has the smaller measured yaw for 6 of 8 targets, own cosine 0.93.")  # 0.92 and 0.93
+    assert lines[-1].endswith("farther left than the other for 6 of 8 targets; mean own cosine 0.93.")  # 0.92 and 0.93
     assert "in every reconstruction." in script.headline(*[inversion([V3])] * 4)
+
+
+def test_a_second_photo_with_no_third_beside_it_has_no_type_two(script: ModuleType) -> None:
+    people = inversion([Y1])
+    for fmr in ("0.01", "0.001"):
+        people["runs"]["control: a real second photo"][Y1][f"type2@{fmr}"] = {"rate": None, "n": 0, "wilson95": None}
+    lines = script.headline(inversion([Y1]), inversion([V3]), people, people).splitlines()
+    (line,) = (line for line in lines if line.startswith("| control, real people: a real second photo"))
+    assert line.endswith(" | 0.00 | - |")
 
 
 def test_the_short_table_has_real_people_beside_synthetic_ones(script: ModuleType) -> None:

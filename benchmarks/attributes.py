@@ -66,7 +66,7 @@ def main() -> None:
     first = {f"{name}/{min(p.name for p in (options.data / name).iterdir())}" for name in names}
     images = load_faces(options.data, names, first).images
     shades, report = lightness(images), {}
-    print("| embeddings of | people | told | lightness: correlation, slope | sex: agrees with the names of |")
+    print("| embeddings of | people | regression | lightness: correlation, slope | sex: agrees with the names of |")
     print("|---|---|---|---|---|")
     for one in options.checkpoint:
         recognizer = Recognizer.load(None if one == "default" else one)
@@ -74,7 +74,7 @@ def main() -> None:
         report[Path(one).stem] = each = {kind: told(rows, names, shades, kind) for kind in KINDS}
         for kind, found in each.items():
             sex = f"{found['balanced_accuracy']:.2f}" if "men" in found else ""
-            way = "linearly" if kind == "linear" else "by radial basis functions"
+            way = "linear" if kind == "linear" else "radial basis functions"
             row = f"{found['people']:,} | {way} | {found['correlation']:.2f}, {found['slope']:.2f} | {sex}"
             print(f"| {Path(one).stem} | {row} |", flush=True)
     if options.json:

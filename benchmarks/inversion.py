@@ -320,7 +320,7 @@ class Likeness:
 
     Args:
         folder, attacked, enrolled: all people; those attacked, and their photographs.
-        judge: the sex is what a probe on its embeddings says.
+        judge: the sex is classified from its embeddings.
     """
 
     def __init__(self, folder: Path, attacked: list[str], enrolled: Tensor, judge: Judge) -> None:
@@ -351,8 +351,9 @@ class Likeness:
 def print_likeness(report: dict[str, Any]) -> None:
     facts, strict = report["likeness"], f"type1@{FMRS[1]:g}"
     print(
-        f"\nSex is what a probe on {facts['judge']}'s embeddings says ({facts['men']} men and {facts['women']} women "
-        f"by their given names; it agrees with the names of {facts['balanced_accuracy']:.2f} of others). Lightness is "
+        f"\nSex is classified from {facts['judge']}'s embeddings (fitted on {facts['men']} men and "
+        f"{facts['women']} women by their given names, none of them attacked; balanced accuracy "
+        f"{facts['balanced_accuracy']:.2f}). Lightness is "
         "that of the cheeks: correlation and slope over the photographs. Accepted at FMR 1e-3, by group (people in it):"
         "\n"
     )

@@ -1,1 +1,1 @@
-"""What belongs to no recognizer: where the pixels of an aligned face may go."""
+"""What belongs to no recognizer: the face decoder, the generator, and synthetic faces with their latents."""

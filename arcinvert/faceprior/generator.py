@@ -129,7 +129,7 @@ class EarlyExit(nn.Module):
 
 
 class FaceGenerator(nn.Module):
-    """(B, 768) latents -> (B, 3, 224, 224), RGB in [0, 1]: the aligned face, where the latents place it."""
+    """(B, 768) latents -> (B, 3, size, size), RGB in [0, 1]: the aligned face, where the latents place it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -144,7 +144,7 @@ class FaceGenerator(nn.Module):
     def forward(
         self, latents: Tensor, size: int = 224, offsets: Tensor | None = None, *, early: bool = False
     ) -> Tensor:
-        """The face of 112, 224 or 448 pixels.
+        """(B, 768) -> (B, 3, size, size): the face of 112, 224 or 448 pixels.
 
         ``offsets`` (B, 16, 768) are added to the latents, for each of the :data:`LAYERS` its own; the face stays in
         its place. ``early`` takes the :class:`EarlyExit`, for 112 pixels.
@@ -166,7 +166,7 @@ class FaceGenerator(nn.Module):
         return self.placed(x, latents, size)
 
     def maps(self, each: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        """What (B, 16, 768) latents are after so many layers, and the late group of the layer that follows."""
+        """(B, 16, 768) latents -> (B, C, S, S) activations after ``count`` layers, (B, 256) late group of the next."""
         styles = [torch.split(own, AXES, 1) for own in each.unbind(1)]
         x: Tensor = self.constant.expand(len(each), -1, -1, -1)
         for layer, groups in zip(self.layers[:count], styles[:count], strict=True):

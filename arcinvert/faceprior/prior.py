@@ -30,12 +30,13 @@ SIZE = 112
 LARGE = 224
 FORMS = (88, 40)
 """Height and width at which the coarse forms of a face are drawn, and those of hair and background; what these leave is
-fine detail. With more pixels the decoder's beaded hair is left, with fewer inside the face judges accept fewer real
-development people."""
+fine detail. With more pixels the decoder's beaded hair is left, with fewer inside the face judges accept fewer
+tuning people."""
 ALIKE = 0.12
-"""Standard deviation, over an eighth of a picture across and down, of what the decoder's coarse forms and the
-generator's differ by, above which the generator's detail is left out: a contour that lies elsewhere in the two pictures
-would be seen twice. With more, turned faces have lines along the cheek, with less hair is beaded."""
+"""Gray levels (0 to 1): where the difference of the two coarse pictures has this standard deviation, within an eighth
+of the picture across and down, the generator's detail counts by 1/e, and beyond it hardly: an outline that lies
+elsewhere in the two would be seen twice. With more, turned faces have lines along the cheek, with less hair is
+beaded."""
 OVAL = (0.5, 0.57, 0.295, 0.41)
 """The face in an aligned picture: center and half axes, across and down, of its width and height."""
 ATTRIBUTES = ("yaw", "pitch", "smile", "light", "brightness")
@@ -46,7 +47,7 @@ less its left half, and the mean."""
 
 @dataclass(frozen=True, eq=False)
 class FacePrior(OnDevice):
-    """The face decoder, and synthetic faces with their latents.
+    """The face decoder, the generator, and synthetic faces with their latents.
 
     Attributes:
         decoder: frozen, in eval mode.
@@ -58,8 +59,8 @@ class FacePrior(OnDevice):
         attribute_weight: (5, K), attribute_bias: (5,): latents -> :data:`ATTRIBUTES`.
         attribute_spread: (5,) standard deviation of each over the faces.
         digest: of the file.
-        generator: draws sharper faces from the same latents, at 18 times the cost, or roughly at six times; None if
-            there is none.
+        generator: draws sharper faces from the same latents, at 18 times the cost, or at six times by its early exit;
+            None if there is none.
     """
 
     decoder: FaceDecoder
@@ -119,6 +120,9 @@ class FacePrior(OnDevice):
             size: 112, 224 or 448; the decoder draws no 448.
             offsets: (B, 16, K), see :class:`~arcinvert.faceprior.generator.FaceGenerator`; the decoder takes none.
             rough: as for :meth:`render`; the generator draws its 112 pixels by its early exit then.
+
+        Raises:
+            KeyError: 448 without a generator.
         """
         if self.generator is None:
             return self.render(latents, size, rough=rough)
@@ -126,7 +130,7 @@ class FacePrior(OnDevice):
             return self.generator(latents, size, offsets, early=rough)  # type: ignore[no-any-return]
 
     def detailed(self, latents: Tensor, size: int = LARGE) -> Tensor:
-        """(B, K) latents -> (B, 3, size, size), RGB: the decoder's face with the fine detail that the generator draws.
+        """(B, K) latents -> (B, 3, size, size), RGB in [0, 1]: the decoder's face with the generator's fine detail.
 
         A latent that was sought with the decoder is off in the generator, most of all one of a photograph; but hair,
         skin and teeth are like those of a photograph there. So its picture is drawn as far towards the decoder's as
@@ -135,7 +139,7 @@ class FacePrior(OnDevice):
 
         Args:
             latents: of the faces.
-            size: 112, 224 or 448; without a generator there is no 448.
+            size: 112, 224 or 448; without a generator 448 gives 224.
         """
         coarse = self.render(latents, min(size, LARGE))
         if self.generator is None:

@@ -19,7 +19,7 @@ POSES = {"frontal": (0.0, 0.0), "left": (-25.0, 0.0), "right": (25.0, 0.0), "up"
 EXPRESSIONS = {"neutral": 0.80, "smile": 0.98}
 """Name -> width of the mouth over the distance of the eyes."""
 LIGHTS = {"even": 0.0, "left": -0.15, "right": 0.15}
-"""Name -> gray level of the right half of the face less that of the left half; all levels are 1."""
+"""Name -> gray level (0 to 1) of the right half of the face less that of the left half."""
 LARGEST = (35.0, 20.0)
 """Degrees of yaw and of pitch beyond which the faces behind the face prior do not reach."""
 NOSE, LEVEL, FALL = 0.5, 0.60, 0.45
@@ -75,7 +75,11 @@ class Controls:
 
 
 def asked(attributes: Mapping[str, float]) -> dict[str, float]:
-    """What was asked, of attributes that a latent was moved to: yaw and pitch in degrees."""
+    """What was asked, of attributes that a latent was moved to, by name.
+
+    Yaw and pitch in degrees, smile as the width of the mouth over the distance of the eyes, light and brightness in gray
+    levels (0 to 1).
+    """
     plain = dict(attributes)
     if "yaw" in plain:
         plain["yaw"] = (plain["yaw"] - LATENT_AHEAD) / YAW_GAIN
@@ -105,7 +109,9 @@ def varied(
     """Attributes (B, 5) of a target's variations: the controls; from variation 1 on, what varies is drawn at random.
 
     Pose, expression and light are each drawn from one half of their range, by the variation's number, so that even a
-    few variations look to both sides, smile and do not, and are lit from both sides.
+    few variations look to both sides, smile and do not, and are lit from both sides: yaw of 6 to 18 degrees to either
+    side, pitch of -10 to 10, smile of 0.74 to 0.84 or 0.90 to 1.00, light of 0.05 to 0.15 from either side, brightness
+    of 0.3 to 0.6.
 
     Args:
         controls: of every image.

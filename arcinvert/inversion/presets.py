@@ -118,7 +118,7 @@ class FacePreset:
     """
 
     steps: int = constant(45, "judged cosine; 60 are no better")
-    lr: float = constant(0.2, "judged cosine of development identities and of real development people")
+    lr: float = constant(0.2, "judged cosine of development identities and of tuning people")
     match_weight: float = constant(1.0, "the unit of all weights")
     maps_weight: float = constant(
         0.1, "more costs own cosine, and acceptance on real people; none costs acceptance on synthetic ones"
@@ -153,7 +153,7 @@ class FacePreset:
     noise: float = constant(
         0.15,
         "of the attacked network's weights, 0 none: a face satisfies networks like it then, and judges accept more "
-        "real development people",
+        "tuning people",
     )
     noisy_every: int = constant(2, "one step of so many has the noise: more costs own cosine")
     noise_most_cosine: float = constant(
@@ -162,7 +162,7 @@ class FacePreset:
     refine_steps: int = constant(0, "the last so many steps go through the generator, at six times the cost")
     refine_lr: float = constant(
         0.07,
-        "judged cosine: development identities gain a little with less, real development people with more",
+        "judged cosine: development identities gain a little with less, tuning people with more",
     )
     layer_spread: float = constant(
         1.0,

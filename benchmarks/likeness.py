@@ -1,8 +1,8 @@
 """Whether reconstructions of real people have the skin and the sex of the person, and who is left behind.
 
 Lightness is the mean CIE L* of both cheeks of an aligned face. Sex is what a linear classifier of a judge's embeddings
-says (a probe), fitted on photographs of other people whose given name is in :data:`MEN` or :data:`WOMEN`. It is no truth
-about a person: how often it agrees with the names of people it was not fitted on stands beside what it says.
+says (a probe), fitted on photographs of other people whose given name is in :data:`MEN` or :data:`WOMEN`. It is no
+truth about a person: how often it agrees with the names of people it was not fitted on stands beside what it says.
 """
 
 from typing import Any

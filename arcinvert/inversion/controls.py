@@ -77,8 +77,8 @@ class Controls:
 def asked(attributes: Mapping[str, float]) -> dict[str, float]:
     """What was asked, of attributes that a latent was moved to, by name.
 
-    Yaw and pitch in degrees, smile as the width of the mouth over the distance of the eyes, light and brightness in gray
-    levels (0 to 1).
+    Yaw and pitch in degrees, smile as the width of the mouth over the distance of the eyes, light and brightness in
+    gray levels (0 to 1).
     """
     plain = dict(attributes)
     if "yaw" in plain:

@@ -85,12 +85,16 @@ class Bench:
         pictures = faces.images[first], faces.images[first + 1]
         return cls(default_face_prior(), shown, *pictures, opened, templates, others, real, asked)
 
-    def judged(self, images: Tensor) -> dict[str, Any]:
-        """Scores of each judge for one image (112, 112, 3) uint8 of every target."""
+    def judged(self, images: Tensor, skipped: int = 0) -> dict[str, Any]:
+        """Scores of each judge for one image (112, 112, 3) uint8 of every target.
+
+        ``skipped`` of a target's other images are not compared, because they are shown themselves.
+        """
         found = {}
         for judge in self.judges:
             name, rows = judge.name, judge(images)
-            found[name] = judged(judge, images, self.templates[name], self.others[name]) | {
+            others = [part[skipped:] for part in self.others[name]]
+            found[name] = judged(judge, images, self.templates[name], others) | {
                 "cosines": (rows * self.templates[name]).sum(1).tolist(),
                 "frechet": frechet_distance(cosine_features(rows), self.real[name]),
             }
@@ -133,6 +137,6 @@ class Bench:
             "thresholds": {judge.name: {f"{fmr:g}": judge.thresholds[fmr] for fmr in FMRS} for judge in self.judges},
             "controls": {
                 "mean face": {"judges": self.judged(mean.expand(len(self.enrolled), -1, -1, -1))},
-                "a real second photo": {"judges": self.judged(self.second)},
+                "a real second photo": {"judges": self.judged(self.second, skipped=1)},
             },
         }

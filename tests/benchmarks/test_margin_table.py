@@ -126,6 +126,9 @@ def test_what_the_judges_are_asked(script: ModuleType, people: Path, judge: Path
     assert np.allclose(bench.real["pixels"], rows[real] * np.sqrt(147))
     second = bench.controls(judge.parent / "strip.png")["controls"]["a real second photo"]["judges"]["pixels"]
     assert second["cosines"] == pytest.approx(others[::5])
+    assert second["type2@0.02"]["n"] == 16  # not with itself
+    third = [float(rows[person + 1] @ rows[person + k]) for person in range(24, 48, 6) for k in range(2, 6)]
+    assert second["cosine_type2"] == pytest.approx(np.mean(third))
     with pytest.raises(UsageError, match="2 to 4 targets"):
         script.Bench.open(people, [judge], 5)
 

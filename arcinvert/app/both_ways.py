@@ -41,9 +41,16 @@ class Answer:
 
 @dataclass(frozen=True, eq=False)
 class BothWays:
-    """The faces (2, 112, 112, 3) uint8 of two photos in turn, and the recognizers' answers, the attacked one first."""
+    """What two photos became.
+
+    Attributes:
+        faces: (2, 112, 112, 3) uint8, of the two photos in turn, as recognizers see them.
+        pictures: (2, S, S, 3) uint8, the same as they were drawn.
+        answers: of the recognizers, the attacked one first.
+    """
 
     faces: Tensor
+    pictures: Tensor
     answers: tuple[Answer, ...]
 
 
@@ -71,14 +78,15 @@ def both_ways(
     found = inverter.reconstruct(
         torch.stack([photo.embedding for photo in photos]), steps=steps, progress=task.progress
     )
-    faces = torch.stack([face.reconstructions[0].pixels for face in found])
-    pictures = torch.stack([*crops, *faces]).permute(0, 3, 1, 2)
+    made = [face.reconstructions[0] for face in found]
+    faces = torch.stack([one.pixels for one in made])
+    compared = torch.stack([*crops, *faces]).permute(0, 3, 1, 2)
     answers = []
     for title in dict.fromkeys([name, *judges]):
         if not state.thresholds(title):
             state.judge(title, progress=task.progress)
-        first, second, made_first, made_second = state.recognizer(title).embed(pictures).cpu()
+        first, second, made_first, made_second = state.recognizer(title).embed(compared).cpu()
         pairs = {PHOTOS: (first, second), FIRST: (made_first, second), SECOND: (made_second, first)}
         cosines = {pair: float(one @ other) for pair, (one, other) in pairs.items()}
         answers.append(Answer(title, title == name, cosines, state.thresholds(title)))
-    return BothWays(faces, tuple(answers))
+    return BothWays(faces, torch.stack([one.picture for one in made]), tuple(answers))

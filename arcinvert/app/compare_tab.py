@@ -63,7 +63,8 @@ def build(state: AppState, result: gr.State, tab: gr.Tab) -> dict[str, Any]:
             return
         with errors_as_messages():
             image = found.images[0] if wanted == RECONSTRUCTION else controls(state.prior)[wanted]
-            yield {images: pair(found, image, wanted)}
+            shown = found.frames[-1].images[0] if wanted == RECONSTRUCTION else image  # larger than recognizers see it
+            yield {images: pair(found, shown, wanted)}
             cards: list[str] = []
 
             def collect(task: Task[None]) -> None:

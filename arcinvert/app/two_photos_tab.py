@@ -24,7 +24,7 @@ def pictures(photos: Photos, found: BothWays | None = None) -> str:
     drawn = []
     for number, photo in enumerate(photos):
         drawn.append(figure(photo.crop, f"Photo {number + 1}", "no photo", note=photo.message))
-        face = None if found is None else found.faces[number]
+        face = None if found is None else found.pictures[number]
         alt = WAITING_FOR if face is None else f"Reconstructed from photo {number + 1}"
         drawn.append(figure(face, f"From the numbers of photo {number + 1}", alt))
     return str(PARTS.pairs(drawn))

@@ -18,6 +18,7 @@ from arcinvert.audit.thresholds import Threshold
 from arcinvert.calibration.calibration import Calibration
 from arcinvert.errors import InputError
 from arcinvert.faceprior.prior import FacePrior
+from arcinvert.inversion.invert import reduced
 from arcinvert.inverter import Inverter
 
 SOON = 60.0
@@ -44,6 +45,8 @@ def test_each_face_is_that_of_its_photo_and_meets_the_other_photo(state: AppStat
     photos = example_pair(state, "tiny")
     found = started(state, photos, ["judge", "tiny"]).result.result(SOON)
     alone = state.inverter("tiny").reconstruct(photos[0].embedding[None], steps=2)[0].reconstructions[0].pixels
+    assert found.pictures.shape == (2, 224, 224, 3)
+    assert torch.equal(reduced(found.pictures), found.faces)
     distances = (found.faces.float() - alone.float()).abs().mean((1, 2, 3))
     assert distances[0] < 1 < distances[1]  # of 255; another batch has other rounding
     assert [(answer.name, answer.attacked) for answer in found.answers] == [("tiny", True), ("judge", False)]

@@ -46,6 +46,8 @@ def test_the_example_then_another_pose_then_the_comparison(page: Any, address: s
     page.wait_for_selector("#comparisons .ai-card svg")
     page.get_by_text("default: a judge that had no part in the image").wait_for()
     assert "tiny: it was inverted" in page.inner_text("#comparisons")
+    shown, kept = (page.locator(f"{place} img").nth(1).get_attribute("src") for place in ("#pair", "#stage"))
+    assert shown == kept
     foreign = [url for url in page.asked if not url.startswith((address.partition("?")[0], "data:", "blob:"))]
     assert page.asked
     assert foreign == []

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from arcinvert.checkpoint import load_checkpoint, load_strictly, save_checkpoint
+from arcinvert.device import has_bfloat16
 from arcinvert.faceprior.generator import LAYERS, SHAPES, EarlyExit, FaceGenerator
 from arcinvert.faceprior.prior import FacePrior, load_face_prior
 from arcinvert.formats.license import GENERATOR
@@ -54,7 +55,7 @@ def drawn_latents(prior: FacePrior, generator: torch.Generator) -> Tensor:
 @torch.no_grad()
 def patches(network: FaceGenerator, each: Tensor, generator: torch.Generator, count: int) -> list[Patch]:
     """Some patches of one face."""
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16(each.device)):  # in software it takes minutes
         maps, late = network.maps(each, EarlyExit.AFTER + 1)
         x, last = network.maps(each, len(SHAPES))
     x = x.float()

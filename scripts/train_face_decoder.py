@@ -24,6 +24,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 from torch_generator import generator_of
 
 from arcinvert.calibration.auxiliary import BLOCKS, default_auxiliary
+from arcinvert.device import has_bfloat16
 from arcinvert.faceprior.decoder import FaceDecoder
 from arcinvert.faceprior.generator import AXES, FaceGenerator
 from arcinvert.recognizer import Recognizer, default_checkpoint
@@ -176,13 +177,19 @@ class Student:
         torch._foreach_lerp_(list(self.average.parameters()), list(self.network.parameters()), 1 - decay)
 
 
+def half_products(device: torch.device, kind: torch.dtype | None = None) -> torch.autocast:
+    """Products in half precision, where the device has it: in software they take minutes."""
+    gpu = device.type == "cuda"
+    return torch.autocast(
+        device.type, kind or (torch.float16 if gpu else torch.bfloat16), enabled=gpu or has_bfloat16(device)
+    )
+
+
 class Bank:
     """Pictures of the generator, the newest ones in place of the oldest: to draw one costs more than a step on it."""
 
-    def __init__(
-        self, teacher: FaceGenerator, people: Tensor, size: int, half: torch.dtype, rng: torch.Generator
-    ) -> None:
-        self.teacher, self.people, self.half, self.rng = teacher, people, half, rng
+    def __init__(self, teacher: FaceGenerator, people: Tensor, size: int, rng: torch.Generator) -> None:
+        self.teacher, self.people, self.rng = teacher, people, rng
         self.latents = torch.zeros(size, 3 * AXES, device=people.device)
         self.images = torch.zeros(size, 3, 224, 224, dtype=torch.uint8, device=people.device)
         self.count = self.next = 0
@@ -192,7 +199,7 @@ class Bank:
         """Draw so many."""
         for size in [part] * (count // part) + [count % part] * bool(count % part):
             z = draw(self.people, size, self.rng)
-            with torch.autocast(z.device.type, self.half):
+            with half_products(z.device):
                 faces = self.teacher(z)
             rows = (torch.arange(size, device=z.device) + self.next) % len(self.latents)
             self.latents[rows], self.images[rows] = z, (faces.float() * 255).round().byte()
@@ -220,10 +227,9 @@ def train(options: argparse.Namespace) -> None:
     lenses = Lenses(device)
     rng = torch.Generator(device).manual_seed(options.seed)
     student = Student(device, options.rate)
-    half = torch.float16 if device.type == "cuda" else torch.bfloat16
     total, step, sums, shown = options.minutes * 60, 0, {}, time.monotonic()
     place = np.random.default_rng(options.seed)
-    bank = Bank(teacher, people, options.bank, half, rng)
+    bank = Bank(teacher, people, options.bank, rng)
     bank.fill(options.first)
     print(f"{time.monotonic() - started:.0f} s: the bank has {bank.count} pictures", flush=True)
     while (share := (time.monotonic() - started) / total) < 1:
@@ -234,7 +240,7 @@ def train(options: argparse.Namespace) -> None:
         corner = tuple(int(v) for v in place.integers(0, 113, 2))
         for group in student.optimizer.param_groups:
             group["lr"] = rate * group["unit"]
-        with torch.autocast(device.type, torch.bfloat16):
+        with half_products(device, torch.bfloat16):
             said = student.step(z, y224, y112, lenses, corner, share)
         student.follow(min(0.999, (1 + step) / (10 + step)))
         for key, value in said.items():
@@ -253,7 +259,7 @@ def train(options: argparse.Namespace) -> None:
                 sums = {}
         if options.steps and step >= options.steps:
             break
-    save(student, teacher, people, lenses, options, step, half)
+    save(student, teacher, people, lenses, options, step)
 
 
 @torch.no_grad()
@@ -264,12 +270,11 @@ def save(
     lenses: Lenses,
     options: argparse.Namespace,
     step: int,
-    half: torch.dtype,
 ) -> None:
     """The decoder in half precision, a sheet, how near they come on people held out, and faces to calibrate on."""
     device = people.device
     z = (0.8 * people[-HELD:].repeat(1, 3))[: options.held]
-    with torch.autocast(device.type, half):
+    with half_products(device):
         y = torch.cat([teacher(part) for part in z.split(options.part)])
     rows = [y[:16]]
     x = torch.cat([student.average(part, 224) for part in z.split(options.part)])
@@ -302,11 +307,11 @@ def save(
     Image.fromarray((sheet.permute(1, 2, 0).cpu().numpy() * 255).round().astype(np.uint8)).save(
         options.out / "held_out.jpg", quality=92
     )
-    faces(teacher, people, options, half)
+    faces(teacher, people, options)
 
 
 @torch.no_grad()
-def faces(teacher: FaceGenerator, people: Tensor, options: argparse.Namespace, half: torch.dtype) -> None:
+def faces(teacher: FaceGenerator, people: Tensor, options: argparse.Namespace) -> None:
     """Crops of 112x112 to calibrate on, each of a person of its own, as WebP files in a row, and their latents."""
     from concurrent.futures import ThreadPoolExecutor
 
@@ -329,7 +334,7 @@ def faces(teacher: FaceGenerator, people: Tensor, options: argparse.Namespace, h
 
     with ThreadPoolExecutor(16) as pool:
         for part in (codes * scale).split(options.part):
-            with torch.autocast(people.device.type, half):
+            with half_products(people.device):
                 crops = avg_pool2d(teacher(part), 2)
             files += pool.map(encode, (crops.permute(0, 2, 3, 1).cpu().numpy() * 255).round().astype(np.uint8))
     for number in range(2):

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import math
 import platform
 import time
 from collections.abc import Mapping, Sequence
@@ -201,6 +202,14 @@ def compared(asked: Mapping[str, float], measured: Mapping[str, float | bool | N
     return found
 
 
+def missed_controls(rows: Sequence[Row], settings: Settings) -> int:
+    """How many images miss a pose, expression or light that the settings ask for; what variations draw is not counted."""
+    values = zip(ATTRIBUTES, settings.controls.attributes(), strict=True)
+    asked = [name for name, value in values if not math.isnan(value)]
+    found = (row.get("attributes", {}) for row in rows)
+    return sum(any(name in one and one[name]["missed"] for name in asked) for one in found)
+
+
 def _finish(
     out: Path,
     run: dict[str, Any],
@@ -244,8 +253,8 @@ def _finish(
         "seconds": round(time.perf_counter() - started, 3),
         "note": SYNTHETIC,
     }
-    if missed := sum(any(one["missed"] for one in row.get("attributes", {}).values()) for row in rows):
-        log.warning("%d of %d images miss the pose, expression or light they were asked for", missed, len(rows))
+    if missed := missed_controls(rows, settings):
+        log.warning("%d of %d images miss the pose, expression or light that was asked for", missed, len(rows))
     with atomic_write(out / MANIFEST) as temporary:
         temporary.write_text(json.dumps(manifest, indent=2) + "\n")
     journal.close(out)

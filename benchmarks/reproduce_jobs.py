@@ -43,6 +43,15 @@ JOBS = {
         " --json {json}",
         "--targets 2 --steps 2 --variations 1",
     ),
+    "ages": Job(
+        f"benchmarks/inversion.py --data {{data}} {JUDGES} --targets 40 --variations 2 --vary age --json {{json}}",
+        "--targets 2 --steps 2 --variations 1 --vary pose",  # age takes a package that not everybody has
+    ),
+    "ages-y1": Job(
+        "benchmarks/inversion.py --data {data} --judge {v3} --checkpoint {attacked} --targets 40 --variations 2"
+        " --vary age --json {json}",
+        "--targets 2 --steps 2 --variations 1 --vary pose",
+    ),
     "inversion-edgeface": Job(
         f"benchmarks/inversion.py --data {{data}} {JUDGES} --checkpoint {{edge}} --targets 40 --json {{json}}",
         "--targets 2 --steps 2",

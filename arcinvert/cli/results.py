@@ -50,9 +50,12 @@ class Reconstruction(Result):
     below_min_cosine: bool | None = None
     robustness: dict[str, float | bool | None] | None = Field(
         None,
-        description="cosines after small changes; yaw, pitch, smile, light and brightness in the face prior's units",
+        description="cosines after small changes; yaw, pitch, smile, light and brightness in the face prior's units; "
+        "age in years, by the auxiliary network",
     )
-    attributes: dict[str, Attribute] | None = Field(None, description="of those that were asked; yaw, pitch in degrees")
+    attributes: dict[str, Attribute] | None = Field(
+        None, description="of those that were asked; yaw, pitch in degrees, age in years"
+    )
     history: dict[str, list[float | None]] | None = None
 
 

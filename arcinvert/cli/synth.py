@@ -83,8 +83,8 @@ def main(
         str | None,
         typer.Option(
             metavar="WHAT,...",
-            help="What the variations differ in, out of pose, expression, light, color (also hair and background); "
-            "the default is all of them.",
+            help="What the variations differ in, out of pose, expression, light, color (also hair and background), "
+            "age; the default is all but age.",
         ),
     ] = None,
     alike: Annotated[
@@ -137,7 +137,7 @@ def main(
         arcinvert synth --photo photo.jpg -o out
         arcinvert synth --store people.parquet --row 17 -o out --checkpoint net.onnx
         arcinvert synth -e target.npy -o out --pose=-20,5 --expression smile --light left
-        arcinvert synth -e target.npy -o out --variations 6 --vary pose,light
+        arcinvert synth -e target.npy -o out --variations 6 --vary pose,age
         arcinvert synth -e target.npy -o out --c2pa-certificate chain.pem --c2pa-key key.pem
     """
     from arcinvert.distributed import process_group

@@ -30,6 +30,8 @@ LATENT_AHEAD, LATENT_LEVEL, USUAL_SMILE = 0.03, 0.545, 0.88
 """The linear yaw and pitch of faces that a detector finds looking ahead, and the smile that most faces have."""
 VARIED = ("pose", "expression", "light", "color")
 """What variations differ in unless they are asked for alike; ``color`` also has hair, skin's tint and background."""
+CAN_VARY = (*VARIED, "age")
+"""What they can be asked to differ in. Age is a part of who somebody is: images that differ in it match less well."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,7 @@ def varied(
         controls: of every image.
         variation: (B,) 0 for the first image of a target.
         generators: one per image.
-        vary: some of :data:`VARIED`.
+        vary: some of :data:`CAN_VARY`; age is no attribute, see :func:`years_older`.
     """
     rows = []
     for number, generator in zip(variation, generators, strict=True):
@@ -132,6 +134,20 @@ def varied(
             [d if number > 0 and one and math.isnan(a) else a for a, d, one in zip(asked, drawn, free, strict=True)]
         )
     return torch.tensor(rows)
+
+
+def years_older(variation: Sequence[int], generators: Sequence[torch.Generator], vary: Sequence[str]) -> Tensor:
+    """(B,) how much older than the person each image is to look, NaN where age does not vary.
+
+    10 to 20 years older for odd variations, younger for even ones. The arguments are those of :func:`varied`.
+    """
+    if "age" not in vary:
+        return torch.full((len(variation),), math.nan)
+    drawn = [
+        math.nan if number == 0 else (1 if number % 2 else -1) * (10 + 10 * float(torch.rand((), generator=generator)))
+        for number, generator in zip(variation, generators, strict=True)
+    ]
+    return torch.tensor(drawn)
 
 
 def _angles(pose: str) -> tuple[float, float]:

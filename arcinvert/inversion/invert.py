@@ -5,7 +5,7 @@ of one image does not depend on the others in its batch.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -95,6 +95,7 @@ class Recipe:
         refine_steps: the last so many of the steps follow a call of
             :meth:`~arcinvert.inversion.parameterization.Parameterization.refine`. Adam begins anew with them.
         refine_lr: its learning rate then.
+        asked: (B,) what each image was asked to have, by its name; NaN where it is free.
 
     Raises:
         UsageError: there is no view, or the first one does not take every step that the others leave; more steps
@@ -109,6 +110,7 @@ class Recipe:
     decay: bool = True
     refine_steps: int = 0
     refine_lr: float = 0.0
+    asked: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not 0 <= self.refine_steps <= self.steps:

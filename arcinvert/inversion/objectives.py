@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from arcinvert.calibration.age import AgeRegression
 from arcinvert.calibration.maps import pooled
 from arcinvert.errors import InputError
 from arcinvert.recognizer import Trace
@@ -106,6 +107,24 @@ class MapMatch:
             apart = (pooled(trace.activations[layer].float()) - predicted) / self.deviation[layer]
             cost = cost + apart.square().mean((1, 2, 3)) / len(self.predicted)
         return cost if self.share is None else cost * self.share
+
+
+@dataclass(frozen=True, eq=False)
+class AgeMatch:
+    """``((age - wanted) / 10)^2``, the age in years as the auxiliary network's embedding tells it.
+
+    Attributes:
+        age: the regression.
+        wanted: (B,) years; the cost of an image where it is NaN is 0.
+    """
+
+    age: AgeRegression
+    wanted: Tensor
+    taps: tuple[str, ...] = ()
+
+    def __call__(self, trace: Trace) -> Tensor:
+        off = self.age.years(trace.embedding.float()) - self.wanted
+        return (off / 10).nan_to_num(0.0).square()
 
 
 def _aligned(trace: Trace, target: Tensor) -> Tensor:

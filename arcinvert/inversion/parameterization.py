@@ -40,10 +40,6 @@ class Parameterization(nn.Module):
         """(B, K) whitened coordinates, or None; K may grow with :meth:`refine`."""
         return None
 
-    def asked(self) -> Tensor | None:
-        """(B, 5) attributes of the face prior that each image is to have, NaN where free; None without any."""
-        return None
-
 
 class Pixels(Parameterization):
     """Free pixels, clamped to [0, 1] with a gradient that passes the clamp.
@@ -181,9 +177,6 @@ class FaceLatent(Parameterization):
 
     def latent(self) -> Tensor:
         return self.coordinates if self.layers is None else torch.cat([self.coordinates, self.layers.flatten(1)], 1)
-
-    def asked(self) -> Tensor | None:
-        return self.attributes
 
 
 def noise_start(generators: Sequence[torch.Generator], device: torch.device | str = "cpu") -> Tensor:

@@ -13,13 +13,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from arcinvert.calibration.age import AGES, default_age
 from arcinvert.calibration.auxiliary import default_auxiliary
 from arcinvert.calibration.calibration import Calibration
 from arcinvert.errors import UsageError
-from arcinvert.faceprior.prior import SIZE, FacePrior
-from arcinvert.inversion.controls import VARIED, Controls, varied
+from arcinvert.faceprior.prior import ATTRIBUTES, SIZE, FacePrior
+from arcinvert.inversion.controls import VARIED, Controls, varied, years_older
 from arcinvert.inversion.invert import Recipe, View
-from arcinvert.inversion.objectives import CosineMatch, L2Match, MapMatch
+from arcinvert.inversion.objectives import AgeMatch, CosineMatch, L2Match, MapMatch
 from arcinvert.inversion.parameterization import FaceLatent, Fourier, Pixels, noise_start
 from arcinvert.inversion.priors import (
     BatchNormMatch,
@@ -48,7 +49,7 @@ class Attack:
         variation: (B,) 0 for the first image of a target, 1.. for its variations.
         generators: one per image.
         controls: the pose, expression and light to hold.
-        vary: what variations above 0 differ in; see :func:`~arcinvert.inversion.controls.varied`.
+        vary: what variations above 0 differ in, some of :data:`~arcinvert.inversion.controls.CAN_VARY`.
         objective: a term to match in place of ``target``, which is then only a guess; for example the template of
             a protected embedding. Only the presets with controls use it.
         tracer: precision and compilation of the attacked network.
@@ -150,6 +151,9 @@ class FacePreset:
     )
     auxiliary_match_weight: float = constant(1.0, "as match_weight")
     auxiliary_maps_weight: float = constant(0.5, "acceptance by judges, of development identities")
+    age_weight: float = constant(
+        0.1, "of variations in age: with more they look as old as asked, but fewer judges accept them"
+    )
     noise: float = constant(
         0.15,
         "of the attacked network's weights, 0 none: a face satisfies networks like it then, and judges accept more "
@@ -182,9 +186,11 @@ class FacePreset:
         attributes = varied(attack.controls, attack.variation.tolist(), attack.generators, attack.vary).to(
             center.device
         )
+        ages = asked_ages(attack) if "age" in attack.vary and self.auxiliary_every else None
         varies = attack.variation.to(center.device) > 0
         share = torch.where(varies, self.varied_maps_share, self.turned_maps_share)
-        share = torch.where(attributes.isnan().all(1), 1.0, share)
+        free = attributes.isnan().all(1) if ages is None else attributes.isnan().all(1) & ages.isnan()
+        share = torch.where(free, 1.0, share)
         maps = calibration.maps
         prior = (self.prior_weight, LatentGaussian())
         attacked = View(
@@ -204,11 +210,15 @@ class FacePreset:
         views = (
             attacked,
             *self._noisy_view(attacked, calibration),
-            *auxiliary_view(self, attack, {"prior": prior}, share),
+            *auxiliary_view(self, attack, {"prior": prior, **self._age_term(ages)}, share, ages),
         )
         face = FaceLatent(attack.prior, center, spread, attributes=attributes, layer_spread=self.layer_spread)
         refine = min(self.steps, self.refine_steps)
-        return Recipe(face, views, self.steps, self.lr, refine_steps=refine, refine_lr=self.refine_lr)
+        asked = dict(zip(ATTRIBUTES, attributes.T, strict=True)) | ({} if ages is None else {"age": ages})
+        return Recipe(face, views, self.steps, self.lr, refine_steps=refine, refine_lr=self.refine_lr, asked=asked)
+
+    def _age_term(self, ages: Tensor | None) -> Terms:
+        return {} if ages is None else {"age": (self.age_weight, AgeMatch(default_age(ages.device), ages))}
 
     def _noisy_view(self, attacked: View, calibration: Calibration) -> tuple[View, ...]:
         """The attacked network with noise on its weights, if such noise moves its embeddings."""
@@ -310,7 +320,11 @@ def preset_of(name: str, steps: int | None = None) -> Preset:
 
 
 def auxiliary_view(
-    preset: "FacePreset | PixelsPreset", attack: Attack, terms: Terms | None = None, share: Tensor | None = None
+    preset: "FacePreset | PixelsPreset",
+    attack: Attack,
+    terms: Terms | None = None,
+    share: Tensor | None = None,
+    ages: Tensor | None = None,
 ) -> tuple[View, ...]:
     """The view through the auxiliary network, or none if the preset takes no step through it.
 
@@ -319,17 +333,27 @@ def auxiliary_view(
         attack: the batch.
         terms: that hold a step through this network, too.
         share: see :class:`~arcinvert.inversion.objectives.MapMatch`.
+        ages: (B,) years that the images are to look, see :func:`asked_ages`.
     """
     if not preset.auxiliary_every:
         return ()
     calibration = attack.calibration
-    maps = calibration.auxiliary_maps
+    maps, embedding = calibration.auxiliary_maps, calibration.auxiliary.predict(attack.target)
+    if ages is not None:
+        embedding = default_age(ages.device).at(embedding, ages)
     own: Terms = {
-        "match": (preset.auxiliary_match_weight, CosineMatch(calibration.auxiliary.predict(attack.target))),
+        "match": (preset.auxiliary_match_weight, CosineMatch(embedding)),
         "maps": (preset.auxiliary_maps_weight, MapMatch(maps.predict(attack.target), maps.deviation, share)),
     }
     network = default_auxiliary(attack.target.device)
     return (View(network, {**own, **(terms or {})}, every=preset.auxiliary_every, name="auxiliary"),)
+
+
+def asked_ages(attack: Attack) -> Tensor:
+    """(B,) years that each image is to look, from what the target's embedding tells; NaN where it is free."""
+    age = default_age(attack.target.device)
+    older = years_older(attack.variation.tolist(), attack.generators, attack.vary).to(attack.target.device)
+    return (age.years(attack.calibration.auxiliary.predict(attack.target)) + older).clamp(*AGES)
 
 
 def conditional(attack: Attack, temperature: float) -> tuple[Tensor, Tensor]:

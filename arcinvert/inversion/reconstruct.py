@@ -15,8 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from arcinvert.errors import UsageError
-from arcinvert.faceprior.prior import ATTRIBUTES
-from arcinvert.inversion.controls import VARIED, Controls
+from arcinvert.inversion.controls import CAN_VARY, VARIED, Controls
 from arcinvert.inversion.invert import invert, to_bytes
 from arcinvert.inversion.objectives import MarginMatch
 from arcinvert.inversion.presets import PRESETS, Attack, preset_of
@@ -52,7 +51,7 @@ class Settings:
         retries: how often an image is regenerated at most; the best one is kept.
         record: whether the path of each target's first image is kept.
         pose, expression, light: see :meth:`~arcinvert.inversion.controls.Controls.parse`; None leaves them free.
-        vary: what a target's variations differ in, some of :data:`~arcinvert.inversion.controls.VARIED`; with nothing
+        vary: what a target's variations differ in, some of :data:`~arcinvert.inversion.controls.CAN_VARY`; with nothing
             they are alike, and differ in what the embedding leaves open.
         size: width and height of the pictures, out of :data:`SIZES`. ``fast`` and ``best`` draw
             224 or 448 pixels, the other presets 112; other sizes are resampled.
@@ -90,8 +89,8 @@ class Settings:
             raise UsageError(f"expected a precision out of {', '.join(PRECISIONS)}, got {self.precision!r}")
         if self.size not in SIZES:
             raise UsageError(f"expected a size out of {', '.join(map(str, SIZES))}, got {self.size}")
-        if unknown := [name for name in self.vary if name not in VARIED]:
-            raise UsageError(f"expected what varies out of {', '.join(VARIED)}, got {', '.join(unknown)!r}")
+        if unknown := [name for name in self.vary if name not in CAN_VARY]:
+            raise UsageError(f"expected what varies out of {', '.join(CAN_VARY)}, got {', '.join(unknown)!r}")
         controlled = preset_of(self.preset).controlled  # also that there is such a preset
         if self.controls != Controls() and not controlled:
             raise UsageError(f"only {with_controls()} keep a pose, an expression or a light, not {self.preset!r}")
@@ -115,7 +114,8 @@ class Reconstruction:
         seconds: of all attempts, an equal share of the batch's time.
         diverged: no finite step was found.
         attempts: how often it was generated.
-        asked: :data:`~arcinvert.faceprior.prior.ATTRIBUTES` that it was to have, without those that were free.
+        asked: :data:`~arcinvert.faceprior.prior.ATTRIBUTES`, and ``age`` in years, that it was to have, without those
+            that were free.
         history: ``step``, and the value of every term and of the cosine along them; see
             :attr:`~arcinvert.inversion.invert.Inversion.history`. At most :data:`POINTS` points; None if not finite.
         frames: images of the path, without the result; empty if not recorded.
@@ -217,6 +217,7 @@ def reconstruct_batch(
         on_step=keep,
     )
     seconds = (time.perf_counter() - started) / len(jobs)
+    asked = {name: values.tolist() for name, values in recipe.asked.items()}
     return [
         Reconstruction(
             target,
@@ -227,18 +228,12 @@ def reconstruct_batch(
             recipe.steps,
             seconds,
             bool(found.diverged[i]),
-            asked=_asked(recipe.parameterization.asked(), i),
+            asked={name: value for name, values in asked.items() if not math.isnan(value := values[i])},
             history=_history_of(found.history, i),
             frames=tuple(frames.get(i, ())),
         )
         for i, (target, variation) in enumerate(jobs)
     ]
-
-
-def _asked(attributes: Tensor | None, row: int) -> dict[str, float]:
-    if attributes is None:
-        return {}
-    return {n: v for n, v in zip(ATTRIBUTES, attributes[row].tolist(), strict=True) if not math.isnan(v)}
 
 
 def _history_of(history: Mapping[str, Tensor], row: int) -> dict[str, list[float | None]]:

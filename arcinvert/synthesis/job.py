@@ -42,8 +42,8 @@ from arcinvert.synthesis.sheets import SYNTHETIC, read_crop, sheet_of_files, wri
 
 log = logging.getLogger(__name__)
 
-TOLERANCE = {"yaw": 6.0, "pitch": 6.0, "smile": 0.06, "light": 0.08, "brightness": 0.1}
-"""Degrees, and units of the others, within which an attribute is reached: about the spread of what a detector finds."""
+TOLERANCE = {"yaw": 6.0, "pitch": 6.0, "smile": 0.06, "light": 0.08, "brightness": 0.1, "age": 8.0}
+"""Degrees, years, and units of the others, within which an attribute is reached: about the spread of measurements."""
 
 VERSION = 2
 """Of the manifest's keys; 1 called robustness ``holds`` and diversity ``variety``."""
@@ -188,11 +188,12 @@ def _write(
 
 
 def compared(asked: Mapping[str, float], measured: Mapping[str, float | bool | None]) -> dict[str, dict[str, Any]]:
-    """What was asked of an image beside what is measured on it: yaw and pitch in degrees, the others in their units.
+    """What was asked of an image beside what is measured on it: yaw and pitch in degrees, age in years, the others in
+    their units.
 
     ``missed`` marks those that are further off than a third of what was asked, and than :data:`TOLERANCE`.
     """
-    seen = {name: float(value) for name in ATTRIBUTES if (value := measured.get(name)) is not None}
+    seen = {name: float(value) for name in TOLERANCE if (value := measured.get(name)) is not None}
     found: dict[str, dict[str, Any]] = {}
     for name, wanted in degrees_asked(asked).items():
         got = {**seen, **in_degrees(seen)}.get(name)

@@ -12,6 +12,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from arcinvert.calibration.age import default_age
+from arcinvert.calibration.auxiliary import default_auxiliary
 from arcinvert.errors import InputError
 from arcinvert.faces.alignment import Detector, RetinaFace, align, landmark_pose
 from arcinvert.recognizer import Recognizer
@@ -46,12 +48,15 @@ def robustness(
         Per image ``eight_bit`` (as it is), ``jpeg_75``, ``shift_2`` (two pixels, the worst of four
         directions, the edge repeated), ``flip``, ``realigned`` (found in a border of repeated edge
         and warped onto the template): cosines; ``face_found``; ``yaw``, ``pitch``, ``smile``, ``light`` and
-        ``brightness`` as in :data:`~arcinvert.faceprior.prior.ATTRIBUTES`, of the found points and of the image. All to
-        four places. Without a face ``realigned``, ``yaw``, ``pitch`` and ``smile`` are None.
+        ``brightness`` as in :data:`~arcinvert.faceprior.prior.ATTRIBUTES`, of the found points and of the image;
+        ``age``, years, by the auxiliary network. All to four places. Without a face ``realigned``, ``yaw``, ``pitch``
+        and ``smile`` are None.
     """
     count = len(images)
     found = [None if detector is None else _found_again(image.numpy(), detector) for image in images]
     lights = [light_of(image.numpy()) for image in images]
+    network = default_auxiliary(recognizer.device)
+    ages = default_age(recognizer.device).years(network.embed(images.permute(0, 3, 1, 2))).tolist()
     seen = [i for i, face in enumerate(found) if face is not None]
     views = [images, torch.stack([_jpeg(image) for image in images]), images.flip(2)]
     views += [_shifted(images, *shift) for shift in SHIFTS]
@@ -65,7 +70,7 @@ def robustness(
         row: dict[str, Any] = {"eight_bit": plain[0, i], "jpeg_75": plain[1, i], "shift_2": plain[3:, i].min()}
         row |= {"flip": plain[2, i], "realigned": realigned.get(i)}
         row |= dict.fromkeys(("yaw", "pitch", "smile")) if face is None else face[1]
-        row |= {"light": lights[i][0], "brightness": lights[i][1]}
+        row |= {"light": lights[i][0], "brightness": lights[i][1], "age": ages[i]}
         rounded = {name: None if value is None else round(float(value), 4) for name, value in row.items()}
         rows.append({**rounded, "face_found": None if detector is None else face is not None})
     return rows

@@ -41,14 +41,14 @@ def test_lightness_is_that_of_the_cheeks(script: ModuleType) -> None:
 
 
 def test_skin_follows_or_does_not(script: ModuleType) -> None:
-    shades = torch.linspace(40, 220, 9).to(torch.uint8).view(9, 1, 1, 1).expand(9, 112, 112, 3)
-    assert script.skin(shades, shades)["slope"] == pytest.approx(1)
-    assert script.skin(shades, shades.flip(0))["correlation"] == pytest.approx(-1, abs=0.1)
-    assert script.skin(shades, shades[:1].expand_as(shades))["correlation"] == 0
+    shades = script.lightness(torch.linspace(40, 220, 9).to(torch.uint8).view(9, 1, 1, 1).expand(9, 112, 112, 3))
+    assert script.followed(shades, shades)["slope"] == pytest.approx(1)
+    assert script.followed(shades, shades[::-1])["correlation"] == pytest.approx(-1, abs=0.1)
+    assert script.followed(shades, np.full(9, shades[0]))["correlation"] == 0
 
 
 def test_groups(script: ModuleType) -> None:
-    masks = script.thirds(np.arange(9.0))
+    masks = script.thirds(np.arange(9.0), ("dark", "middle", "light"))
     assert [int(mask.sum()) for mask in masks.values()] == [3, 3, 3]
     found = script.by_group(np.array([True, False, True] * 3), {**masks, "none": np.zeros(9, bool)})
     assert found["dark"] == {"rate": pytest.approx(2 / 3), "n": 3}

@@ -5,7 +5,17 @@ import torch
 
 from arcinvert.errors import UsageError
 from arcinvert.faceprior.prior import FacePrior
-from arcinvert.inversion.controls import EXPRESSIONS, LATENT_AHEAD, POSES, VARIED, YAW_GAIN, Controls, asked, varied
+from arcinvert.inversion.controls import (
+    EXPRESSIONS,
+    LATENT_AHEAD,
+    POSES,
+    VARIED,
+    YAW_GAIN,
+    Controls,
+    asked,
+    varied,
+    years_older,
+)
 from arcinvert.inversion.parameterization import FaceLatent
 
 
@@ -88,6 +98,18 @@ def test_only_what_is_to_vary_varies_and_as_it_does_with_all(vary: tuple[str, ..
             assert bool(found[:, column].isnan().all())
 
 
+def test_odd_variations_are_to_look_older_and_even_ones_younger() -> None:
+    found = years_older(range(5), generators(5), ("pose", "age"))
+    assert math.isnan(found[0])
+    assert (found[1:] > 0).tolist() == [True, False, True, False]
+    assert bool(((found[1:].abs() >= 10) & (found[1:].abs() <= 20)).all())
+    assert float(found[1:].abs().unique().numel()) == 4
+    drawn = generators(2)
+    assert bool(years_older([0, 1], drawn, VARIED).isnan().all())
+    assert [one.initial_seed() for one in drawn] == [0, 1]
+    assert all(torch.equal(a.get_state(), b.get_state()) for a, b in zip(drawn, generators(2), strict=True))
+
+
 def test_a_control_holds_for_every_variation() -> None:
     found = varied(Controls.parse("left", light="right"), [0, 1, 2], generators(3))
     assert bool((found[:, [0, 1, 3]] == found[0, [0, 1, 3]]).all())
@@ -113,7 +135,6 @@ def test_a_controlled_face_keeps_its_attributes_wherever_it_moves(small_prior: F
     assert float((latents - started)[:2].abs().mean()) > 0.1
     # The third is free, as if it were alone.
     torch.testing.assert_close(latents[2], center[2] + spread * face.coordinates[2])
-    assert face.asked() is attributes
     # Where nothing is asked, every face is free.
     free = FaceLatent(small_prior, center, spread, attributes=attributes[2:].expand(3, -1))
     torch.testing.assert_close(free.latents().detach(), center)

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
+from arcinvert.calibration.age import AgeRegression
 from arcinvert.errors import InputError
-from arcinvert.inversion.objectives import MapMatch, MarginMatch
+from arcinvert.inversion.objectives import AgeMatch, MapMatch, MarginMatch
 from arcinvert.recognizer import Trace
 
 CENTERS = normalize(torch.randn(7, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64))
@@ -24,6 +25,17 @@ def slowly(embedding: torch.Tensor, label: int, margin: float, scale: float) -> 
     right = scale * math.cos(math.acos(cosines[label]) + margin)
     wrong = sum(math.exp(scale * c) for j, c in enumerate(cosines) if j != label)
     return -math.log(math.exp(right) / (math.exp(right) + wrong)) / scale
+
+
+def test_age_match_is_the_squared_distance_in_decades_and_nothing_where_any_age_will_do() -> None:
+    age = AgeRegression(torch.tensor([100.0, 0.0]), torch.tensor(20.0), torch.zeros(2))
+    embedding = torch.tensor([[0.1, 0.3], [0.4, 0.0], [0.4, 0.0]]).requires_grad_(True)  # 30, 60 and 60 years
+    cost = AgeMatch(age, torch.tensor([50.0, math.nan, 60.0]))(Trace(BLACK, embedding))
+    torch.testing.assert_close(cost.detach(), torch.tensor([4.0, 0.0, 0.0]))
+    cost.sum().backward()
+    assert embedding.grad is not None
+    assert embedding.grad[0, 0] < 0
+    assert not embedding.grad[1:].any()
 
 
 def test_margin_match_is_the_arcface_loss_over_the_scale() -> None:

@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from arcinvert.calibration.age import AGES, default_age
 from arcinvert.errors import UsageError
 from arcinvert.inversion.invert import Recipe, invert, to_bytes
+from arcinvert.inversion.objectives import CosineMatch, MapMatch
 from arcinvert.inversion.parameterization import FaceLatent, Pixels
 from arcinvert.inversion.presets import (
     PRESETS,
@@ -96,6 +98,28 @@ def test_a_replaced_constant_reaches_the_recipe(attack: Attack) -> None:
 
 
 # --- recipes
+
+
+def test_age_is_asked_of_variations_alone_and_by_the_auxiliary_network_alone(attack: Attack) -> None:
+    plain, aged = (FacePreset().recipe(replace(attack, vary=vary)) for vary in ((), ("age",)))
+    told = default_age().years(attack.calibration.auxiliary.predict(attack.target))
+    wanted = aged.asked["age"]
+    assert wanted.isnan().tolist() == [True, True, False]
+    assert 10 <= float(wanted[2] - told[2]) <= 20 or float(wanted[2]) == AGES[1]
+    assert "age" not in plain.asked
+    for recipe, there in ((plain, False), (aged, True)):
+        assert [view.name for view in recipe.views if "age" in view.terms] == (["auxiliary"] if there else [])
+    before, after = (recipe.views[-1].terms["match"][1] for recipe in (plain, aged))
+    assert isinstance(before, CosineMatch)
+    assert isinstance(after, CosineMatch)
+    torch.testing.assert_close(after.target[:2], before.target[:2])
+    assert float(default_age().years(after.target)[2]) > float(told[2]) + 5
+    share = aged.views[0].terms["maps"][1]
+    assert isinstance(share, MapMatch)
+    assert share.share is not None
+    assert share.share.tolist() == [1, 1, FacePreset().varied_maps_share]
+    alone = FacePreset(auxiliary_every=0).recipe(replace(attack, vary=("age",)))
+    assert "age" not in alone.asked
 
 
 @pytest.mark.parametrize("noise_cosine", [0.5, 0.97, 0.98, 1.0])

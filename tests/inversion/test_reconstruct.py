@@ -166,6 +166,9 @@ def test_a_reconstruction_says_what_was_asked_of_it(tiny_inverter: Inverter, tar
     first, second = run(tiny_inverter, targets[:1], settings)
     assert first.asked == {"light": pytest.approx(LIGHTS["left"])}
     assert set(second.asked) == {"light", "smile"}
+    first, second = run(tiny_inverter, targets[:1], replace(settings, vary=("age",)))
+    assert set(first.asked) == {"light"}
+    assert set(second.asked) == {"light", "age"}
     assert all(not one.asked for one in run(tiny_inverter, targets[:1], replace(settings, light=None, vary=())))
 
 

@@ -473,6 +473,8 @@ def test_what_was_asked_stands_beside_what_is_measured() -> None:
     assert turned["smile"] == {"asked": pytest.approx(0.98), "measured": None, "missed": False}
     assert set(turned) == {"yaw", "pitch", "smile"}
     assert compared(asked, {"yaw": 0.0})["yaw"]["missed"]
+    assert compared({"age": 50.0}, {"age": 43.0}) == {"age": {"asked": 50.0, "measured": 43.0, "missed": False}}
+    assert compared({"age": 50.0}, {"age": 41.0})["age"]["missed"]
 
 
 def test_a_miss_counts_where_it_was_asked_for_and_not_where_a_variation_drew_it() -> None:

@@ -10,6 +10,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from arcinvert.calibration.age import default_age
+from arcinvert.calibration.auxiliary import default_auxiliary
 from arcinvert.faces.alignment import TEMPLATE, Face
 from arcinvert.recognizer import Recognizer
 from arcinvert.synthesis.robustness import BORDER, crop_detector, robustness
@@ -51,6 +53,7 @@ def test_each_measure_against_a_slow_reference(tiny_recognizer: Recognizer, nois
         return float((tiny_recognizer.embed(torch.from_numpy(image.copy()).permute(2, 0, 1)[None]) * target[row]).sum())
 
     found = robustness(tiny_recognizer, noise, target, None)
+    ages = default_age().years(default_auxiliary().embed(noise.permute(0, 3, 1, 2)))
     for row, image in enumerate(noise.numpy()):
         padded = np.pad(image, ((2, 2), (2, 2), (0, 0)), mode="edge")
         moved = [padded[2 + dy : 114 + dy, 2 + dx : 114 + dx] for dy, dx in ((0, 2), (0, -2), (2, 0), (-2, 0))]
@@ -68,6 +71,7 @@ def test_each_measure_against_a_slow_reference(tiny_recognizer: Recognizer, nois
                 "smile": None,
                 "light": float(gray(image)[:, 36:].mean() - gray(image)[:, :36].mean()),
                 "brightness": float(gray(image).mean()),
+                "age": pytest.approx(float(ages[row]), abs=0.01),
                 "face_found": None,
             },
             abs=1e-4,

@@ -94,6 +94,8 @@ class Settings:
         controlled = preset_of(self.preset).controlled  # also that there is such a preset
         if self.controls != Controls() and not controlled:
             raise UsageError(f"only {with_controls()} keep a pose, an expression or a light, not {self.preset!r}")
+        if self.vary not in (VARIED, ()) and not controlled:
+            raise UsageError(f"only {with_controls()} vary what they are asked to, not {self.preset!r}")
 
     @property
     def controls(self) -> Controls:

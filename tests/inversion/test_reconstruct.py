@@ -76,6 +76,7 @@ def count_inversions(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         ({"preset": "paper", "pose": "left"}, "fast, best .*not 'paper'"),
         ({"preset": "pixels", "expression": "smile"}, "fast, best .*not 'pixels'"),
         ({"preset": "pixels", "light": "left"}, "fast, best .*not 'pixels'"),
+        ({"preset": "pixels", "vary": ("age",)}, "fast, best vary .*not 'pixels'"),
     ],
     ids=str,
 )

@@ -2,10 +2,10 @@
 
     python benchmarks/attributes.py --data CROPS --checkpoint y1.onnx [--checkpoint default ...] [--json OUT.json]
 
-From the embedding of one photograph of each person: the lightness of the cheeks and the age that the package age-and-
-gender tells by ridge regression, and the sex of those whose given name says it (see likeness.py) by a support vector
-machine; all linear, and with radial basis functions. Each is measured in five folds on people it was not fitted on;
-inside of a fold, others choose its settings.
+From the embedding of one photograph of each person: the lightness of the cheeks and the age by ridge regression, and
+the sex of those whose given name says it by a support vector machine (see likeness.py); all linear, and with radial
+basis functions. Each is measured in five folds on people it was not fitted on; inside of a fold, others choose its
+settings.
 """
 
 import argparse

